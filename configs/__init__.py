@@ -1,0 +1,1 @@
+"""Experiments as YAML: overrides of `maven_jax.config.Config`, nothing else."""

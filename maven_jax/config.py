@@ -1,0 +1,294 @@
+"""Configuration: frozen dataclasses, loaded from YAML and checked once, before anything compiles.
+
+What fixes shapes or the program is static (`Config` and its sections). What does not is in
+`Hyperparameters`, whose fields are traced: one compiled program serves all their values.
+"""
+
+import dataclasses
+import difflib
+import importlib.resources
+import math
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import yaml
+
+
+class ConfigError(ValueError):
+    """Bad input, told in one line: the field, the value and what is allowed."""
+
+
+class Hyperparameters(NamedTuple):
+    """Traced numbers; under `vmap` each may carry an axis of values."""
+
+    learning_rate: float = 5e-4
+    """RMSprop step size of utilities, mixer and discriminator."""
+    rms_decay: float = 0.99
+    """RMSprop decay of the mean square."""
+    rms_epsilon: float = 1e-5
+    """RMSprop constant, added outside the root."""
+    max_grad_norm: float = 10.0
+    """Global norm to which gradients are clipped."""
+    gamma: float = 0.99
+    """Discount factor of an environment step."""
+    epsilon_start: float = 1.0
+    """Exploration at environment step 0."""
+    epsilon_finish: float = 0.01
+    """Exploration from `epsilon_steps` on."""
+    epsilon_steps: float = 50_000.0
+    """Environment steps over which epsilon falls linearly."""
+    mi_weight: float = 0.0
+    """lambda_MI: weight of the mutual information bound in the loss."""
+    intrinsic_weight: float = 0.0
+    """Weight of r_aux in the reward, where `discriminator.signal` is `reward`."""
+    temperature: float = 1.0
+    """alpha of the Boltzmann policies that the discriminator reads, in units of utility."""
+    latent_learning_rate: float = 5e-4
+    """Adam step size of the latent policy."""
+    latent_return_scale: float = 1.0
+    """Factor on the returns that the latent policy learns from."""
+    latent_entropy_weight: float = 0.0
+    """Weight of the latent policy's entropy H(z | s0), in units of scaled return."""
+
+
+@dataclass(frozen=True)
+class EnvConfig:
+    """Which environment, and the arguments of its constructor."""
+
+    name: str = "m_step_matrix"
+    options: dict[str, Any] = field(default_factory=lambda: {"m": 10, "good_branches": 2})
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Sizes of utilities and mixer."""
+
+    hidden_size: int = 64
+    """Width of the agents' first layer and GRU."""
+    mixer_embed_size: int = 32
+    """Width of the mixing layer."""
+    mixer_skip_connections: bool = False
+    """Add a direct path from the utilities to Q_tot."""
+
+
+@dataclass(frozen=True)
+class LatentConfig:
+    """The latent z of MAVEN, and the learning of its policy."""
+
+    kind: Literal["categorical", "uniform"] = "categorical"
+    """A learnt policy p(z | s0), or uniform z."""
+    size: int = 16
+    """Number of values of z."""
+    hidden_size: int = 128
+    """Width of the latent policy's hidden layer."""
+    updates: int = 8
+    """Optimiser steps of the latent policy an episode."""
+    batch_size: int = 64
+    """Episodes in each of them."""
+    replay_size: int = 512
+    """How many of the last episodes they are drawn from."""
+
+
+@dataclass(frozen=True)
+class DiscriminatorConfig:
+    """The variational posterior q_v of MAVEN."""
+
+    kind: Literal["recurrent", "feed_forward"] = "recurrent"
+    """Read whole trajectories, or each step alone."""
+    hidden_size: int = 32
+    hidden_layers: int = 2
+    recurrent_size: int = 32
+    hard_actions: bool = False
+    """Read greedy actions instead of Boltzmann policies; cuts the gradient to the utilities."""
+    signal: Literal["gradient", "reward"] = "gradient"
+    """How the bound reaches the utilities: by its gradient, or detached, as reward r_aux."""
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """The loop: one episode, then one gradient step on a replayed batch."""
+
+    total_env_steps: int = 100_000
+    """Environment steps after which a seed stops, at the next evaluation."""
+    batch_size: int = 32
+    """Episodes in a gradient step."""
+    replay_size: int = 1_000
+    """Episodes kept."""
+    double_q: bool = True
+    """Choose the next actions by the online network, value them by the target's."""
+    target_update_interval: int = 200
+    """Episodes between copies of the weights to the target network."""
+    updates_per_evaluation: int = 100
+    """Episodes and gradient steps between evaluations: the length of a compiled chunk."""
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """Greedy test episodes."""
+
+    episodes: int = 64
+    """With z drawn from the latent policy."""
+    episodes_per_latent: int = 4
+    """With each value of z."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole experiment."""
+
+    algorithm: str = "maven"
+    """A name in `maven_jax.algorithms.ALGORITHMS`."""
+    fidelity: Literal["paper", "reference"] = "paper"
+    """Follow the paper, or the published code where the two differ."""
+    env: EnvConfig = field(default_factory=EnvConfig)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    latent: LatentConfig = field(default_factory=LatentConfig)
+    discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    hyperparameters: Hyperparameters = Hyperparameters()
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> ConfigError:
+    """The error for a name that does not exist, with what was probably meant."""
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"allowed: {', '.join(known)}"
+    return ConfigError(f"unknown {kind} {name!r}; {hint}")
+
+
+def load_config(source: str | Path) -> Config:
+    """Reads a YAML file of overrides, or one of the packaged configurations by its name.
+
+    Raises:
+        ConfigError: no such file or name, unknown key, wrong type, or a value that cannot work.
+    """
+    path = Path(source)
+    if not path.is_file():
+        packaged = packaged_configs()
+        if path.suffix or len(path.parts) > 1:
+            raise ConfigError(f"config {str(source)!r} is not a file")
+        if str(source) not in packaged:
+            raise unknown("config", str(source), packaged)
+        text = packaged[str(source)].read_text()
+    else:
+        text = path.read_text()
+    try:
+        overrides = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        where = str(getattr(error, "problem_mark", "")).strip().replace("\n", " ")
+        raise ConfigError(f"config {str(source)!r} is not valid YAML {where}".rstrip()) from None
+    config = from_dict({} if overrides is None else overrides)
+    validate(config)
+    return config
+
+
+def packaged_configs() -> dict[str, Any]:
+    """Name to file of the configurations that come with the package."""
+    folder = importlib.resources.files("maven_jax.configs")
+    files = (file for file in folder.iterdir() if file.name.endswith(".yaml"))
+    return {file.name.removesuffix(".yaml"): file for file in files}
+
+
+def from_dict(overrides: Mapping[str, Any]) -> Config:
+    """Overrides of the defaults, as read from YAML, to a configuration.
+
+    Raises:
+        ConfigError: unknown key or wrong type. Values are checked by `validate`.
+    """
+    return _override(Config(), overrides, prefix="")
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """The full configuration as nested plain dictionaries; `from_dict` reads it back."""
+    plain = dataclasses.asdict(config)
+    plain["hyperparameters"] = config.hyperparameters._asdict()
+    return plain
+
+
+def _override(section: Any, overrides: Any, prefix: str) -> Any:
+    if not isinstance(overrides, Mapping):
+        name = prefix.removesuffix(".") or "config"
+        raise ConfigError(f"{name} is {overrides!r}; allowed: a mapping of fields to values")
+    types = typing.get_type_hints(type(section))
+    values = {}
+    for key, value in overrides.items():
+        if key not in types:
+            raise unknown("key", f"{prefix}{key}", (f"{prefix}{name}" for name in types))
+        current = getattr(section, key)
+        if dataclasses.is_dataclass(current) or isinstance(current, Hyperparameters):
+            values[key] = _override(current, value, f"{prefix}{key}.")
+        else:
+            values[key] = _coerce(value, types[key], f"{prefix}{key}")
+    if isinstance(section, Hyperparameters):
+        return section._replace(**values)
+    return dataclasses.replace(section, **values)
+
+
+def _coerce(value: Any, expected: Any, name: str) -> Any:
+    """`value` as the field's type; YAML reads `5e-4` as a string, and 1 where 1.0 is meant."""
+    if typing.get_origin(expected) is Literal:
+        allowed = typing.get_args(expected)
+        if value not in allowed:
+            choices = ", ".join(map(str, allowed))
+            raise ConfigError(f"{name} is {value!r}; allowed: {choices}")
+        return value
+    expected = typing.get_origin(expected) or expected
+    if expected is float and isinstance(value, int | str) and not isinstance(value, bool):
+        try:
+            return float(value)
+        except ValueError:
+            pass
+    if not isinstance(value, expected) or (expected is not bool and isinstance(value, bool)):
+        raise ConfigError(f"{name} is {value!r}; allowed: {_TYPE_NAMES[expected]}")
+    return value
+
+
+_TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false"} | {
+    str: "a string",
+    dict: "a mapping of option names to values",
+}
+
+
+def check(condition: bool, name: str, value: Any, allowed: str) -> None:
+    """Raises `ConfigError` with the field, the value and what is allowed, unless `condition`."""
+    if not condition:
+        raise ConfigError(f"{name} is {value!r}; allowed: {allowed}")
+
+
+def validate(config: Config) -> None:
+    """Checks every value that does not depend on the environment.
+
+    Raises:
+        ConfigError: the first value that cannot work.
+    """
+    for section in ("network", "latent", "discriminator", "training", "evaluation"):
+        for key, value in dataclasses.asdict(getattr(config, section)).items():
+            if type(value) is int:
+                check(value >= 1, f"{section}.{key}", value, "a whole number of at least 1")
+    training, latent = config.training, config.latent
+    check(
+        training.replay_size >= training.batch_size,
+        "training.replay_size",
+        training.replay_size,
+        f"at least training.batch_size, which is {training.batch_size}",
+    )
+    check(latent.size >= 2, "latent.size", latent.size, "a whole number of at least 2")
+    check(
+        config.discriminator.signal == "gradient" or config.discriminator.kind == "feed_forward",
+        "discriminator.signal",
+        config.discriminator.signal,
+        "gradient, or reward with discriminator.kind feed_forward",
+    )
+    for key, value in config.hyperparameters._asdict().items():
+        name = f"hyperparameters.{key}"
+        check(math.isfinite(value), name, value, "a finite number")
+        if key in ("gamma", "rms_decay", "epsilon_start", "epsilon_finish"):
+            check(0 <= value <= 1, name, value, "a number from 0 to 1")
+        elif key in ("epsilon_steps", "temperature", "rms_epsilon", "max_grad_norm"):
+            check(value > 0, name, value, "a positive number")
+        else:
+            check(value >= 0, name, value, "a number of at least 0")

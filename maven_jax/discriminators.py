@@ -1,0 +1,142 @@
+"""The variational posterior q_v(z | sigma(tau)): what the trajectory tells about z.
+
+It reads the states and the agents' Boltzmann policies (Mahajan et al. 2019, section 3.1).
+"""
+
+from typing import NamedTuple, Protocol
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from maven_jax.layers import GRU, Linear, gru_unroll
+from maven_jax.types import EnvSpec, NetworkParams, ScalarKey
+
+
+class Posterior(NamedTuple):
+    """Log-probabilities of z and the weight of each in an expectation.
+
+    A feed-forward discriminator has one a step, `T B`, weighted by the step's mask; a recurrent one
+    has one an episode, `B`.
+    """
+
+    log_prob: Float[Array, "*L"]
+    weight: Float[Array, "*L"]
+
+
+class Discriminator(Protocol):
+    """`apply(params, features, mask, latent) -> Posterior`."""
+
+    def init_params(
+        self, key: ScalarKey, spec: EnvSpec, latent_size: int
+    ) -> NetworkParams: ...
+
+    def apply(
+        self,
+        params: NetworkParams,
+        features: Float[Array, "T B F"],
+        mask: Bool[Array, "T B"],
+        latent: Float[Array, "B Z"],
+    ) -> Posterior: ...
+
+
+def trajectory_features(
+    policies: Float[Array, "T B N A"], global_state: Float[Array, "T B S"]
+) -> Float[Array, "T B N*A+S"]:
+    """What the discriminators read at each step: every agent's policy, then the state."""
+    return jnp.concatenate([policies.reshape(*policies.shape[:-2], -1), global_state], axis=-1)
+
+
+def feature_size(spec: EnvSpec) -> int:
+    """The last axis of `trajectory_features`."""
+    return spec.num_agents * spec.num_actions + spec.state_size
+
+
+def last_step(mask: Bool[Array, "T B"]) -> Bool[Array, "T B"]:
+    """True at the last step that each episode really took."""
+    following = jnp.concatenate([mask[1:], jnp.zeros_like(mask[:1])])
+    return mask & ~following
+
+
+class CategoricalHead(nn.Module):
+    """Hidden ReLU layers, then log q(z | .) of a one-hot z."""
+
+    hidden_size: int
+    hidden_layers: int
+
+    @nn.compact
+    def __call__(
+        self, features: Float[Array, "*L F"], latent: Float[Array, "*L Z"]
+    ) -> Float[Array, "*L"]:
+        for layer in range(self.hidden_layers):
+            features = nn.relu(Linear(self.hidden_size, name=f"hidden_{layer}")(features))
+        logits = Linear(latent.shape[-1], name="logits")(features)
+        return (jax.nn.log_softmax(logits) * latent).sum(-1)
+
+
+class FeedForwardDiscriminator(nn.Module):
+    """Guesses z from each step alone.
+
+    Attributes:
+        hidden_size: width of the hidden layers.
+        hidden_layers: how many there are.
+    """
+
+    hidden_size: int
+    hidden_layers: int
+
+    @nn.compact
+    def __call__(
+        self,
+        features: Float[Array, "T B F"],
+        mask: Bool[Array, "T B"],
+        latent: Float[Array, "B Z"],
+    ) -> Posterior:
+        latent = jnp.broadcast_to(latent, (*features.shape[:-1], latent.shape[-1]))
+        head = CategoricalHead(self.hidden_size, self.hidden_layers, name="head")
+        return Posterior(head(features, latent), mask.astype(features.dtype))
+
+    def init_params(self, key, spec, latent_size):
+        return _init_params(self, key, spec, latent_size)
+
+
+class RecurrentDiscriminator(nn.Module):
+    """Guesses z from the whole trajectory: a GRU read at each episode's last step.
+
+    Attributes:
+        hidden_size: width of the hidden layers.
+        hidden_layers: how many there are.
+        recurrent_size: width of the recurrent state.
+        reference: start from a carry of ones, and read every episode at the last step of the
+            batch's longest, padding included, as the published code does.
+    """
+
+    hidden_size: int
+    hidden_layers: int
+    recurrent_size: int
+    reference: bool = False
+
+    @nn.compact
+    def __call__(
+        self,
+        features: Float[Array, "T B F"],
+        mask: Bool[Array, "T B"],
+        latent: Float[Array, "B Z"],
+    ) -> Posterior:
+        gru = GRU(self.recurrent_size, name="gru")(features.shape[-1])
+        carry = jnp.full((features.shape[1], self.recurrent_size), float(self.reference))
+        hidden = gru_unroll(gru, carry, features)
+        if self.reference:
+            mask = jnp.broadcast_to(mask.any(axis=1, keepdims=True), mask.shape)
+        summary = (hidden * last_step(mask)[..., None]).sum(0)
+        head = CategoricalHead(self.hidden_size, self.hidden_layers, name="head")
+        return Posterior(head(summary, latent), jnp.ones(features.shape[1]))
+
+    def init_params(self, key, spec, latent_size):
+        return _init_params(self, key, spec, latent_size)
+
+
+def _init_params(module: nn.Module, key, spec: EnvSpec, latent_size: int) -> NetworkParams:
+    features = jnp.zeros((1, 1, feature_size(spec)))
+    return module.init(key, features, jnp.ones((1, 1), bool), jnp.zeros((1, latent_size)))

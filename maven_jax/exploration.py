@@ -1,0 +1,73 @@
+"""How agents act: masked epsilon-greedy, and the Boltzmann policy that the discriminator reads."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from maven_jax.types import ScalarKey
+
+
+def masked_utilities(
+    q_values: Float[Array, "*L A"], action_mask: Bool[Array, "*L A"]
+) -> Float[Array, "*L A"]:
+    """Utilities with those of illegal actions at the smallest finite number."""
+    return jnp.where(action_mask, q_values, jnp.finfo(q_values.dtype).min)
+
+
+def greedy_actions(
+    q_values: Float[Array, "*L A"], action_mask: Bool[Array, "*L A"]
+) -> Int[Array, "*L"]:
+    """Each agent's legal action of highest utility, the first of equals."""
+    return masked_utilities(q_values, action_mask).argmax(-1)
+
+
+def epsilon_greedy(
+    key: ScalarKey,
+    q_values: Float[Array, "*L A"],
+    action_mask: Bool[Array, "*L A"],
+    epsilon: Float[Array, ""] | float,
+) -> Int[Array, "*L"]:
+    """Greedy actions, each replaced with probability `epsilon` by a uniform legal one.
+
+    Args:
+        key: used once.
+        q_values: utilities, one last axis of actions for every agent.
+        action_mask: legal actions; where none is legal (padding), action 0 counts as greedy.
+        epsilon: probability in [0, 1], for every agent on its own.
+    """
+    explore_key, action_key = jax.random.split(key)
+    explore = jax.random.bernoulli(explore_key, epsilon, q_values.shape[:-1])
+    logits = masked_utilities(jnp.zeros_like(q_values), action_mask)
+    random_actions = jax.random.categorical(action_key, logits)
+    return jnp.where(explore, random_actions, greedy_actions(q_values, action_mask))
+
+
+def boltzmann_policy(
+    q_values: Float[Array, "*L A"],
+    action_mask: Bool[Array, "*L A"],
+    temperature: Float[Array, ""] | float,
+) -> Float[Array, "*L A"]:
+    """sigma(Q) = softmax(Q / alpha) over the legal actions; illegal ones have probability 0.
+
+    Mahajan et al. 2019, section 3.1. Uniform where no action is legal (padding). The temperature
+    alpha, in units of utility, is positive.
+    """
+    return jax.nn.softmax(masked_utilities(q_values / temperature, action_mask))
+
+
+def greedy_policy(
+    q_values: Float[Array, "*L A"], action_mask: Bool[Array, "*L A"]
+) -> Float[Array, "*L A"]:
+    """The Boltzmann policy's limit at temperature 0: one-hot, with no gradient ("hard actions")."""
+    actions = greedy_actions(q_values, action_mask)
+    return jax.nn.one_hot(actions, q_values.shape[-1], dtype=q_values.dtype)
+
+
+def linear_schedule(
+    step: Int[Array, ""],
+    start: Float[Array, ""] | float,
+    finish: Float[Array, ""] | float,
+    duration: Float[Array, ""] | float,
+) -> Float[Array, ""]:
+    """From `start` at step 0 to `finish` at step `duration` (in environment steps), then constant."""
+    return start + (finish - start) * jnp.clip(step / duration, 0.0, 1.0)

@@ -1,0 +1,111 @@
+"""Whole episodes in parallel environments: one function for training and evaluation."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from maven_jax.agents import RecurrentAgent, agent_inputs
+from maven_jax.discriminators import last_step
+from maven_jax.exploration import epsilon_greedy
+from maven_jax.types import EnvSpec, Episode, MarlEnv, Metrics, NetworkParams, ScalarKey
+
+
+class Start(NamedTuple):
+    """Environments at their first observation; every leaf has a leading axis `E`."""
+
+    env_state: Any
+    timestep: Any
+
+    @property
+    def initial_state(self) -> Float[Array, "E S"]:
+        """s0, which the latent policy reads."""
+        return self.timestep.observation.global_state
+
+
+def env_spec(env: MarlEnv) -> EnvSpec:
+    """The environment's sizes, read off its first observation without running it."""
+    _, timestep = jax.eval_shape(env.reset, jax.eval_shape(lambda: jax.random.key(0)))
+    observation = timestep.observation
+    return EnvSpec(
+        num_agents=env.num_agents,
+        num_actions=env.num_actions,
+        view_size=observation.agents_view.shape[-1],
+        state_size=observation.global_state.shape[-1],
+        time_limit=env.time_limit,
+    )
+
+
+def start_episodes(env: MarlEnv, key: ScalarKey, num_envs: int) -> Start:
+    """Resets `num_envs` environments."""
+    return Start(*jax.vmap(env.reset)(jax.random.split(key, num_envs)))
+
+
+def rollout(
+    env: MarlEnv,
+    agent: RecurrentAgent,
+    params: NetworkParams,
+    key: ScalarKey,
+    start: Start,
+    latent: Float[Array, "E Z"],
+    epsilon: Float[Array, ""] | float,
+) -> tuple[Episode, Metrics]:
+    """Plays every started environment to its end, or to the time limit.
+
+    Args:
+        env: its `step` is vmapped; it may be stepped on after its end, which is masked away.
+        agent: the utility network of `params`.
+        params: the agent's weights.
+        key: used for exploration.
+        start: from `start_episodes`.
+        latent: z of each environment, fixed for the episode.
+        epsilon: exploration; 0 is greedy play.
+
+    Returns:
+        The episodes, time-major (`T E ...`, latent `E Z`), and for each environment the value that
+        every entry of `timestep.extras` had at its last step.
+    """
+    num_envs = latent.shape[0]
+
+    def step(carry, step_key):
+        env_state, observation, hidden, last_action, active = carry
+        inputs = agent_inputs(observation.agents_view, last_action)
+        hidden, q_values = agent.apply(params, hidden, inputs, latent)
+        actions = epsilon_greedy(step_key, q_values, observation.action_mask, epsilon)
+        env_state, timestep = jax.vmap(env.step)(env_state, actions)
+        last_action = jax.nn.one_hot(actions, agent.num_actions)
+        carry = (env_state, timestep.observation, hidden, last_action, active & ~timestep.last())
+        return carry, (observation, actions, timestep, active)
+
+    first = start.timestep.observation
+    carry = (
+        start.env_state,
+        first,
+        agent.initial_carry(num_envs, env.num_agents),
+        jnp.zeros((num_envs, env.num_agents, agent.num_actions)),
+        jnp.ones(num_envs, bool),
+    )
+    step_keys = jax.random.split(key, env.time_limit)
+    carry, (observations, actions, timesteps, mask) = jax.lax.scan(step, carry, step_keys)
+    observations = jax.tree.map(lambda x, last: jnp.concatenate([x, last[None]]), observations, carry[1])
+    seen = jnp.concatenate([jnp.ones_like(mask[:1]), mask])
+    episode = Episode(
+        agents_view=_keep(seen, observations.agents_view),
+        action_mask=_keep(seen, observations.action_mask),
+        global_state=_keep(seen, observations.global_state),
+        actions=_keep(mask, actions),
+        reward=_keep(mask, timesteps.reward),
+        discount=_keep(mask, timesteps.discount),
+        mask=mask,
+        latent=latent,
+    )
+    extras = {
+        name: (value * last_step(mask)).sum(0) for name, value in (timesteps.extras or {}).items()
+    }
+    return episode, extras
+
+
+def _keep(mask: Array, x: Array) -> Array:
+    """`x` where the mask is true, zero elsewhere."""
+    return jnp.where(mask.reshape(*mask.shape, *[1] * (x.ndim - mask.ndim)), x, jnp.zeros_like(x))

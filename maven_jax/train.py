@@ -1,0 +1,215 @@
+"""A whole training run as one pure function of a key and hyperparameters."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from maven_jax.algorithms import make_algorithm
+from maven_jax.config import Config, Hyperparameters, validate
+from maven_jax.evaluation import evaluate
+from maven_jax.exploration import linear_schedule
+from maven_jax.learner import make_latent_optimizer, make_optimizer, update, update_latent
+from maven_jax.replay import latent_outcome, make_replay, swap_time_and_batch
+from maven_jax.rollout import env_spec, rollout, start_episodes
+from maven_jax.types import Episode, MarlEnv, Metrics, Params, ScalarKey, TrainState
+
+
+class Trainer(NamedTuple):
+    """The pieces of a run: pure functions of one seed, to `jit`, `vmap` and drive in chunks."""
+
+    init: Callable[[ScalarKey, Hyperparameters], TrainState]
+    """Fresh weights, and a replay with one batch of episodes."""
+    chunk: Callable[[TrainState, Hyperparameters], tuple[TrainState, Metrics]]
+    """`updates_per_evaluation` episodes and updates, then an evaluation. Once `env_steps` has
+    reached `total_env_steps` the state stays as it is, and the metrics are those of a chunk that
+    is thrown away."""
+    finished: Callable[[TrainState], jax.Array]
+    """Whether `env_steps` has reached `total_env_steps`."""
+    max_chunks: int
+    """An episode takes at least one step: no run is longer."""
+
+
+def make_trainer(config: Config, env: MarlEnv) -> Trainer:
+    """Builds `init` and `chunk` for an experiment.
+
+    Raises:
+        ConfigError: a value of the configuration that cannot work.
+    """
+    validate(config)
+    spec = env_spec(env)
+    algorithm = make_algorithm(config, spec)
+    training, latent = config.training, algorithm.latent
+    replay = make_replay(training.replay_size, training.batch_size)
+    latent_replay = make_replay(config.latent.replay_size, config.latent.batch_size)
+
+    def collect(state: TrainState, key: ScalarKey, hyperparameters: Hyperparameters):
+        """One episode, played with z from the latent policy and exploration."""
+        start_key, latent_key, act_key = jax.random.split(key, 3)
+        start = start_episodes(env, start_key, 1)
+        z = latent.sample(state.latent_params, latent_key, start.initial_state)
+        epsilon = linear_schedule(
+            state.env_steps,
+            hyperparameters.epsilon_start,
+            hyperparameters.epsilon_finish,
+            hyperparameters.epsilon_steps,
+        )
+        episode, _ = rollout(env, algorithm.agent, state.params.agent, act_key, start, z, epsilon)
+        metrics = {"epsilon": epsilon, "train_return": episode.reward.sum()}
+        return episode, metrics
+
+    def store(state: TrainState, episode: Episode) -> TrainState:
+        first = jax.tree.map(lambda x: x[0], swap_time_and_batch(episode))
+        outcome = jax.tree.map(lambda x: x[0], latent_outcome(episode))
+        return state._replace(
+            replay=replay.add(state.replay, first),
+            latent_replay=latent_replay.add(state.latent_replay, outcome),
+            env_steps=state.env_steps + episode.mask.sum(),
+        )
+
+    def improve_latent(state: TrainState, key: ScalarKey, hyperparameters: Hyperparameters):
+        keys = jax.random.split(key, config.latent.updates)
+        sample = jax.vmap(latent_replay.sample, in_axes=(None, 0))
+        batches = sample(state.latent_replay, keys).experience
+
+        def step(carry, batch):
+            return update_latent(*carry, batch, hyperparameters, latent, config), None
+
+        carry = (state.latent_params, state.latent_opt_state)
+        (latent_params, latent_opt_state), _ = jax.lax.scan(step, carry, batches)
+        return state._replace(latent_params=latent_params, latent_opt_state=latent_opt_state)
+
+    def train_step(state: TrainState, hyperparameters: Hyperparameters):
+        key, collect_key, sample_key, latent_key = jax.random.split(state.key, 4)
+        episode, metrics = collect(state, collect_key, hyperparameters)
+        state = store(state._replace(key=key), episode)
+        batch = swap_time_and_batch(replay.sample(state.replay, sample_key).experience)
+        params, opt_state, update_metrics = update(
+            state.params,
+            state.target_params,
+            state.opt_state,
+            state.latent_params,
+            batch,
+            hyperparameters,
+            algorithm,
+            config,
+        )
+        num_updates = state.num_updates + 1
+        state = state._replace(
+            params=params,
+            target_params=optax.periodic_update(
+                params, state.target_params, num_updates, training.target_update_interval
+            ),
+            opt_state=opt_state,
+            num_updates=num_updates,
+        )
+        if latent.learnt:
+            state = improve_latent(state, latent_key, hyperparameters)
+        return state, metrics | update_metrics
+
+    def init(key: ScalarKey, hyperparameters: Hyperparameters) -> TrainState:
+        key, agent_key, mixer_key, discriminator_key, latent_key, play_key = jax.random.split(key, 6)
+        discriminator = algorithm.discriminator
+        params = Params(
+            agent=algorithm.agent.init_params(agent_key, spec, latent.size),
+            mixer=algorithm.mixer.init_params(mixer_key, spec, latent.size),
+            discriminator=discriminator.init_params(discriminator_key, spec, latent.size)
+            if discriminator
+            else {},
+        )
+        latent_params = latent.init_params(latent_key, spec.state_size)
+        state = TrainState(
+            params=params,
+            target_params=params,
+            opt_state=make_optimizer(hyperparameters).init(params),
+            latent_params=latent_params,
+            latent_opt_state=make_latent_optimizer(hyperparameters).init(latent_params),
+            replay=None,
+            latent_replay=None,
+            key=key,
+            num_updates=jnp.int32(0),
+            env_steps=jnp.int32(0),
+        )
+        play_keys = jax.random.split(play_key, training.batch_size)
+        episode = jax.eval_shape(collect, state, play_key, hyperparameters)[0]
+        empty = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), episode)
+        state = state._replace(
+            replay=replay.init(jax.tree.map(lambda x: x[0], swap_time_and_batch(empty))),
+            latent_replay=latent_replay.init(jax.tree.map(lambda x: x[0], latent_outcome(empty))),
+        )
+
+        def play(state, key):
+            return store(state, collect(state, key, hyperparameters)[0]), None
+
+        return jax.lax.scan(play, state, play_keys)[0]
+
+    def finished(state: TrainState) -> jax.Array:
+        return state.env_steps >= training.total_env_steps
+
+    def chunk(state: TrainState, hyperparameters: Hyperparameters) -> tuple[TrainState, Metrics]:
+        def body(state, _):
+            return train_step(state, hyperparameters)
+
+        new, history = jax.lax.scan(body, state, length=training.updates_per_evaluation)
+        key, test_key = jax.random.split(new.key)
+        test = evaluate(
+            new.params,
+            new.latent_params,
+            test_key,
+            hyperparameters.temperature,
+            env,
+            algorithm,
+            config,
+        )
+        done = finished(state)
+        state = jax.tree.map(lambda a, b: jnp.where(done, a, b), state, new._replace(key=key))
+        counts = {"env_steps": state.env_steps, "num_updates": state.num_updates}
+        return state, counts | jax.tree.map(jnp.mean, history) | test
+
+    return Trainer(
+        init=init,
+        chunk=chunk,
+        finished=finished,
+        max_chunks=-(-training.total_env_steps // training.updates_per_evaluation),
+    )
+
+
+def make_train(
+    config: Config, env: MarlEnv
+) -> Callable[[ScalarKey, Hyperparameters], tuple[TrainState, Metrics]]:
+    """The whole run: `train(key, hyperparameters) -> (state, metrics)`, to jit, vmap or embed.
+
+    Each metric has a leading axis of chunks, in the order they were run; rows past the last chunk
+    of a seed, which seeds reach at different times, are NaN (-1 for whole numbers).
+
+    Raises:
+        ConfigError: a value of the configuration that cannot work.
+    """
+    trainer = make_trainer(config, env)
+
+    def train(key: ScalarKey, hyperparameters: Hyperparameters) -> tuple[TrainState, Metrics]:
+        state = trainer.init(key, hyperparameters)
+        _, row = jax.eval_shape(trainer.chunk, state, hyperparameters)
+        blank = jax.tree.map(
+            lambda x: jnp.full(
+                (trainer.max_chunks, *x.shape),
+                jnp.nan if jnp.issubdtype(x.dtype, jnp.floating) else -1,
+                x.dtype,
+            ),
+            row,
+        )
+
+        def body(carry):
+            state, metrics, index = carry
+            state, row = trainer.chunk(state, hyperparameters)
+            metrics = jax.tree.map(lambda m, r: m.at[index].set(r), metrics, row)
+            return state, metrics, index + 1
+
+        state, metrics, _ = jax.lax.while_loop(
+            lambda carry: ~trainer.finished(carry[0]), body, (state, blank, jnp.int32(0))
+        )
+        return state, metrics
+
+    return train

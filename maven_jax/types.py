@@ -1,0 +1,126 @@
+"""Every pytree that crosses a module, and the environment protocol the learner relies on.
+
+Shape legend, used in the whole library: `B` batch, `T` time, `E` parallel environments, `N` agents,
+`A` actions, `O` features of an agent's view, `S` features of the global state, `Z` latent size.
+Inside the learner arrays are time-major (`T B ...`); an episode at rest is `T ...`.
+"""
+
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree
+
+ScalarKey: TypeAlias = Key[Array, ""]
+Metrics: TypeAlias = dict[str, Array]
+NetworkParams: TypeAlias = PyTree[Float[Array, "..."]]
+
+
+class Observation(Protocol):
+    """What an environment shows in `timestep.observation`; a NamedTuple in practice."""
+
+    @property
+    def agents_view(self) -> Float[Array, "N O"]: ...
+
+    @property
+    def action_mask(self) -> Bool[Array, "N A"]: ...
+
+    @property
+    def global_state(self) -> Float[Array, "S"]: ...
+
+
+class TimeStep(Protocol):
+    """jumanji's `TimeStep`: team `reward`, and `discount` 0 at a true end, 1 at a time limit.
+
+    `extras` is a flat dict of scalars; evaluation reports each at the episode's last step.
+    """
+
+    @property
+    def observation(self) -> Any: ...
+
+    @property
+    def reward(self) -> Float[Array, ""]: ...
+
+    @property
+    def discount(self) -> Float[Array, ""]: ...
+
+    @property
+    def extras(self) -> dict[str, Array] | None: ...
+
+    def last(self) -> Bool[Array, ""]: ...
+
+
+class MarlEnv(Protocol):
+    """A cooperative environment: jumanji's pure `reset` and `step`, one reward for the team."""
+
+    @property
+    def num_agents(self) -> int: ...
+
+    @property
+    def num_actions(self) -> int: ...
+
+    @property
+    def time_limit(self) -> int: ...
+
+    def reset(self, key: ScalarKey, /) -> tuple[Any, Any]: ...
+
+    def step(self, state: Any, action: Int[Array, "N"], /) -> tuple[Any, Any]: ...
+
+
+class EnvSpec(NamedTuple):
+    """The sizes that shape every network."""
+
+    num_agents: int
+    num_actions: int
+    view_size: int
+    state_size: int
+    time_limit: int
+
+
+class Episode(NamedTuple):
+    """One episode padded to the time limit `T`; leading axes may be added in front or after `T`.
+
+    Entries after the episode's end are zero. `mask[t]` says that step `t` was really taken.
+    """
+
+    agents_view: Float[Array, "T+1 N O"]
+    action_mask: Bool[Array, "T+1 N A"]
+    global_state: Float[Array, "T+1 S"]
+    actions: Int[Array, "T N"]
+    reward: Float[Array, "T"]
+    discount: Float[Array, "T"]
+    """0 where the episode truly ended, 1 elsewhere, a time limit included."""
+    mask: Bool[Array, "T"]
+    latent: Float[Array, "Z"]
+
+
+class LatentOutcome(NamedTuple):
+    """What the latent policy learns from: where an episode began, its z, what it returned."""
+
+    initial_state: Float[Array, "S"]
+    latent: Float[Array, "Z"]
+    episode_return: Float[Array, ""]
+
+
+class Params(NamedTuple):
+    """Weights trained on the Q-learning and mutual information losses (phi, eta, psi and v)."""
+
+    agent: NetworkParams
+    mixer: NetworkParams
+    discriminator: NetworkParams
+
+
+class TrainState(NamedTuple):
+    """The whole of a run: one seed, or many with a leading axis on every leaf."""
+
+    params: Params
+    target_params: Params
+    opt_state: Any
+    latent_params: NetworkParams
+    latent_opt_state: Any
+    replay: Any
+    """flashbax item buffer of `Episode`."""
+    latent_replay: Any
+    """flashbax item buffer of `LatentOutcome`."""
+    key: ScalarKey
+    num_updates: Int[Array, ""]
+    env_steps: Int[Array, ""]
+    """Environment steps really taken: episodes end early, so seeds differ."""

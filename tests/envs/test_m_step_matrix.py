@@ -1,0 +1,207 @@
+import functools
+import importlib
+import itertools
+import json
+
+import chex
+import hypothesis.strategies as st
+import jax
+import jax.numpy as jnp
+import jumanji
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from jaxtyping import TypeCheckError
+from jumanji.testing.env_not_smoke import (
+    check_env_does_not_smoke,
+    check_env_specs_does_not_smoke,
+)
+from jumanji.types import StepType
+
+import maven_jax.envs
+from maven_jax.envs import MStepMatrixGame
+
+SIZES = [(1, 2), (1, 4), (2, 2), (3, 4), (5, 2)]
+
+
+@functools.cache
+def compiled_play(m, good_branches):
+    env = MStepMatrixGame(m, good_branches)
+
+    def play(actions):
+        state, first = env.reset(jax.random.key(0))
+        _, rest = jax.lax.scan(env.step, state, actions)
+        return jax.tree.map(lambda head, tail: jnp.concatenate([head[None], tail]), first, rest)
+
+    return jax.jit(jax.vmap(play))
+
+
+def episodes(m, good_branches, actions):
+    """Time steps [B, m + 1] of the episodes that `actions` [B, m, 2] play, in numpy."""
+    return jax.device_get(compiled_play(m, good_branches)(np.asarray(actions, np.int32)))
+
+
+def all_action_sequences(m):
+    """Every sequence of joint actions, [4 ** m, m, 2]."""
+    return list(itertools.product([(0, 0), (0, 1), (1, 0), (1, 1)], repeat=m))
+
+
+def test_agrees_with_every_recorded_episode(golden_dir):
+    paths = sorted(golden_dir.glob("env_*.npz"))
+    assert paths, f"no env_*.npz in {golden_dir}"
+    for path in paths:
+        case = np.load(path)
+        config = json.loads(str(case["config"]))
+        steps = episodes(**config, actions=case["actions"])
+        last = steps.step_type == StepType.LAST
+        valid = case["valid"]
+        seen = np.concatenate([np.ones_like(valid[:, :1]), valid], axis=1)
+        observation = steps.observation
+        check = functools.partial(np.testing.assert_array_equal, err_msg=path.name)
+
+        check(steps.reward[:, 1:][valid], case["reward"][valid])
+        check(last[:, 1:][valid], case["terminated"][valid])
+        check(steps.discount[:, 1:][valid], 1 - case["terminated"][valid])
+        check(observation.global_state[seen], case["state"][seen])
+        for agent in range(observation.agents_view.shape[-2]):
+            check(observation.agents_view[seen][:, agent], case["state"][seen])
+
+
+@pytest.mark.parametrize(
+    ("m", "good_branches", "actions", "rewards"),
+    [
+        (1, 2, [(0, 0)], [1]),
+        (1, 2, [(0, 1)], [0]),
+        (1, 4, [(0, 1)], [1]),
+        (2, 2, [(0, 0), (1, 1)], [1, 4]),
+        (2, 2, [(1, 0), (1, 0)], [0]),
+        (3, 2, [(0, 0), (0, 0), (1, 1)], [1, 1, 4]),
+        (3, 2, [(0, 0), (0, 0), (0, 1)], [1, 1, 1]),
+        (3, 2, [(0, 0), (1, 1), (1, 1)], [1, 0]),
+        (3, 2, [(1, 1), (1, 1), (1, 1)], [1, 1, 1]),
+        (3, 2, [(1, 1), (1, 1), (0, 0)], [1, 1, 0]),
+        (3, 4, [(1, 0), (1, 0), (1, 0)], [1, 1, 1]),
+        (3, 4, [(1, 0), (0, 1), (1, 0)], [1, 0]),
+    ],
+)
+def test_hand_computed_episode(m, good_branches, actions, rewards):
+    steps = jax.tree.map(lambda x: x[0], episodes(m, good_branches, [actions]))
+    length = len(rewards)
+    ended = [False] * length + [True] * (m + 1 - length)
+    np.testing.assert_array_equal(steps.reward, [0, *rewards] + [0] * (m - length))
+    np.testing.assert_array_equal(steps.step_type == StepType.LAST, ended)
+    np.testing.assert_array_equal(steps.discount, 1.0 - np.array(ended))
+    np.testing.assert_array_equal(
+        steps.observation.step_count, np.minimum(np.arange(m + 1), length)
+    )
+
+
+def test_hand_computed_observations():
+    steps = episodes(2, 2, [[(1, 1), (1, 1)]])
+    expected = [
+        [1, 0, 0, 1, 0, 0, 0],
+        [0, 1, 0, 0, 0, 0, 1],
+        [0, 0, 1, 0, 0, 0, 1],
+    ]
+    np.testing.assert_array_equal(steps.observation.global_state[0], expected)
+    np.testing.assert_array_equal(steps.observation.agents_view[0, :, 1], expected)
+    assert steps.observation.action_mask.all()
+
+
+@pytest.mark.parametrize("good_branches", [2, 4])
+@pytest.mark.parametrize("m", [1, 2, 3, 4])
+def test_optimal_return_is_the_best_of_all_episodes(m, good_branches):
+    returns = episodes(m, good_branches, all_action_sequences(m)).reward.sum(axis=-1)
+    assert MStepMatrixGame(m, good_branches).optimal_return == returns.max()
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data(), size=st.sampled_from(SIZES))
+def test_any_episode(data, size):
+    m, _ = size
+    joint_action = st.tuples(st.integers(0, 1), st.integers(0, 1))
+    actions = data.draw(st.lists(joint_action, min_size=m, max_size=m))
+    steps = jax.tree.map(lambda x: x[0], episodes(*size, [actions]))
+    rewards, discounts = steps.reward[1:], steps.discount[1:]
+
+    assert 0 <= rewards.sum() <= MStepMatrixGame(*size).optimal_return
+    end = int(np.argmin(discounts))
+    assert discounts[end] == 0 and (discounts[:end] == 1).all()
+    assert (rewards[:end] > 0).all()
+    assert rewards[end] == 0 or end == m - 1
+    assert not rewards[end + 1 :].any() and not discounts[end + 1 :].any()
+    opened = 2 * actions[0][0] + actions[0][1]
+    for branch in range(4):
+        taken = steps.extras[f"branch_{branch}"]
+        assert taken[0] == 0 and (taken[1:] == (branch == opened)).all()
+
+
+@pytest.mark.parametrize(("m", "good_branches"), [(1, 2), (4, 2)])
+def test_vmap_and_jit_change_nothing(m, good_branches):
+    env = MStepMatrixGame(m, good_branches)
+    actions = np.random.default_rng(0).integers(2, size=(3, m, 2), dtype=np.int32)
+    batched = episodes(m, good_branches, actions)
+    for i, sequence in enumerate(actions):
+        state, timestep = env.reset(jax.random.key(0))
+        assert_same(timestep, batched, i, 0)
+        for t, action in enumerate(sequence):
+            state, timestep = env.step(state, jnp.asarray(action))
+            assert_same(timestep, batched, i, t + 1)
+
+
+def assert_same(timestep, batched, episode, step):
+    expected = jax.tree.map(lambda x: x[episode, step], batched)
+    chex.assert_trees_all_equal(jax.device_get(timestep), expected)
+
+
+@pytest.mark.parametrize(("m", "good_branches"), SIZES)
+def test_step_keeps_the_pytree_of_reset(m, good_branches):
+    env = MStepMatrixGame(m, good_branches)
+    before = jax.eval_shape(env.reset, jax.random.key(0))
+    after = jax.eval_shape(env.step, before[0], env.action_spec.generate_value())
+    chex.assert_trees_all_equal_structs(before, after)
+    chex.assert_trees_all_equal_shapes_and_dtypes(before, after)
+
+
+@pytest.mark.parametrize(("m", "good_branches"), SIZES)
+def test_jumanji_checks(m, good_branches):
+    env = MStepMatrixGame(m, good_branches)
+    check_env_does_not_smoke(env)
+    check_env_specs_does_not_smoke(env)
+    _, timestep = env.reset(jax.random.key(0))
+    env.observation_spec.validate(timestep.observation)
+    env.observation_spec.validate(env.observation_spec.generate_value())
+    env.reward_spec.validate(timestep.reward)
+    env.discount_spec.validate(timestep.discount)
+    assert env.action_spec.num_values.tolist() == [env.num_actions] * env.num_agents
+
+
+@pytest.mark.parametrize("m", [0, -3, True])
+def test_impossible_length_is_refused(m):
+    with pytest.raises(ValueError, match=rf"^m must be .* got {m}$"):
+        MStepMatrixGame(m)
+
+
+@pytest.mark.parametrize("good_branches", [0, 3, True])
+def test_impossible_number_of_branches_is_refused(good_branches):
+    with pytest.raises(ValueError, match=rf"^good_branches must be .*2, 4.* got {good_branches}$"):
+        MStepMatrixGame(good_branches=good_branches)
+
+
+@pytest.mark.parametrize("wrong", [{"m": 2.5}, {"m": "3"}, {"good_branches": "2"}])
+def test_wrong_type_is_refused(wrong):
+    """Under a runtime type checker the checker speaks first."""
+    with pytest.raises((ValueError, TypeCheckError), match=next(iter(wrong))):
+        MStepMatrixGame(**wrong)
+
+
+def test_registered_with_jumanji():
+    env = jumanji.make("MStepMatrixGame-v0", m=5, good_branches=4)
+    assert repr(env) == "MStepMatrixGame(m=5, good_branches=4)"
+    assert (env.num_agents, env.num_actions, env.time_limit) == (2, 2, 5)
+
+
+def test_importing_twice_registers_once(recwarn):
+    importlib.reload(maven_jax.envs)
+    assert "MStepMatrixGame-v0" in jumanji.registered_environments()
+    assert not recwarn.list
