@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from maven_jax.algorithms import Algorithm
 from maven_jax.config import Config
 from maven_jax.information import action_information
-from maven_jax.learner import posterior, utilities
+from maven_jax.learner import posterior
 from maven_jax.losses import mi_lower_bound
 from maven_jax.rollout import rollout, start_episodes
 from maven_jax.types import MarlEnv, Metrics, NetworkParams, Params, ScalarKey
@@ -41,7 +41,7 @@ def evaluate(
     sampled = algorithm.latent.sample(latent_params, latent_key, start.initial_state[:num_sampled])
     each = jnp.repeat(jnp.eye(latent_size), per_latent, axis=0)
     latent = jnp.concatenate([sampled, each])
-    episodes, extras = rollout(env, algorithm.agent, params.agent, act_key, start, latent, 0.0)
+    episodes, q_values, extras = rollout(env, algorithm.agent, params.agent, act_key, start, latent, 0.0)
     returns = episodes.reward.sum(0)
     metrics = {"return": returns[:num_sampled].mean()}
     metrics |= {f"extras/{name}": x[:num_sampled].mean() for name, x in extras.items()}
@@ -57,8 +57,9 @@ def evaluate(
     )(jnp.eye(latent_size))
     latent_probs = jnp.exp(log_probs).mean(-1)
     entropy = algorithm.latent.entropy(latent_params, start.initial_state).mean()
-    q_values = utilities(algorithm, params, own)[:-1]
-    log_q, weight = posterior(algorithm, config, params, q_values, own, temperature)
+    log_q, weight = posterior(
+        algorithm, config, params, q_values[:, num_sampled:], own, temperature
+    )
     return_z = returns[num_sampled:].reshape(latent_size, per_latent).mean(-1)
     probability = jnp.repeat(latent_probs, per_latent)
     return metrics | {

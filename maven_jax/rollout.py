@@ -24,6 +24,16 @@ class Start(NamedTuple):
         return self.timestep.observation.global_state
 
 
+class Rollout(NamedTuple):
+    """Episodes as they were played; XLA drops what the caller does not use."""
+
+    episodes: Episode
+    """Time-major: `T E ...`, the latent `E Z`."""
+    q_values: Float[Array, "T E N A"]
+    extras: Metrics
+    """The value that each entry of `timestep.extras` had at every episode's last step: `E`."""
+
+
 def env_spec(env: MarlEnv) -> EnvSpec:
     """The environment's sizes, read off its first observation without running it."""
     _, timestep = jax.eval_shape(env.reset, jax.eval_shape(lambda: jax.random.key(0)))
@@ -50,7 +60,7 @@ def rollout(
     start: Start,
     latent: Float[Array, "E Z"],
     epsilon: Float[Array, ""] | float,
-) -> tuple[Episode, Metrics]:
+) -> Rollout:
     """Plays every started environment to its end, or to the time limit.
 
     Args:
@@ -63,8 +73,7 @@ def rollout(
         epsilon: exploration; 0 is greedy play.
 
     Returns:
-        The episodes, time-major (`T E ...`, latent `E Z`), and for each environment the value that
-        every entry of `timestep.extras` had at its last step.
+        Time-major episodes, with the utilities they were played by.
     """
     num_envs = latent.shape[0]
 
@@ -76,7 +85,7 @@ def rollout(
         env_state, timestep = jax.vmap(env.step)(env_state, actions)
         last_action = jax.nn.one_hot(actions, agent.num_actions)
         carry = (env_state, timestep.observation, hidden, last_action, active & ~timestep.last())
-        return carry, (observation, actions, timestep, active)
+        return carry, (observation, q_values, actions, timestep, active)
 
     first = start.timestep.observation
     carry = (
@@ -87,8 +96,11 @@ def rollout(
         jnp.ones(num_envs, bool),
     )
     step_keys = jax.random.split(key, env.time_limit)
-    carry, (observations, actions, timesteps, mask) = jax.lax.scan(step, carry, step_keys)
-    observations = jax.tree.map(lambda x, last: jnp.concatenate([x, last[None]]), observations, carry[1])
+    carry, history = jax.lax.scan(step, carry, step_keys)
+    observations, q_values, actions, timesteps, mask = history
+    observations = jax.tree.map(
+        lambda x, last: jnp.concatenate([x, last[None]]), observations, carry[1]
+    )
     seen = jnp.concatenate([jnp.ones_like(mask[:1]), mask])
     episode = Episode(
         agents_view=_keep(seen, observations.agents_view),
@@ -103,7 +115,7 @@ def rollout(
     extras = {
         name: (value * last_step(mask)).sum(0) for name, value in (timesteps.extras or {}).items()
     }
-    return episode, extras
+    return Rollout(episode, q_values, extras)
 
 
 def _keep(mask: Array, x: Array) -> Array:

@@ -56,7 +56,9 @@ def make_trainer(config: Config, env: MarlEnv) -> Trainer:
             hyperparameters.epsilon_finish,
             hyperparameters.epsilon_steps,
         )
-        episode, _ = rollout(env, algorithm.agent, state.params.agent, act_key, start, z, epsilon)
+        episode = rollout(
+            env, algorithm.agent, state.params.agent, act_key, start, z, epsilon
+        ).episodes
         metrics = {"epsilon": epsilon, "train_return": episode.reward.sum()}
         return episode, metrics
 
