@@ -21,8 +21,8 @@ def agent_inputs(
 
 
 def episode_inputs(
-    agents_view: Float[Array, "T+1 B N O"], actions: Int[Array, "T B N"], num_actions: int
-) -> Float[Array, "T+1 B N I"]:
+    agents_view: Float[Array, "T1 B N O"], actions: Int[Array, "T B N"], num_actions: int
+) -> Float[Array, "T1 B N I"]:
     """`agent_inputs` for whole episodes: the last action at t = 0 is zeros."""
     taken = jax.nn.one_hot(actions, num_actions, dtype=agents_view.dtype)
     last_action = jnp.concatenate([jnp.zeros_like(taken[:1]), taken])
@@ -38,7 +38,7 @@ class PlainHead(nn.Module):
     def __call__(
         self, hidden: Float[Array, "*T B N H"], latent: Float[Array, "B Z"]
     ) -> Float[Array, "*T B N A"]:
-        return Linear(self.num_actions)(hidden)
+        return Linear(self.num_actions, name="utilities")(hidden)
 
 
 class LatentHead(nn.Module):
@@ -57,8 +57,10 @@ class LatentHead(nn.Module):
         *_, batch, num_agents, size = hidden.shape
         who = jnp.broadcast_to(jnp.eye(num_agents), (batch, num_agents, num_agents))
         what = jnp.broadcast_to(latent[:, None], (batch, num_agents, latent.shape[-1]))
-        weights = Linear(self.num_actions * size)(jnp.concatenate([what, who], axis=-1))
-        weights = weights.reshape(batch, num_agents, self.num_actions, size)
+        hypernetwork = Linear(self.num_actions * size, name="hypernetwork")
+        weights = hypernetwork(jnp.concatenate([what, who], axis=-1)).reshape(
+            batch, num_agents, self.num_actions, size
+        )
         return jnp.einsum("...h,...ah->...a", hidden, weights)
 
 

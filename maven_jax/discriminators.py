@@ -3,7 +3,7 @@
 It reads the states and the agents' Boltzmann policies (Mahajan et al. 2019, section 3.1).
 """
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import flax.linen as nn
 import jax
@@ -25,6 +25,7 @@ class Posterior(NamedTuple):
     weight: Float[Array, "*L"]
 
 
+@runtime_checkable
 class Discriminator(Protocol):
     """`apply(params, features, mask, latent) -> Posterior`."""
 

@@ -5,7 +5,7 @@ arrays. A null latent has size 0, so that concatenating it is a no-op.
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import distrax
 import flax.linen as nn
@@ -16,6 +16,7 @@ from maven_jax.layers import Linear
 from maven_jax.types import NetworkParams, ScalarKey
 
 
+@runtime_checkable
 class Latent(Protocol):
     """A distribution over z given an episode's first state."""
 

@@ -42,21 +42,21 @@ class Linear(nn.Module):
 
 
 class GRUParams(NamedTuple):
-    """Gates are stacked `reset, update, candidate` along the last axis."""
+    """Gates are stacked `reset, update, candidate` along the last axis: `G = 3 H`."""
 
-    input_kernel: Float[Array, "I 3H"]
-    input_bias: Float[Array, "3H"]
-    hidden_kernel: Float[Array, "H 3H"]
-    hidden_bias: Float[Array, "3H"]
+    input_kernel: Float[Array, "I G"]
+    input_bias: Float[Array, "G"]
+    hidden_kernel: Float[Array, "H G"]
+    hidden_bias: Float[Array, "G"]
 
 
-def gru_project(params: GRUParams, x: Float[Array, "*L I"]) -> Float[Array, "*L 3H"]:
+def gru_project(params: GRUParams, x: Float[Array, "*L I"]) -> Float[Array, "*L G"]:
     """The part of the gates that needs no recurrence: one matmul for all time steps."""
     return x @ params.input_kernel + params.input_bias
 
 
 def gru_step(
-    params: GRUParams, carry: Float[Array, "*L H"], projected: Float[Array, "*L 3H"]
+    params: GRUParams, carry: Float[Array, "*L H"], projected: Float[Array, "*L G"]
 ) -> Float[Array, "*L H"]:
     """One step of the gated recurrent unit (Cho et al. 2014) from projected inputs."""
     size = carry.shape[-1]

@@ -41,7 +41,7 @@ def make_latent_optimizer(hyperparameters: Hyperparameters) -> optax.GradientTra
 
 def utilities(
     algorithm: Algorithm, params: Params, batch: Episode
-) -> Float[Array, "T+1 B N A"]:
+) -> Float[Array, "T1 B N A"]:
     """Q_i(tau_i, u; z) along time-major episodes."""
     inputs = episode_inputs(batch.agents_view, batch.actions, batch.action_mask.shape[-1])
     return algorithm.agent.apply(params.agent, inputs, batch.latent, method="unroll")

@@ -2,10 +2,10 @@
 
 Shape legend, used in the whole library: `B` batch, `T` time, `E` parallel environments, `N` agents,
 `A` actions, `O` features of an agent's view, `S` features of the global state, `Z` latent size.
-Inside the learner arrays are time-major (`T B ...`); an episode at rest is `T ...`.
+`T1` is `T + 1`. Inside the learner arrays are time-major (`T B ...`); an episode at rest is `T ...`.
 """
 
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
@@ -14,6 +14,7 @@ Metrics: TypeAlias = dict[str, Array]
 NetworkParams: TypeAlias = PyTree[Float[Array, "..."]]
 
 
+@runtime_checkable
 class Observation(Protocol):
     """What an environment shows in `timestep.observation`; a NamedTuple in practice."""
 
@@ -27,6 +28,7 @@ class Observation(Protocol):
     def global_state(self) -> Float[Array, "S"]: ...
 
 
+@runtime_checkable
 class TimeStep(Protocol):
     """jumanji's `TimeStep`: team `reward`, and `discount` 0 at a true end, 1 at a time limit.
 
@@ -48,6 +50,7 @@ class TimeStep(Protocol):
     def last(self) -> Bool[Array, ""]: ...
 
 
+@runtime_checkable
 class MarlEnv(Protocol):
     """A cooperative environment: jumanji's pure `reset` and `step`, one reward for the team."""
 

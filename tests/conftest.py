@@ -1,12 +1,32 @@
-"""Fixtures shared by the whole suite."""
+"""The recorded cases that the golden tests read."""
 
+import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+GOLDEN_DIR = Path(os.environ.get("MAVEN_GOLDEN_DIR") or Path(__file__).parent / "golden")
 
 
 @pytest.fixture(scope="session")
 def golden_dir() -> Path:
     """Folder of recorded cases; `MAVEN_GOLDEN_DIR` names another one of the same form."""
-    return Path(os.environ.get("MAVEN_GOLDEN_DIR") or Path(__file__).parent / "golden")
+    return GOLDEN_DIR
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """`golden_path` runs over the cases of the kinds that the test module lists in `KINDS`."""
+    if "golden_path" not in metafunc.fixturenames:
+        return
+    kinds = metafunc.module.KINDS
+    paths = [path for path in sorted(GOLDEN_DIR.glob("l*.npz")) if _kind(path) in kinds]
+    if not paths:
+        raise pytest.UsageError(f"no recorded case of kind {' or '.join(kinds)} in {GOLDEN_DIR}")
+    metafunc.parametrize("golden_path", paths, ids=[p.stem for p in paths], scope="module")
+
+
+def _kind(path: Path) -> str:
+    with np.load(path) as case:
+        return json.loads(str(case["config"]))["kind"]

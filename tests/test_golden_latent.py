@@ -1,0 +1,59 @@
+"""The recorded latent policy: its optimiser steps on replayed episodes."""
+
+import json
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from maven_jax import learner, pymarl
+from maven_jax.config import Config, Hyperparameters
+from maven_jax.latents import CategoricalLatent
+from maven_jax.types import LatentOutcome
+
+KINDS = ("policy",)
+
+
+@pytest.fixture(scope="module")
+def case(golden_path):
+    with np.load(golden_path) as file:
+        return dict(file)
+
+
+def test_optimiser_steps(case):
+    recorded = json.loads(str(case["config"]))
+    start = {k.removeprefix("params/"): v for k, v in case.items() if k.startswith("params/")}
+    latent = CategoricalLatent(recorded["latent_dim"], start["affine1.weight"].shape[0])
+    hyperparameters = jax.tree.map(
+        jnp.float32,
+        Hyperparameters(
+            latent_learning_rate=recorded["lr"],
+            latent_return_scale=1.0,
+            latent_entropy_weight=recorded["entropy_scaling"],
+        ),
+    )
+    step = jax.jit(
+        partial(learner.update_latent, latent=latent, config=Config(fidelity="reference"))
+    )
+    params = pymarl.latent_from_pymarl(start)
+    opt_state = learner.make_latent_optimizer(hyperparameters).init(params)
+    for i, indices in enumerate(case["batch_indices"]):
+        batch = LatentOutcome(
+            jnp.asarray(case["state"][indices]),
+            jnp.asarray(case["latent"][indices]),
+            jnp.asarray(case["returns"][indices]),
+        )
+        entropy = latent.entropy(params, batch.initial_state).mean()
+        np.testing.assert_allclose(entropy, case["out/entropy"][i], rtol=1e-5)
+        params, opt_state = step(params, opt_state, batch, hyperparameters)
+        prefix = f"params_after_{i + 1}/"
+        after = {k.removeprefix(prefix): v for k, v in case.items() if k.startswith(prefix)}
+        if after:
+            expected = pymarl.latent_from_pymarl(after)
+            for a, b in zip(jax.tree.leaves(params), jax.tree.leaves(expected), strict=True):
+                np.testing.assert_allclose(a, b, atol=1e-4)
+    states = jnp.asarray(case["state"][: len(case["out/probs_or_returns_after"])])
+    probs = latent.distribution(params, states).probs
+    np.testing.assert_allclose(probs, case["out/probs_or_returns_after"], rtol=1e-4, atol=1e-5)
