@@ -59,7 +59,7 @@ class EnvConfig:
     """Which environment, and the arguments of its constructor."""
 
     name: str = "m_step_matrix"
-    options: dict[str, Any] = field(default_factory=lambda: {"m": 10, "good_branches": 2})
+    options: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -173,14 +173,15 @@ def load_config(source: str | Path) -> Config:
             raise ConfigError(f"config {str(source)!r} is not a file")
         if str(source) not in packaged:
             raise unknown("config", str(source), packaged)
-        text = packaged[str(source)].read_text()
+        file = packaged[str(source)]
     else:
-        text = path.read_text()
+        file = path
     try:
-        overrides = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        where = str(getattr(error, "problem_mark", "")).strip().replace("\n", " ")
-        raise ConfigError(f"config {str(source)!r} is not valid YAML {where}".rstrip()) from None
+        overrides = yaml.safe_load(file.read_bytes())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f": look at line {mark.line + 1}" if mark else ""
+        raise ConfigError(f"config {str(source)!r} is not valid YAML{where}") from None
     config = from_dict({} if overrides is None else overrides)
     validate(config)
     return config
@@ -193,8 +194,8 @@ def packaged_configs() -> dict[str, Any]:
     return {file.name.removesuffix(".yaml"): file for file in files}
 
 
-def from_dict(overrides: Mapping[str, Any]) -> Config:
-    """Overrides of the defaults, as read from YAML, to a configuration.
+def from_dict(overrides: Any) -> Config:
+    """Nested overrides of the defaults, as read from YAML, to a configuration.
 
     Raises:
         ConfigError: unknown key or wrong type. Values are checked by `validate`.

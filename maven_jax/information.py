@@ -16,15 +16,15 @@ def mutual_information(joint: Float[Array, "X Y"]) -> Float[Array, ""]:
 
 
 def same_sequence(
-    actions: Int[Array, "T K N"], mask: Bool[Array, "T K"]
-) -> Bool[Array, "K K"]:
-    """Which of K episodes took the very same joint actions, compared pair by pair."""
+    actions: Int[Array, "T E N"], mask: Bool[Array, "T E"]
+) -> Bool[Array, "E E"]:
+    """Which of E episodes took the very same joint actions, compared pair by pair."""
     marked = jnp.where(mask[..., None], actions, -1)
     return (marked[:, :, None] == marked[:, None, :]).all(axis=(0, 3))
 
 
 def action_information(
-    latent_probs: Float[Array, "Z"], actions: Int[Array, "T Z*K N"], mask: Bool[Array, "T Z*K"]
+    latent_probs: Float[Array, "Z"], actions: Int[Array, "T E N"], mask: Bool[Array, "T E"]
 ) -> Float[Array, ""]:
     """I(z; joint actions), counted over K episodes of each z and weighted by p(z).
 
@@ -33,7 +33,7 @@ def action_information(
 
     Args:
         latent_probs: p(z).
-        actions: episodes of z = 0 first, then those of z = 1, and so on, K of each.
+        actions: `E = Z K` episodes: those of z = 0 first, then those of z = 1, and so on.
         mask: steps really taken.
     """
     num_latents, num_episodes = latent_probs.shape[0], actions.shape[1]

@@ -1,8 +1,9 @@
 """Many seeds as one compiled program: vmapped over seeds, sharded over devices, driven in chunks."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,19 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from maven_jax.config import Hyperparameters
 from maven_jax.train import Trainer
 from maven_jax.types import Metrics, TrainState
+
+
+class Sweep(NamedTuple):
+    """A compiled sweep: two programs, each traced and compiled once."""
+
+    init: Callable[[jax.Array, Hyperparameters], TrainState]
+    chunk: Callable[[TrainState, Hyperparameters], tuple[TrainState, Metrics]]
+    finished: Callable[[TrainState], jax.Array]
+    lanes: jax.Array
+    """Keys of the seeds, and padding up to an even share for every device."""
+    hyperparameters: Hyperparameters
+    num_seeds: int
+    compile_seconds: float
 
 
 class SweepChunk(NamedTuple):
@@ -30,31 +44,30 @@ def seed_keys(first_seed: int, num_seeds: int) -> jax.Array:
     return jax.vmap(jax.random.key)(jnp.arange(first_seed, first_seed + num_seeds))
 
 
-def make_mesh() -> Mesh:
-    """All devices on one axis, `seeds`."""
-    return Mesh(np.array(jax.devices()), ("seeds",))
+def make_mesh(num_seeds: int) -> Mesh:
+    """As many devices as there are seeds to share, on one axis."""
+    return Mesh(np.array(jax.devices()[:num_seeds]), ("seeds",))
 
 
-def pad_lanes(keys: jax.Array, mesh: Mesh) -> jax.Array:
+def pad_lanes(keys: jax.Array, num_devices: int) -> jax.Array:
     """Repeats the last key until the devices share the lanes evenly."""
-    missing = -keys.shape[0] % mesh.size
+    missing = -keys.shape[0] % num_devices
     return jnp.concatenate([keys, jnp.repeat(keys[-1:], missing, axis=0)])
 
 
-def run_sweep(
+def compile_sweep(
     trainer: Trainer, keys: jax.Array, hyperparameters: Hyperparameters, mesh: Mesh | None = None
-) -> Iterator[SweepChunk]:
-    """Trains every key's seed to its end, yielding after each chunk.
-
-    Every program is traced and compiled once. Lanes never communicate.
+) -> Sweep:
+    """Compiles a sweep for its number of seeds and devices; lanes never communicate.
 
     Args:
         trainer: from `make_trainer`.
         keys: one for each seed.
         hyperparameters: shared by all seeds.
-        mesh: devices to share the seeds; all of them by default.
+        mesh: devices to share the seeds; by default `make_mesh`.
     """
-    mesh = mesh or make_mesh()
+    started = time.perf_counter()
+    mesh = mesh or make_mesh(keys.shape[0])
     over_seeds, shared = PartitionSpec("seeds"), PartitionSpec()
     sharded = partial(
         jax.shard_map,
@@ -68,24 +81,42 @@ def run_sweep(
         compiler_options=_cheap_compilation(mesh),
     )
     chunk = jax.jit(sharded(jax.vmap(trainer.chunk, in_axes=(0, None))), donate_argnums=0)
-
-    num_seeds = keys.shape[0]
-    lanes = jax.device_put(pad_lanes(keys, mesh), NamedSharding(mesh, over_seeds))
+    lanes = jax.device_put(pad_lanes(keys, mesh.size), NamedSharding(mesh, over_seeds))
     hyperparameters = jax.tree.map(jnp.float32, hyperparameters)
-    state = init(lanes, hyperparameters)
+    hyperparameters = jax.device_put(hyperparameters, NamedSharding(mesh, shared))
+    init_traced = init.trace(lanes, hyperparameters)
+    state = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=NamedSharding(mesh, over_seeds)),
+        init_traced.out_info,
+    )
+    return Sweep(
+        init=init_traced.lower().compile(),
+        chunk=chunk.lower(state, hyperparameters).compile(),
+        finished=trainer.finished,
+        lanes=lanes,
+        hyperparameters=hyperparameters,
+        num_seeds=keys.shape[0],
+        compile_seconds=time.perf_counter() - started,
+    )
+
+
+def run_sweep(sweep: Sweep) -> Iterator[SweepChunk]:
+    """Trains every seed to its end, yielding after each chunk."""
+    state = sweep.init(sweep.lanes, sweep.hyperparameters)
     while True:
-        active = ~np.asarray(jax.vmap(trainer.finished)(state))[:num_seeds]
+        active = ~np.asarray(sweep.finished(state))[: sweep.num_seeds]
         if not active.any():
             return
-        state, metrics = chunk(state, hyperparameters)
-        yield SweepChunk(state, _to_host(metrics, num_seeds), active)
+        state, metrics = sweep.chunk(state, sweep.hyperparameters)
+        yield SweepChunk(state, take_seeds(metrics, sweep.num_seeds), active)
+
+
+def take_seeds(tree: Any, num_seeds: int) -> Any:
+    """Copies a sweep's arrays to the host, without its padding lanes."""
+    return jax.tree.map(lambda x: np.array(x[:num_seeds]), tree)
 
 
 def _cheap_compilation(mesh: Mesh) -> dict[str, int]:
     """On a CPU, a program that runs once is not worth optimising: half the time to compile it."""
     is_cpu = mesh.devices.flat[0].platform == "cpu"
     return {"xla_backend_optimization_level": 0} if is_cpu else {}
-
-
-def _to_host(metrics: Metrics, num_seeds: int) -> dict[str, np.ndarray]:
-    return {name: np.asarray(value)[:num_seeds] for name, value in metrics.items()}

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from maven_jax.algorithms import make_algorithm
-from maven_jax.config import Config, Hyperparameters, validate
+from maven_jax.config import Config, Hyperparameters, check, validate
 from maven_jax.evaluation import evaluate
 from maven_jax.exploration import linear_schedule
 from maven_jax.learner import make_latent_optimizer, make_optimizer, update, update_latent
@@ -42,6 +42,13 @@ def make_trainer(config: Config, env: MarlEnv) -> Trainer:
     spec = env_spec(env)
     algorithm = make_algorithm(config, spec)
     training, latent = config.training, algorithm.latent
+    check(
+        training.total_env_steps > training.batch_size * spec.time_limit,
+        "training.total_env_steps",
+        training.total_env_steps,
+        f"more than training.batch_size times the environment's time limit, "
+        f"{training.batch_size * spec.time_limit}, which the first batch may take",
+    )
     replay = make_replay(training.replay_size, training.batch_size)
     latent_replay = make_replay(config.latent.replay_size, config.latent.batch_size)
 

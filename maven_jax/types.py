@@ -11,7 +11,8 @@ from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 ScalarKey: TypeAlias = Key[Array, ""]
 Metrics: TypeAlias = dict[str, Array]
-NetworkParams: TypeAlias = PyTree[Float[Array, "..."]]
+NetworkParams: TypeAlias = PyTree
+"""A tree of weights: device or host arrays, or their shapes."""
 
 
 @runtime_checkable

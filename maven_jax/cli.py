@@ -1,0 +1,405 @@
+"""The command line: `maven-jax train | figure3 | evaluate | plot`.
+
+The only module that knows environments by their names. Bad input ends with one line and exit
+code 2 before anything compiles; Ctrl-C ends with exit code 130 and what was learned on disk.
+"""
+
+import contextlib
+import dataclasses
+import inspect
+import io
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from maven_jax import published
+from maven_jax.algorithms import make_algorithm
+from maven_jax.config import (
+    Config,
+    ConfigError,
+    EvaluationConfig,
+    load_config,
+    packaged_configs,
+    unknown,
+    validate,
+)
+from maven_jax.envs import MStepMatrixGame
+from maven_jax.evaluation import evaluate
+from maven_jax.plots import draw_curves, draw_figure3, step_grid
+from maven_jax.results import Run, load_run, load_weights, on_grid, quartiles
+from maven_jax.rollout import env_spec
+from maven_jax.runner import Interrupted, Seeds, train_run
+from maven_jax.sweep import seed_keys, take_seeds
+from maven_jax.train import make_trainer
+from maven_jax.types import MarlEnv
+
+ENVIRONMENTS: dict[str, Callable[..., MarlEnv]] = {"m_step_matrix": MStepMatrixGame}
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train one configuration over many seeds, in one compiled program."""
+
+    config_source: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="CONFIG")]
+    """A YAML file, or the name of a packaged configuration."""
+    out: Path | None = None
+    """Folder to make for the run; runs/CONFIG by default."""
+    seed: int = 0
+    """The first seed."""
+    seeds: int = 8
+    """How many seeds, counted up from the first."""
+    tensorboard: bool = True
+    """Write events for TensorBoard."""
+    config: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
+
+
+@dataclass(frozen=True)
+class Figure3:
+    """Train MAVEN and QMIX on the m-step matrix game and draw Figure 3(b) of the MAVEN paper."""
+
+    out: Path = Path("runs/figure3")
+    """Folder to make: one run for each algorithm, the picture and its data."""
+    seed: int = 0
+    """The first seed."""
+    seeds: int = 20
+    """Seeds of each algorithm."""
+    steps: int = 100_000
+    """Environment steps of each seed."""
+    m: int = 10
+    """Length of the game."""
+    tensorboard: bool = True
+    """Write events for TensorBoard."""
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Play greedy episodes with a run's final weights and print what each seed reaches."""
+
+    run: tyro.conf.Positional[Path]
+    """Folder of a run."""
+    episodes: int = 256
+    """Test episodes with z from the latent policy, for each seed."""
+    seed: int = 0
+    """Seed of the test episodes."""
+
+
+@dataclass(frozen=True)
+class Plot:
+    """Draw one metric of several runs: median and quartiles over seeds."""
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """Folders of runs."""
+    out: Path = Path("plot.png")
+    """Picture to write; it must not exist."""
+    metric: str = "return"
+    """A column of metrics.csv."""
+
+
+def run(argv: Sequence[str]) -> int:
+    """Runs one command; returns the exit code."""
+    try:
+        return _run_command(list(argv), Console())
+    except ConfigError as error:
+        print(f"maven-jax: error: {error}", file=sys.stderr)
+        return 2
+    except Interrupted as error:
+        print(f"maven-jax: {error}", file=sys.stderr)
+        return 130
+
+
+def make_env(config: Config) -> MarlEnv:
+    """The environment that `config.env` names.
+
+    Raises:
+        ConfigError: no such environment or option, or a value it does not take.
+    """
+    name, options = config.env.name, config.env.options
+    if name not in ENVIRONMENTS:
+        raise unknown("environment", name, ENVIRONMENTS)
+    known = _default_options(name)
+    for option, value in options.items():
+        if option not in known:
+            raise unknown(f"option of environment {name}", option, known)
+        if type(value) is not type(known[option]):
+            allowed = {int: "a whole number"}.get(type(known[option]), "another type")
+            raise ConfigError(f"env.options.{option} is {value!r}; allowed: {allowed}")
+    try:
+        return ENVIRONMENTS[name](**options)
+    except ValueError as error:
+        raise ConfigError(f"env.options: {error}") from None
+
+
+def complete(config: Config) -> Config:
+    """The configuration with every option of its environment spelled out."""
+    if config.env.name not in ENVIRONMENTS:
+        raise unknown("environment", config.env.name, ENVIRONMENTS)
+    options = _default_options(config.env.name) | config.env.options
+    return dataclasses.replace(config, env=dataclasses.replace(config.env, options=options))
+
+
+def train(command: Train, console: Console) -> None:
+    """`maven-jax train CONFIG`."""
+    out = command.out or Path("runs") / Path(command.config_source).stem
+    env = make_env(command.config)
+    run = train_run(
+        command.config,
+        env,
+        out,
+        Seeds(command.seed, command.seeds),
+        tensorboard=command.tensorboard,
+    )
+    finals = np.array([values[-1] for _, values in run.curves("return")])
+    low, median, high = np.percentile(finals, [25, 50, 75])
+    console.print(
+        f"return after {run.config.training.total_env_steps:,} steps: median {median:.2f}, "
+        f"quartiles {low:.2f} to {high:.2f}, {run.info['num_seeds']} seeds; results in {out}/",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def figure3(command: Figure3, console: Console) -> None:
+    """`maven-jax figure3`."""
+    if command.out.exists():
+        raise ConfigError(
+            f"output folder '{command.out}' exists; allowed: a path where nothing is yet"
+        )
+    configs = {name: _figure3_config(name, command) for name in ("maven", "qmix")}
+    runs = {
+        name: train_run(
+            config,
+            make_env(config),
+            command.out / name,
+            Seeds(command.seed, command.seeds),
+            tensorboard=command.tensorboard,
+        )
+        for name, config in configs.items()
+    }
+    picture = command.out / "figure3.png"
+    draw_figure3(runs["maven"], runs["qmix"], picture)
+    data = command.out / "figure3.csv"
+    data.write_text(figure3_data(runs))
+    console.print(figure3_table(runs))
+    console.print(_what_it_shows(runs, configs["maven"]), highlight=False)
+    console.print(f"picture: {picture}\ndata:    {data}", highlight=False, soft_wrap=True)
+
+
+def evaluate_run(command: Evaluate, console: Console) -> None:
+    """`maven-jax evaluate RUN`."""
+    if command.episodes < 1:
+        raise ConfigError(f"episodes is {command.episodes}; allowed: a whole number of at least 1")
+    if not 0 <= command.seed < 2**31:
+        raise ConfigError(f"seed is {command.seed}; allowed: a whole number from 0 to 2**31 - 1")
+    run = load_run(command.run)
+    config = dataclasses.replace(
+        run.config, evaluation=EvaluationConfig(command.episodes, episodes_per_latent=1)
+    )
+    env = make_env(config)
+    algorithm = make_algorithm(config, env_spec(env))
+    trainer = make_trainer(config, env)
+    num_seeds = run.info["num_seeds"]
+    expected = jax.eval_shape(
+        jax.vmap(trainer.init, in_axes=(0, None)),
+        jax.eval_shape(lambda: seed_keys(0, num_seeds)),
+        config.hyperparameters,
+    )
+    params, latent_params = load_weights(run, expected.params, expected.latent_params)
+    test = jax.jit(
+        jax.vmap(
+            lambda p, lp, key: evaluate(
+                p, lp, key, config.hyperparameters.temperature, env, algorithm, config
+            )
+        )
+    )
+    keys = jax.random.split(jax.random.key(command.seed), num_seeds)
+    metrics = take_seeds(test(params, latent_params, keys), num_seeds)
+    console.print(_evaluation_table(run, metrics, command.episodes))
+
+
+def plot(command: Plot, console: Console) -> None:
+    """`maven-jax plot RUN...`."""
+    if not command.runs:
+        raise ConfigError("no run given; allowed: one or more folders of runs")
+    if command.out.exists():
+        raise ConfigError(f"picture '{command.out}' exists; allowed: a path where nothing is yet")
+    if command.out.suffix not in (".png", ".pdf", ".svg"):
+        raise ConfigError(f"out is '{command.out}'; allowed: a name ending in .png, .pdf or .svg")
+    runs = [load_run(path) for path in command.runs]
+    draw_curves(runs, command.out, command.metric)
+    console.print(f"picture: {command.out}", highlight=False, soft_wrap=True)
+
+
+def figure3_data(runs: dict[str, Run]) -> str:
+    """The curves of the figure as CSV: a row for each algorithm and step of the common grid."""
+    lines = ["algorithm,env_steps,seeds,return_25,return_50,return_75"]
+    for name, run in runs.items():
+        grid = step_grid(run)
+        for step, row in zip(grid, quartiles(run, "return", grid).T, strict=True):
+            values = ",".join(f"{value:.4g}" for value in row)
+            lines.append(f"{name},{step:.0f},{run.info['num_seeds']},{values}")
+    return "\n".join(lines) + "\n"
+
+
+def figure3_table(runs: dict[str, Run]) -> Table:
+    """Published and measured percentiles at the steps where the paper's figure was read off."""
+    table = Table(title="Return of greedy episodes: published / here", title_justify="left")
+    table.add_column("curve")
+    last = max(step_grid(run)[-1] for run in runs.values())
+    columns = [i for i, step in enumerate(published.STEPS) if step <= last]
+    for i in columns:
+        table.add_column(f"{published.STEPS[i] // 1000}k", justify="right")
+    grid = np.array([published.STEPS[i] for i in columns])
+    for name, run in runs.items():
+        here = dict(zip((25, 50, 75), quartiles(run, "return", grid), strict=True))
+        for percentile, label in ((25, "25th percentile"), (50, "median"), (75, "75th percentile")):
+            there = published.FIGURE_3[name].get(percentile)
+            table.add_row(
+                f"{name.upper()} {label}",
+                *(
+                    f"{'-' if there is None else f'{there[i]:.1f}'} / {here[percentile][column]:.1f}"
+                    for column, i in enumerate(columns)
+                ),
+            )
+    return table
+
+
+def _figure3_config(name: str, command: Figure3) -> Config:
+    config = complete(load_config(name))
+    config = dataclasses.replace(
+        config,
+        env=dataclasses.replace(config.env, options=config.env.options | {"m": command.m}),
+        training=dataclasses.replace(config.training, total_env_steps=command.steps),
+    )
+    make_trainer(config, make_env(config))  # checks everything, before the first run starts
+    return config
+
+
+def _what_it_shows(runs: dict[str, Run], config: Config) -> str:
+    env = make_env(config)
+    best = getattr(env, "optimal_return", np.nan)
+    sentences = []
+    for name, run in runs.items():
+        end = run.config.training.total_env_steps
+        finals = np.array(
+            [on_grid(steps, values, np.array([end]))[0] for steps, values in run.curves("return")]
+        )
+        reached = int((finals >= best - 0.1).sum())
+        sentences.append(
+            f"{name.upper()} ends at a median of {np.median(finals):.2f}; {reached} of "
+            f"{len(finals)} seeds within 0.1 of the best return, {best:.0f}."
+        )
+    return "\n".join(sentences)
+
+
+def _evaluation_table(run: Run, metrics: dict[str, np.ndarray], episodes: int) -> Table:
+    table = Table(title=f"{run.path}: {episodes} greedy episodes a seed", title_justify="left")
+    columns = {"return": "return", "return_uniform": "uniform z", "latent_entropy": "H(z)"}
+    columns |= {"action_information": "I(z; actions)", "mi_bound_test": "J_V"}
+    shown = [name for name in columns if name in metrics]
+    extras = sorted(name for name in metrics if name.startswith("extras/"))
+    table.add_column("seed", justify="right")
+    for name in shown:
+        table.add_column(columns[name], justify="right")
+    if "return_z" in metrics:
+        table.add_column("best z", justify="right")
+    for name in extras:
+        table.add_column(name.removeprefix("extras/"), justify="right")
+    for seed in range(run.info["num_seeds"]):
+        row = [f"{metrics[name][seed]:.2f}" for name in shown]
+        if "return_z" in metrics:
+            row.append(f"{metrics['return_z'][seed].max():.2f}")
+        row += [f"{metrics[name][seed]:.2f}" for name in extras]
+        table.add_row(str(run.info["first_seed"] + seed), *row)
+    return table
+
+
+COMMANDS: dict[str, tuple[type, Callable[[Any, Console], None]]] = {
+    "train": (Train, train),
+    "figure3": (Figure3, figure3),
+    "evaluate": (Evaluate, evaluate_run),
+    "plot": (Plot, plot),
+}
+
+
+def _run_command(argv: list[str], console: Console) -> int:
+    if not argv or argv[0] in ("-h", "--help"):
+        print(_usage())
+        return 0
+    if argv[0] == "--version":
+        print(f"maven-jax {metadata.version('maven-jax')}")
+        return 0
+    name, *rest = argv
+    if name not in COMMANDS:
+        raise unknown("command", name, COMMANDS)
+    kind, execute = COMMANDS[name]
+    command = _parse_train(rest) if kind is Train else _parse(kind, name, rest)
+    if command is not None:
+        execute(command, console)
+    return 0
+
+
+def _usage() -> str:
+    lines = ["usage: maven-jax COMMAND ...", "", "QMIX and MAVEN as pure JAX functions.", ""]
+    for name, (kind, _) in COMMANDS.items():
+        lines.append(f"  {name:10} {inspect.getdoc(kind)}")
+    packaged = ", ".join(sorted(packaged_configs()))
+    lines += ["", f"packaged configurations: {packaged}", "maven-jax COMMAND --help tells more."]
+    return "\n".join(lines)
+
+
+def _parse_train(args: list[str]) -> Train | None:
+    """CONFIG decides the defaults of all other options, so it is read first."""
+    wants_help = not {"-h", "--help"}.isdisjoint(args)
+    if not wants_help and (not args or args[0].startswith("-")):
+        names = ", ".join(sorted(packaged_configs()))
+        raise ConfigError(f"train needs CONFIG first; allowed: a YAML file, or one of {names}")
+    source = args[0] if args and not args[0].startswith("-") else "maven"
+    config = complete(load_config(source))
+    command = _parse(Train, "train", args, Train(source, config=config))
+    if command is not None:
+        validate(command.config)
+    return command
+
+
+def _parse(kind: type[T], name: str, args: list[str], default: T | None = None) -> T | None:
+    """The command's dataclass from its arguments; None where only help was asked for.
+
+    Raises:
+        ConfigError: an unknown option or a value of the wrong type.
+    """
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return tyro.cli(kind, prog=f"maven-jax {name}", args=args, default=default)
+    except SystemExit as stop:
+        if not stop.code:
+            return None
+    raise ConfigError(_one_line(said.getvalue())) from None
+
+
+def _one_line(panel: str) -> str:
+    """The first paragraph of the parser's panel, and the nearest option where it names one."""
+    lines = [line.strip("│╭╮╰╯─ ") for line in panel.splitlines()[1:]]
+    paragraph = " ".join(lines[: lines.index("")] if "" in lines else lines).strip()
+    near = re.search(r"Perhaps you meant:.*?(--[\w.-]+)", " ".join(lines))
+    return paragraph + (f"; did you mean {near[1]}?" if near else "")
+
+
+def _default_options(name: str) -> dict[str, Any]:
+    """Defaults of the environment's constructor that can be written in a configuration."""
+    parameters = inspect.signature(ENVIRONMENTS[name]).parameters.values()
+    return {p.name: p.default for p in parameters if isinstance(p.default, int | float | str)}
+

@@ -1,0 +1,117 @@
+"""Figures from results."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
+
+from maven_jax import published
+from maven_jax.results import Run, quartiles
+
+COLORS = {"maven": "#1f5fa8", "qmix": "#d1652a"}
+OTHER_COLORS = ("#3a8f5c", "#8457a6", "#a83c4b", "#6b6b6b")
+GRID_POINTS = 100
+
+
+def step_grid(run: Run) -> np.ndarray:
+    """Evenly spaced environment steps up to the run's limit, where curves are read."""
+    total = run.config.training.total_env_steps
+    return np.linspace(0, total, min(GRID_POINTS, total) + 1)[1:]
+
+
+def draw_band(ax: Axes, run: Run, metric: str, color: str, label: str) -> None:
+    """A metric's median over seeds and the band between its quartiles."""
+    grid = step_grid(run)
+    low, median, high = quartiles(run, metric, grid)
+    ax.fill_between(grid, low, high, color=color, alpha=0.18, linewidth=0)
+    ax.plot(grid, median, color=color, linewidth=2, label=label)
+
+
+def draw_curves(runs: Sequence[Run], path: Path, metric: str = "return") -> None:
+    """One metric of several runs: median and quartiles over seeds against environment steps."""
+    figure = _figure(1)
+    ax = figure.subplots()
+    names = [run.path.name for run in runs]
+    for run, name, color in zip(runs, names, _colors(runs), strict=True):
+        seeds = len(np.unique(run.metrics["seed"]))
+        draw_band(ax, run, metric, color, f"{name} ({_count(seeds, 'seed')})")
+    _style(ax, metric.replace("_", " "))
+    ax.legend(frameon=False)
+    _save(figure, path)
+
+
+def draw_figure3(maven: Run, qmix: Run, path: Path) -> None:
+    """MAVEN and QMIX with the published medians, and what z tells about MAVEN's actions."""
+    figure = _figure(2)
+    left, right = figure.subplots(1, 2)
+    for run in (maven, qmix):
+        name = run.config.algorithm
+        draw_band(left, run, "return", COLORS[name], name.upper())
+        left.plot(
+            published.STEPS,
+            published.FIGURE_3[name][50],
+            color=COLORS[name],
+            linestyle=":",
+            marker="o",
+            markersize=4,
+            label=f"{name.upper()}, published median",
+        )
+    left.set_xlim(0, max(step_grid(maven)[-1], step_grid(qmix)[-1]) * 1.01)
+    _style(left, "return of greedy episodes")
+    left.set_title(f"m-step matrix game, {_seeds(maven, qmix)}", fontsize=11)
+    left.legend(frameon=False, loc="lower right")
+    labels = {
+        "latent_entropy": "H(z) of the latent policy",
+        "mi_bound_test": "variational bound J_V",
+        "action_information": "I(z; joint actions), counted",
+    }
+    for (metric, label), color in zip(labels.items(), OTHER_COLORS, strict=False):
+        draw_band(right, maven, metric, color, label)
+    floor = min(0.0, quartiles(maven, "latent_entropy", step_grid(maven))[0][-1])
+    right.set_ylim(floor - 0.3, np.log(maven.config.latent.size) + 0.3)
+    _style(right, "nats")
+    right.set_title("MAVEN: what z tells", fontsize=11)
+    right.legend(frameon=False)
+    _save(figure, path)
+
+
+def _seeds(*runs: Run) -> str:
+    counts = {len(np.unique(run.metrics["seed"])) for run in runs}
+    return " and ".join(_count(count, "seed") for count in sorted(counts))
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("s" if number != 1 else "")
+
+
+def _colors(runs: Sequence[Run]) -> list[str]:
+    """The algorithm's own colour where it is the only run of it."""
+    algorithms = [run.config.algorithm for run in runs]
+    others = iter(OTHER_COLORS * len(runs))
+    return [
+        COLORS[name] if name in COLORS and algorithms.count(name) == 1 else next(others)
+        for name in algorithms
+    ]
+
+
+def _figure(columns: int) -> Figure:
+    figure = Figure(figsize=(6.4 * columns, 4.2), dpi=130, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _style(ax: Axes, ylabel: str) -> None:
+    ax.set_xlabel("environment steps")
+    ax.set_ylabel(ylabel)
+    ax.xaxis.set_major_formatter(EngFormatter(sep=""))
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.grid(alpha=0.25, linewidth=0.6)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)

@@ -1,0 +1,223 @@
+"""What a run leaves on disk, and its loading.
+
+A run's folder holds
+
+- `config.yaml`: the full configuration;
+- `run.json`: seeds, versions, device, timings, and how the run ended (`status`);
+- `metrics.csv`: a row for each seed and evaluation, a column for each metric (`pandas.read_csv`
+  opens it): `seed`, `env_steps`, `num_updates`, then the metrics in alphabetical order, those with
+  one value for each z as `name_0`, `name_1`, ...;
+- `weights`: Orbax: `params` and `latent_params`, every array with a leading axis of seeds;
+- `figures` and, unless switched off, TensorBoard `events`.
+"""
+
+import csv
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, TextIO
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import yaml
+
+from maven_jax.config import Config, ConfigError, from_dict, to_dict, validate
+from maven_jax.types import NetworkParams, Params
+
+COUNTERS = ("env_steps", "num_updates")
+PACKAGES = ("maven-jax", "jax", "jaxlib", "flax", "optax", "distrax", "jumanji", "flashbax")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished or interrupted run, as read from its folder."""
+
+    path: Path
+    config: Config
+    info: dict[str, Any]
+    metrics: dict[str, np.ndarray]
+    """Column name to values, one a row of `metrics.csv`."""
+
+    def curves(self, metric: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Environment steps and values of one metric, seed by seed.
+
+        Raises:
+            ConfigError: the run has no such metric.
+        """
+        if metric not in self.metrics:
+            raise ConfigError(f"run '{self.path}' has no metric {metric!r}")
+        seeds = self.metrics["seed"]
+        for seed in np.unique(seeds):
+            yield self.metrics["env_steps"][seeds == seed], self.metrics[metric][seeds == seed]
+
+
+def on_grid(steps: np.ndarray, values: np.ndarray, grid: np.ndarray) -> np.ndarray:
+    """A curve on a common grid: at each point the latest evaluation so far, NaN before the first.
+
+    Args:
+        steps: environment steps of the evaluations, increasing.
+        values: what they found.
+        grid: environment steps at which to read the curve.
+    """
+    index = np.searchsorted(steps, grid, side="right") - 1
+    return np.where(index >= 0, values[np.maximum(index, 0)], np.nan)
+
+
+def quartiles(run: Run, metric: str, grid: np.ndarray) -> np.ndarray:
+    """25th, 50th and 75th percentile over seeds at each grid point: `[3, len(grid)]`."""
+    curves = np.stack([on_grid(steps, values, grid) for steps, values in run.curves(metric)])
+    return np.percentile(curves, [25, 50, 75], axis=0)
+
+
+def create_run_folder(path: Path, config: Config) -> None:
+    """Makes a new run's folder with its configuration.
+
+    Raises:
+        ConfigError: something is there already, or the folder cannot be made.
+    """
+    if path.exists():
+        raise ConfigError(f"output folder '{path}' exists; allowed: a path where nothing is yet")
+    try:
+        path.mkdir(parents=True)
+        (path / "config.yaml").write_text(yaml.safe_dump(to_dict(config), sort_keys=False))
+    except OSError as error:
+        raise ConfigError(f"output folder '{path}' cannot be made: {error.strerror}") from None
+
+
+def describe_machine() -> dict[str, Any]:
+    """Versions and device of this process, for `run.json`."""
+    devices = jax.devices()
+    return {
+        "versions": {name: metadata.version(name) for name in PACKAGES},
+        "device": devices[0].device_kind,
+        "platform": devices[0].platform,
+        "num_devices": len(devices),
+    }
+
+
+def write_info(path: Path, info: dict[str, Any]) -> None:
+    """Writes `run.json`."""
+    (path / "run.json").write_text(json.dumps(info, indent=2) + "\n")
+
+
+class MetricsWriter:
+    """Appends evaluations to `metrics.csv`, on disk after every chunk."""
+
+    def __init__(self, path: Path, first_seed: int) -> None:
+        self._file: TextIO = (path / "metrics.csv").open("x", newline="")
+        self._writer: Any = None
+        self._first_seed = first_seed
+
+    def write(self, metrics: dict[str, np.ndarray], active: np.ndarray) -> None:
+        """One row for each active seed."""
+        columns = _columns(metrics)
+        if self._writer is None:
+            self._writer = csv.writer(self._file)
+            self._writer.writerow(["seed", *columns])
+        for seed in np.flatnonzero(active):
+            self._writer.writerow(
+                [self._first_seed + seed, *(column[seed] for column in columns.values())]
+            )
+        self._file.flush()
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+
+def _columns(metrics: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Counters first, then the other metrics by name; one column for each z of a vector."""
+    columns = {}
+    for name in [*COUNTERS, *sorted(set(metrics) - set(COUNTERS))]:
+        value = metrics[name]
+        if value.ndim == 1:
+            columns[name] = value
+        else:
+            columns |= {f"{name}_{i}": value[:, i] for i in range(value.shape[1])}
+    return columns
+
+
+def save_weights(path: Path, params: Params, latent_params: NetworkParams) -> None:
+    """Writes the weights of every seed, by Orbax."""
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(
+            (path / "weights").absolute(), {"params": params, "latent_params": latent_params}
+        )
+
+
+def load_weights(
+    run: Run, params: Params, latent_params: NetworkParams
+) -> tuple[Params, NetworkParams]:
+    """Reads the weights of every seed.
+
+    Args:
+        run: the run.
+        params: arrays or `ShapeDtypeStruct`s of the expected shapes, a leading axis of seeds.
+        latent_params: the same for the latent policy.
+
+    Raises:
+        ConfigError: the weights are missing or damaged, or of other shapes.
+    """
+    folder = (run.path / "weights").absolute()
+    if not folder.is_dir():
+        raise ConfigError(f"run '{run.path}' has no weights")
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            restored = checkpointer.restore(
+                folder, {"params": params, "latent_params": latent_params}
+            )
+    except Exception as error:  # Orbax and TensorStore raise many kinds for a damaged file
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ConfigError(f"weights of run '{run.path}' are damaged: {reason[:200]}") from None
+    return restored["params"], restored["latent_params"]
+
+
+def load_run(path: Path) -> Run:
+    """Reads a run's folder.
+
+    Raises:
+        ConfigError: no such folder, or a file in it is missing or damaged.
+    """
+    if not path.is_dir():
+        raise ConfigError(f"run '{path}' is not a folder")
+    readers = {
+        "config.yaml": _read_config,
+        "run.json": _read_info,
+        "metrics.csv": _read_metrics,
+    }
+    parts = []
+    for name, read in readers.items():
+        if not (path / name).is_file():
+            raise ConfigError(f"run '{path}' is damaged: {name} is missing")
+        try:
+            parts.append(read((path / name).read_text()))
+        except (ValueError, yaml.YAMLError, csv.Error) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise ConfigError(f"run '{path}' is damaged: {name}: {reason}") from None
+    return Run(path, *parts)
+
+
+def _read_config(text: str) -> Config:
+    config = from_dict(yaml.safe_load(text))
+    validate(config)
+    return config
+
+
+def _read_info(text: str) -> dict[str, Any]:
+    info = json.loads(text)
+    for name in ("first_seed", "num_seeds"):
+        if not isinstance(info, dict) or not isinstance(info.get(name), int):
+            raise ValueError(f"{name} is missing or no whole number")
+    return info
+
+
+def _read_metrics(text: str) -> dict[str, np.ndarray]:
+    header, *rows = csv.reader(text.splitlines()) if text else [[]]
+    if not rows:
+        raise ValueError("there is no evaluation in it")
+    if any(len(row) != len(header) for row in rows):
+        raise ValueError("its rows are of different lengths")
+    return dict(zip(header, np.array(rows, float).T, strict=True))

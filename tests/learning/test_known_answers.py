@@ -1,0 +1,134 @@
+"""Short runs on games whose answer is known."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jumanji.types import restart, termination, transition, truncation
+
+from maven_jax.config import from_dict
+from maven_jax.envs import MStepMatrixGame
+from maven_jax.sweep import seed_keys
+from maven_jax.train import make_train
+
+
+class Observation(NamedTuple):
+    agents_view: jax.Array
+    action_mask: jax.Array
+    global_state: jax.Array
+
+
+class ConstantReward:
+    """Two agents, whatever they do pays 1 a step; the end, after three steps, is true or a limit.
+
+    Observations do not tell the time.
+    """
+
+    num_agents, num_actions, time_limit = 2, 2, 3
+
+    def __init__(self, truly_ends: bool) -> None:
+        self.truly_ends = truly_ends
+
+    def observe(self):
+        return Observation(jnp.ones((2, 1)), jnp.ones((2, 2), bool), jnp.ones(1))
+
+    def reset(self, key):
+        return jnp.int32(0), restart(self.observe(), extras={})
+
+    def step(self, state, action):
+        end = termination if self.truly_ends else truncation
+        timestep = jax.lax.cond(
+            state + 1 == self.time_limit,
+            lambda: end(jnp.float32(1.0), self.observe(), extras={}),
+            lambda: transition(jnp.float32(1.0), self.observe(), extras={}),
+        )
+        return state + 1, timestep
+
+
+class RememberTheCue(ConstantReward):
+    """A bit is shown at the first of two steps; at the second both agents must repeat it."""
+
+    time_limit = 2
+
+    def observe_cue(self, cue, step):
+        view = jnp.where(step == 0, jax.nn.one_hot(cue, 2), jnp.zeros(2))
+        return Observation(
+            jnp.broadcast_to(view, (2, 2)), jnp.ones((2, 2), bool), jnp.append(view, step)
+        )
+
+    def reset(self, key):
+        cue = jax.random.bernoulli(key).astype(jnp.int32)
+        return (cue, jnp.int32(0)), restart(self.observe_cue(cue, 0), extras={})
+
+    def step(self, state, action):
+        cue, step = state
+        reward = jnp.where((step == 1) & (action == cue).all(), 1.0, 0.0)
+        observation = self.observe_cue(cue, step + 1)
+        timestep = jax.lax.cond(
+            step + 1 == self.time_limit,
+            lambda: termination(reward, observation, extras={}),
+            lambda: transition(reward, observation, extras={}),
+        )
+        return (cue, step + 1), timestep
+
+
+def train(env, algorithm="qmix", seeds=2, steps=600, hyperparameters=None, **sections):
+    """The last row of metrics of each seed."""
+    overrides = {
+        "algorithm": algorithm,
+        "network": {"hidden_size": 16, "mixer_embed_size": 8},
+        "latent": {"size": 4, "hidden_size": 16, "updates": 2, "batch_size": 16},
+        "training": {
+            "total_env_steps": steps,
+            "batch_size": 16,
+            "target_update_interval": 20,
+            "updates_per_evaluation": 50,
+        },
+        "hyperparameters": {"learning_rate": 2e-3, "epsilon_steps": steps / 2}
+        | (hyperparameters or {}),
+    }
+    config = from_dict(overrides | sections)
+    run = jax.jit(jax.vmap(make_train(config, env), in_axes=(0, None)))
+    _, metrics = run(seed_keys(0, seeds), jax.tree.map(jnp.float32, config.hyperparameters))
+    last = (metrics["env_steps"] >= 0).sum(1) - 1
+    return {name: values[np.arange(seeds), last] for name, values in metrics.items()}
+
+
+@pytest.mark.parametrize(("truly_ends", "value"), [(False, 2.0), (True, None)])
+def test_a_time_limit_is_bootstrapped_through_and_a_true_end_is_not(truly_ends, value):
+    """With gamma 1/2 and 1 a step for ever, Q is 2; cut after three steps it is 1 + 1/2 + 1/4."""
+    metrics = train(
+        ConstantReward(truly_ends), steps=2400, hyperparameters={"gamma": 0.5}
+    )
+    if truly_ends:
+        expected = np.mean([1.75, 1.5, 1.0])
+        np.testing.assert_allclose(metrics["q_taken"], expected, atol=0.1)
+    else:
+        np.testing.assert_allclose(metrics["q_taken"], value, atol=0.1)
+
+
+def test_the_recurrent_agent_remembers():
+    metrics = train(RememberTheCue(True), steps=2400)
+    np.testing.assert_array_equal(metrics["return"], 1.0)
+
+
+@pytest.mark.parametrize("algorithm", ["qmix", "maven"])
+def test_coordination_in_one_step(algorithm):
+    metrics = train(MStepMatrixGame(m=1), algorithm)
+    np.testing.assert_array_equal(metrics["return"], 1.0)
+
+
+def test_mutual_information_tells_latents_apart():
+    """With a strong bound and no reward at stake, each z settles on a policy of its own."""
+    metrics = train(
+        ConstantReward(True),
+        "maven",
+        steps=2400,
+        hyperparameters={"mi_weight": 10.0, "epsilon_steps": 1.0},
+        latent={"size": 4, "kind": "uniform"},
+    )
+    ceiling = np.log(4)
+    assert (metrics["mi_bound_test"] > 0.8 * ceiling).all()
+    assert (metrics["mi_bound_test"] <= ceiling + 1e-5).all()

@@ -1,0 +1,223 @@
+"""The command line as a user meets it: results on disk, one-line errors, interruption."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from maven_jax.cli import run
+from maven_jax.published import STEPS
+from maven_jax.results import load_run
+
+SMALL = """
+algorithm: {algorithm}
+env: {{options: {{m: 3}}}}
+network: {{hidden_size: 8, mixer_embed_size: 4}}
+latent: {{size: 3, hidden_size: 8, updates: 2, batch_size: 4}}
+discriminator: {{hidden_size: 4, hidden_layers: 1, recurrent_size: 4}}
+training: {{total_env_steps: 60, batch_size: 4, replay_size: 16, updates_per_evaluation: 5}}
+evaluation: {{episodes: 4, episodes_per_latent: 1}}
+"""
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory):
+    """A folder with a small configuration of each algorithm and a run of MAVEN, `first`."""
+    folder = tmp_path_factory.mktemp("workspace")
+    for algorithm in ("maven", "qmix"):
+        (folder / f"{algorithm}.yaml").write_text(SMALL.format(algorithm=algorithm))
+    arguments = ["--seed", "4", "--seeds", "3", "--out", f"{folder}/first"]
+    assert run(["train", f"{folder}/maven.yaml", *arguments]) == 0
+    return folder
+
+
+def refused(capsys, *arguments) -> str:
+    """The one line that a refused command prints."""
+    assert run([str(argument) for argument in arguments]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    return captured.err.removeprefix("maven-jax: error: ").rstrip("\n")
+
+
+def test_a_run_leaves_its_documented_folder(workspace):
+    path = workspace / "first"
+    assert {file.name for file in path.iterdir()} == {
+        "config.yaml",
+        "events",
+        "figures",
+        "metrics.csv",
+        "run.json",
+        "weights",
+    }
+    assert (path / "figures" / "return.png").read_bytes().startswith(b"\x89PNG")
+    assert any((path / "events").iterdir())
+    loaded = load_run(path)
+    assert loaded.config.env.options == {"m": 3, "good_branches": 2}
+    assert loaded.info["status"] == "finished"
+    assert {"versions", "device", "compile_seconds", "train_seconds"} <= set(loaded.info)
+    assert sorted(pd.read_csv(path / "metrics.csv")["seed"].unique()) == [4, 5, 6]
+
+
+def test_the_same_command_twice_gives_the_same_bits(workspace):
+    arguments = ["--seed", "4", "--seeds", "3", "--out", f"{workspace}/second", "--no-tensorboard"]
+    assert run(["train", f"{workspace}/maven.yaml", *arguments]) == 0
+    first, second = (workspace / name / "metrics.csv" for name in ("first", "second"))
+    assert first.read_bytes() == second.read_bytes()
+    assert not (workspace / "second" / "events").exists()
+
+
+def test_fields_are_overridden_by_typed_options(workspace):
+    arguments = ["--env.options.m", "2", "--hyperparameters.learning-rate", "0.01", "--seeds", "1"]
+    out = workspace / "overridden"
+    assert run(["train", f"{workspace}/qmix.yaml", *arguments, "--out", str(out)]) == 0
+    config = load_run(out).config
+    assert config.env.options["m"] == 2
+    assert config.hyperparameters.learning_rate == 0.01
+    assert config.network.hidden_size == 8
+
+
+def test_evaluate_prints_a_row_for_each_seed(workspace, capsys):
+    assert run(["evaluate", f"{workspace}/first", "--episodes", "8"]) == 0
+    printed = capsys.readouterr().out
+    assert "8 greedy episodes a seed" in printed
+    rows = [line.split()[1] for line in printed.splitlines() if line.startswith("│")]
+    assert rows == ["4", "5", "6"]
+
+
+def test_plot_draws_and_never_overwrites(workspace, capsys):
+    out = workspace / "plot.png"
+    arguments = ["plot", f"{workspace}/first", "--out", str(out), "--metric", "td_loss"]
+    assert run(arguments) == 0
+    assert out.read_bytes().startswith(b"\x89PNG")
+    capsys.readouterr()
+    assert "exists; allowed: a path where nothing is yet" in refused(capsys, *arguments)
+
+
+def test_figure3_draws_and_tells_what_it_shows(tmp_path, capsys):
+    out = tmp_path / "figure3"
+    steps = ["--steps", "80", "--seeds", "2", "--m", "2", "--no-tensorboard"]
+    assert run(["figure3", *steps, "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert "QMIX ends at a median of" in printed
+    assert "within 0.1 of the best return, 5" in printed
+    assert str(out / "figure3.png") in printed
+    assert (out / "figure3.png").read_bytes().startswith(b"\x89PNG")
+    table = pd.read_csv(out / "figure3.csv")
+    assert set(table["algorithm"]) == {"maven", "qmix"}
+    assert table["env_steps"].max() == 80 < STEPS[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["trian"], "unknown command 'trian'; did you mean 'train'?"),
+        (["train", "mavn"], "unknown config 'mavn'; did you mean 'maven'?"),
+        (["train", "no/such.yaml"], "config 'no/such.yaml' is not a file"),
+        (["train"], "train needs CONFIG first; allowed: a YAML file, or one of maven, qmix"),
+        (["train", "--seeds", "3"], "train needs CONFIG first"),
+        (["train", "maven", "--seeds", "0"], "seeds is 0; allowed: a whole number of at least 1"),
+        (["train", "maven", "--seed", "-1"], "seed is -1; allowed: a whole number from 0"),
+        (["train", "maven", "--seeds", "many"], "Error parsing --seeds: invalid literal for int()"),
+        (
+            ["train", "maven", "--env.options.m", "0"],
+            "env.options: m must be an integer of at least 1, got 0",
+        ),
+        (
+            ["train", "maven", "--env.options.good-branches", "3"],
+            "env.options: good_branches must be one of (2, 4), got 3",
+        ),
+        (["train", "maven", "--env.name", "m_step"], "unknown environment 'm_step'; did you mean"),
+        (["train", "maven", "--algorithm", "vdm"], "unknown algorithm 'vdm'; allowed: maven, qmix"),
+        (
+            ["train", "maven", "--training.replay-size", "8"],
+            "training.replay_size is 8; allowed: at least training.batch_size, which is 32",
+        ),
+        (
+            ["train", "maven", "--training.batchsize", "8"],
+            "Unrecognized options: --training.batchsize, 8; did you mean --training.batch-size?",
+        ),
+        (
+            ["train", "maven", "--training.total-env-steps", "100"],
+            "training.total_env_steps is 100; allowed: more than",
+        ),
+        (["figure3", "--seeds", "0"], "seeds is 0; allowed: a whole number of at least 1"),
+        (["figure3", "--steps", "0"], "training.total_env_steps is 0; allowed:"),
+        (["figure3", "--m", "0"], "env.options: m must be an integer of at least 1, got 0"),
+        (["evaluate", "nowhere"], "run 'nowhere' is not a folder"),
+        (["plot", "nowhere"], "run 'nowhere' is not a folder"),
+        (["plot"], "no run given; allowed: one or more folders of runs"),
+        (["plot", "nowhere", "--out", "a.txt"], "out is 'a.txt'; allowed: a name ending in .png"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert refused(capsys, *arguments).startswith(message)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bad_environment_options_in_a_file(capsys, tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("env: {options: {mm: 3}}")
+    message = "unknown option of environment m_step_matrix 'mm'; did you mean 'm'?"
+    assert refused(capsys, "train", path) == message
+    path.write_text("env: {options: {m: three}}")
+    assert refused(capsys, "train", path) == "env.options.m is 'three'; allowed: a whole number"
+
+
+def test_an_existing_folder_is_refused_before_training(capsys, workspace):
+    before = (workspace / "first" / "metrics.csv").read_bytes()
+    for command in (["train", "maven"], ["figure3"]):
+        message = refused(capsys, *command, "--out", workspace / "first")
+        assert message.endswith("exists; allowed: a path where nothing is yet")
+    assert (workspace / "first" / "metrics.csv").read_bytes() == before
+
+
+def test_damaged_runs_are_refused(capsys, workspace, tmp_path):
+    (tmp_path / "config.yaml").write_text("algorithm: maven")
+    assert refused(capsys, "evaluate", tmp_path) == (
+        f"run '{tmp_path}' is damaged: run.json is missing"
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["--help"], *([name, "--help"] for name in ("train", "figure3", "plot"))]
+)
+def test_help_on_every_level(arguments, capsys):
+    assert run(arguments) == 0
+    assert "usage: maven-jax" in capsys.readouterr().out
+
+
+def test_ctrl_c_leaves_what_has_been_learned(workspace):
+    """A real process: the exit code, and a run that `evaluate` can load."""
+    out = workspace / "interrupted"
+    arguments = ["train", workspace / "qmix.yaml", "--seeds", "1", "--out", out]
+    arguments += ["--training.total-env-steps", "100000000"]
+    command = [sys.executable, "-m", "maven_jax", *map(str, arguments)]
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, env=os.environ | {"COLUMNS": "200"}
+    )
+    wait_for_rows(out / "metrics.csv", process)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.splitlines()[-1] == (
+        f"maven-jax: interrupted; what was learned so far is in '{out}'"
+    )
+    assert json.loads((out / "run.json").read_text())["status"] == "interrupted"
+    assert run(["evaluate", str(out), "--episodes", "2"]) == 0
+
+
+def wait_for_rows(path: Path, process: subprocess.Popen, limit: float = 120.0) -> None:
+    """Until `metrics.csv` has a row, so that there is something to keep."""
+    deadline = time.monotonic() + limit
+    while not path.exists() or path.read_text().count("\n") < 2:
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.1)

@@ -1,0 +1,135 @@
+"""Configuration: what is read, what is refused, and in which words."""
+
+import dataclasses
+
+import pytest
+import yaml
+
+from maven_jax.config import (
+    Config,
+    ConfigError,
+    from_dict,
+    load_config,
+    packaged_configs,
+    to_dict,
+    validate,
+)
+
+
+def test_every_packaged_configuration_is_valid():
+    names = packaged_configs()
+    assert {"maven", "qmix"} <= set(names)
+    for name in names:
+        assert load_config(name).algorithm in ("maven", "qmix")
+
+
+def test_yaml_round_trip():
+    config = load_config("maven")
+    assert from_dict(yaml.safe_load(yaml.safe_dump(to_dict(config)))) == config
+
+
+def test_overrides_leave_the_rest_alone():
+    config = from_dict({"training": {"batch_size": 7}, "hyperparameters": {"gamma": 1}})
+    assert config.training == dataclasses.replace(Config().training, batch_size=7)
+    assert config.hyperparameters == Config().hyperparameters._replace(gamma=1.0)
+    assert type(config.hyperparameters.gamma) is float
+
+
+def test_scientific_notation_that_yaml_reads_as_a_string_is_a_number():
+    overrides = yaml.safe_load("hyperparameters: {learning_rate: 5e-4}")
+    assert from_dict(overrides).hyperparameters.learning_rate == 5e-4
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"trainig": {}}, "unknown key 'trainig'; did you mean 'training'?"),
+        (
+            {"training": {"batchsize": 3}},
+            "unknown key 'training.batchsize'; did you mean 'training.batch_size'?",
+        ),
+        (
+            {"training": {"batch_size": "many"}},
+            "training.batch_size is 'many'; allowed: a whole number",
+        ),
+        ({"training": {"batch_size": True}}, "training.batch_size is True; allowed: a whole number"),
+        ({"training": {"batch_size": 2.5}}, "training.batch_size is 2.5; allowed: a whole number"),
+        ({"training": {"double_q": 1}}, "training.double_q is 1; allowed: true or false"),
+        (
+            {"hyperparameters": {"gamma": "high"}},
+            "hyperparameters.gamma is 'high'; allowed: a number",
+        ),
+        ({"latent": {"kind": "normal"}}, "latent.kind is 'normal'; allowed: categorical, uniform"),
+        ({"latent": 3}, "latent is 3; allowed: a mapping of fields to values"),
+        ([1], "config is [1]; allowed: a mapping of fields to values"),
+    ],
+)
+def test_wrong_keys_and_types_are_named(overrides, message):
+    with pytest.raises(ConfigError) as error:
+        from_dict(overrides)
+    assert str(error.value) == message
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            {"training": {"batch_size": 0}},
+            "training.batch_size is 0; allowed: a whole number of at least 1",
+        ),
+        (
+            {"training": {"batch_size": 32, "replay_size": 31}},
+            "training.replay_size is 31; allowed: at least training.batch_size, which is 32",
+        ),
+        ({"latent": {"size": 1}}, "latent.size is 1; allowed: a whole number of at least 2"),
+        (
+            {"hyperparameters": {"gamma": 1.5}},
+            "hyperparameters.gamma is 1.5; allowed: a number from 0 to 1",
+        ),
+        (
+            {"hyperparameters": {"temperature": 0.0}},
+            "hyperparameters.temperature is 0.0; allowed: a positive number",
+        ),
+        (
+            {"hyperparameters": {"mi_weight": -1.0}},
+            "hyperparameters.mi_weight is -1.0; allowed: a number of at least 0",
+        ),
+        (
+            {"hyperparameters": {"learning_rate": float("nan")}},
+            "hyperparameters.learning_rate is nan; allowed: a finite number",
+        ),
+        (
+            {"discriminator": {"signal": "reward"}},
+            "discriminator.signal is 'reward'; "
+            "allowed: gradient, or reward with discriminator.kind feed_forward",
+        ),
+    ],
+)
+def test_values_that_cannot_work_are_named(overrides, message):
+    with pytest.raises(ConfigError) as error:
+        validate(from_dict(overrides))
+    assert str(error.value) == message
+
+
+def test_a_misspelt_name_gets_the_nearest_one():
+    with pytest.raises(ConfigError, match="unknown config 'mavn'; did you mean 'maven'?"):
+        load_config("mavn")
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"nothing\.yaml' is not a file"):
+        load_config(tmp_path / "nothing.yaml")
+
+
+def test_broken_yaml_is_one_line(tmp_path):
+    path = tmp_path / "broken.yaml"
+    path.write_text("training: {batch_size: 3\nlatent: [")
+    with pytest.raises(ConfigError, match="is not valid YAML") as error:
+        load_config(path)
+    assert "\n" not in str(error.value)
+
+
+def test_an_empty_file_is_the_defaults(tmp_path):
+    path = tmp_path / "empty.yaml"
+    path.write_text("")
+    assert load_config(path) == Config()

@@ -1,0 +1,140 @@
+import hypothesis.strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis.extra.numpy import arrays
+
+from maven_jax.exploration import (
+    boltzmann_policy,
+    epsilon_greedy,
+    greedy_actions,
+    greedy_policy,
+    linear_schedule,
+    masked_utilities,
+)
+
+NUM_AGENTS, NUM_ACTIONS = 3, 4
+
+jitted_epsilon_greedy = jax.jit(epsilon_greedy)
+jitted_greedy = jax.jit(greedy_actions)
+jitted_boltzmann = jax.jit(boltzmann_policy)
+
+q_arrays = arrays(
+    np.float32,
+    (NUM_AGENTS, NUM_ACTIONS),
+    elements=st.floats(-1e6, 1e6, width=32, allow_subnormal=False),
+)
+masks = arrays(bool, (NUM_AGENTS, NUM_ACTIONS)).filter(lambda mask: mask.any(-1).all())
+seeds = st.integers(0, 2**31 - 1)
+few = settings(max_examples=50, deadline=None)
+
+
+@few
+@given(seed=seeds, q_values=q_arrays, mask=masks, epsilon=st.floats(0, 1, width=32))
+def test_illegal_actions_are_never_chosen(seed, q_values, mask, epsilon):
+    agents = np.arange(NUM_AGENTS)
+    explored = jitted_epsilon_greedy(jax.random.key(seed), q_values, mask, epsilon)
+    assert mask[agents, explored].all()
+    assert mask[agents, jitted_greedy(q_values, mask)].all()
+
+
+@few
+@given(seed=seeds, q_values=q_arrays, mask=masks)
+def test_epsilon_zero_takes_the_best_legal_action(seed, q_values, mask):
+    expected = np.where(mask, q_values, -np.inf).argmax(-1)
+    explored = jitted_epsilon_greedy(jax.random.key(seed), q_values, mask, 0.0)
+    np.testing.assert_array_equal(explored, expected)
+    np.testing.assert_array_equal(jitted_greedy(q_values, mask), expected)
+
+
+@pytest.mark.parametrize(
+    ("epsilon", "expected"),
+    [(1.0, [1 / 3, 1 / 3, 0, 1 / 3]), (0.3, [0.1, 0.8, 0, 0.1])],
+)
+def test_frequency_of_explored_actions(epsilon, expected):
+    num_draws = 20_000
+    q_values = np.tile(np.float32([1, 2, 9, -5]), (num_draws, 1))
+    mask = np.tile([True, True, False, True], (num_draws, 1))
+    actions = jitted_epsilon_greedy(jax.random.key(0), q_values, mask, epsilon)
+    expected = np.array(expected)
+    frequency = np.bincount(actions, minlength=4) / num_draws
+    margin = 4 * np.sqrt(expected * (1 - expected) / num_draws)
+    assert (np.abs(frequency - expected) <= margin).all()
+
+
+def test_agents_explore_independently():
+    q_values, mask = jnp.zeros((1000, 2, 2)), jnp.ones((1000, 2, 2), bool)
+    first, second = jitted_epsilon_greedy(jax.random.key(0), q_values, mask, 1.0).T
+    assert 0.4 < (first == second).mean() < 0.6
+
+
+def test_masked_utilities_stay_finite():
+    masked = masked_utilities(jnp.array([1.0, 2.0]), jnp.array([True, False]))
+    assert masked[0] == 1
+    assert -np.inf < masked[1] < -1e38
+
+
+def test_greedy_policy_is_the_one_hot_of_the_first_best_legal_action():
+    q_values = jnp.array([[1.0, 3.0, 9.0], [2.0, 2.0, 2.0]])
+    mask = jnp.array([[True, True, False], [False, True, True]])
+    np.testing.assert_array_equal(greedy_policy(q_values, mask), [[0, 1, 0], [0, 1, 0]])
+
+
+def test_boltzmann_policy_by_hand():
+    q_values = jnp.log(jnp.array([1.0, 3.0, 100.0, 4.0]))
+    mask = jnp.array([True, True, False, True])
+    policy = boltzmann_policy(q_values, mask, 1.0)
+    np.testing.assert_allclose(policy, [1 / 8, 3 / 8, 0, 4 / 8], rtol=1e-5)
+    policy = boltzmann_policy(q_values, mask, 0.5)
+    np.testing.assert_allclose(policy, np.array([1, 9, 0, 16]) / 26, rtol=1e-5)
+
+
+@few
+@given(q_values=q_arrays, mask=masks, temperature=st.floats(2**-10, 2**10))
+def test_boltzmann_policy_is_a_distribution_over_legal_actions(q_values, mask, temperature):
+    policy = np.asarray(jitted_boltzmann(q_values, mask, temperature))
+    np.testing.assert_allclose(policy.sum(-1), 1, rtol=1e-5)
+    assert (policy >= 0).all()
+    assert not policy[~mask].any()
+
+
+def test_boltzmann_policy_at_extreme_temperatures():
+    q_values = jnp.array([1.0, 3.0, 9.0, 2.5])
+    mask = jnp.array([True, True, False, True])
+    cold = boltzmann_policy(q_values, mask, 1e-4)
+    np.testing.assert_array_equal(cold, greedy_policy(q_values, mask))
+    hot = boltzmann_policy(q_values, mask, 1e6)
+    np.testing.assert_allclose(hot, [1 / 3, 1 / 3, 0, 1 / 3], rtol=1e-4)
+
+
+def test_boltzmann_policy_is_uniform_where_no_action_is_legal():
+    q_values = jnp.array([[1.0, 3.0, 9.0, 2.5]] * 2)
+    mask = jnp.array([[True] * 4, [False] * 4])
+    policy = boltzmann_policy(q_values, mask, 0.1)
+    np.testing.assert_allclose(policy[1], [0.25] * 4)
+
+    @jax.jit
+    def log_likelihood(q_values):
+        return jnp.log(boltzmann_policy(q_values, mask, 0.1)[:, 3]).sum()
+
+    grad = jax.grad(log_likelihood)(q_values)
+    np.testing.assert_array_equal(grad[1], 0)
+    assert jnp.isfinite(grad[0]).all()
+    assert (grad[0] != 0).any()
+
+
+@pytest.mark.parametrize(
+    ("step", "expected"), [(0, 1.0), (25, 0.775), (50, 0.55), (100, 0.1), (100_000, 0.1)]
+)
+def test_linear_schedule(step, expected):
+    value = linear_schedule(jnp.int32(step), 1.0, 0.1, 100.0)
+    np.testing.assert_allclose(value, expected, rtol=1e-6)
+
+
+def test_linear_schedule_upwards_never_leaves_its_range():
+    steps = jnp.arange(-50, 300, 10)
+    values = jax.vmap(lambda step: linear_schedule(step, 0.2, 0.8, 200.0))(steps)
+    assert (jnp.diff(values) >= 0).all()
+    np.testing.assert_allclose([values[0], values[-1]], [0.2, 0.8], rtol=1e-6)

@@ -1,0 +1,163 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+
+from maven_jax.latents import CategoricalLatent, Latent, NullLatent, UniformLatent
+
+CATEGORICAL = CategoricalLatent(size=3, hidden_size=2)
+
+# The hidden layer is relu(s0); each state below gives the softmax of one row of logits.
+PARAMS = {
+    "params": {
+        "hidden": {"kernel": jnp.eye(2), "bias": jnp.zeros(2)},
+        "logits": {
+            "kernel": jnp.log(jnp.array([[1.0, 2.0, 5.0], [3.0, 1.0, 4.0]])),
+            "bias": jnp.zeros(3),
+        },
+    }
+}
+STATES = jnp.array([[1.0, 0.0], [0.0, 1.0], [-1.0, -1.0]])
+PROBS = np.array([[1 / 8, 2 / 8, 5 / 8], [3 / 8, 1 / 8, 4 / 8], [1 / 3, 1 / 3, 1 / 3]])
+
+
+def vmapped(function):
+    """`function`, computed in a batch beside arguments of zeros."""
+
+    def call(*args):
+        pair = jax.tree.map(lambda x: jnp.stack([jnp.zeros_like(x), x]), args)
+        return jax.tree.map(lambda y: y[1], jax.vmap(function)(*pair))
+
+    return call
+
+
+@pytest.fixture(params=["plain", "jit", "vmap"])
+def variant(request):
+    """Makes a function run as it is, compiled, or vmapped."""
+    return {"plain": lambda function: function, "jit": jax.jit, "vmap": vmapped}[request.param]
+
+
+def log_probs(latent, params, states):
+    """log p(z | s0) of every one-hot z, for every state: `B Z`."""
+    states = jnp.repeat(states[:, None], latent.size, axis=1)
+    every_latent = jnp.broadcast_to(jnp.eye(latent.size), (*states.shape[:2], latent.size))
+    return latent.log_prob(params, states, every_latent)
+
+
+def test_hand_computed_log_prob_and_entropy(variant):
+    actual = variant(lambda states: log_probs(CATEGORICAL, PARAMS, states))(STATES)
+    np.testing.assert_allclose(actual, np.log(PROBS), rtol=1e-5)
+    entropy = variant(lambda states: CATEGORICAL.entropy(PARAMS, states))(STATES)
+    np.testing.assert_allclose(entropy, -(PROBS * np.log(PROBS)).sum(-1), rtol=1e-5)
+
+
+def test_uniform_latent(variant):
+    uniform = UniformLatent(4)
+    states, latents = jnp.ones((2, 5, 3)), jnp.ones((2, 5, 4))
+    log_prob = variant(lambda s, z: uniform.log_prob({}, s, z))(states, latents)
+    np.testing.assert_allclose(log_prob, np.full((2, 5), np.log(1 / 4)), rtol=1e-6)
+    entropy = variant(lambda s: uniform.entropy({}, s))(states)
+    np.testing.assert_allclose(entropy, np.full((2, 5), np.log(4)), rtol=1e-6)
+
+
+class Policy:
+    """A latent, random weights of it, and its compiled `sample`."""
+
+    def __init__(self, latent):
+        self.latent = latent
+        self.params = jax.jit(lambda key: latent.init_params(key, 2))(jax.random.key(0))
+        self.sample = jax.jit(latent.sample)
+
+
+@pytest.fixture(scope="module", params=[CategoricalLatent(5, 7), UniformLatent(5)], ids=repr)
+def policy(request):
+    return Policy(request.param)
+
+
+def test_probabilities_sum_to_one_and_have_the_entropy(policy):
+    logs = log_probs(policy.latent, policy.params, STATES)
+    np.testing.assert_allclose(jnp.exp(logs).sum(-1), 1, rtol=1e-5)
+    expected = -(jnp.exp(logs) * logs).sum(-1)
+    np.testing.assert_allclose(policy.latent.entropy(policy.params, STATES), expected, rtol=1e-5)
+
+
+NUM_SAMPLES = 9_000
+MANY_STATES = jnp.repeat(STATES, NUM_SAMPLES // 3, axis=0)
+
+
+def test_samples_are_one_hot_and_as_frequent_as_probable(policy):
+    samples = np.asarray(policy.sample(policy.params, jax.random.key(1), MANY_STATES))
+    np.testing.assert_array_equal((samples == 1).sum(-1), 1)
+    np.testing.assert_array_equal((samples == 0).sum(-1), 4)
+    frequency = samples.reshape(3, -1, 5).mean(1)
+    p = np.exp(log_probs(policy.latent, policy.params, STATES))
+    assert (np.abs(frequency - p) < 4 * np.sqrt(p * (1 - p) / (NUM_SAMPLES // 3))).all()
+
+
+def test_the_key_decides_the_sample(policy):
+    first, again, other = (
+        policy.sample(policy.params, jax.random.key(seed), MANY_STATES) for seed in (1, 1, 2)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+
+
+def test_samples_vmapped_over_seeds(policy):
+    keys = jax.random.split(jax.random.key(0), 3)
+    params = jax.tree.map(lambda x: jnp.stack([x, 3 * x, -x]), policy.params)
+    batched = jax.vmap(policy.sample, in_axes=(0, 0, None))(params, keys, MANY_STATES)
+    for i, key in enumerate(keys):
+        own = jax.tree.map(lambda x, i=i: x[i], params)
+        np.testing.assert_array_equal(batched[i], policy.sample(own, key, MANY_STATES))
+
+
+@pytest.mark.parametrize(("sign", "expected"), [(1.0, [2, 2]), (-1.0, [0, 1])])
+def test_sampling_follows_the_initial_state(sign, expected):
+    certain = jax.tree.map(lambda x: sign * 100 * x, PARAMS)
+    certain["params"]["hidden"] = PARAMS["params"]["hidden"]
+    for seed in range(5):
+        samples = CATEGORICAL.sample(certain, jax.random.key(seed), STATES[:2])
+        np.testing.assert_array_equal(samples.argmax(-1), expected)
+
+
+def test_gradients_agree_with_finite_differences():
+    with jax.enable_x64(True):
+        params = jax.tree.map(jnp.float64, PARAMS)
+        states, latents = jnp.array([[0.7, 0.2], [-0.3, 1.1]]), jnp.eye(3)[jnp.array([2, 0])]
+
+        @jax.jit
+        def both(params):
+            log_prob = CATEGORICAL.log_prob(params, states, latents)
+            return log_prob, CATEGORICAL.entropy(params, states)
+
+        check_grads(both, (params,), order=1, modes=["rev"])
+
+
+def test_expected_score_is_zero():
+    @jax.jit
+    def scores(params):
+        """The gradient of log p(z | s0) for every state and z, and log p itself."""
+        return jax.jacrev(lambda p: log_probs(CATEGORICAL, p, STATES[:2]))(params)
+
+    for score in jax.tree.leaves(scores(PARAMS)):
+        weights = PROBS[:2].reshape(2, 3, *[1] * (score.ndim - 2))
+        np.testing.assert_allclose((weights * score).sum(1), 0, atol=1e-6)
+        assert np.abs(score).max() > 0.1
+
+
+def test_null_latent_is_empty_and_certain():
+    latent, states = NullLatent(), jnp.ones((6, 3))
+    params = latent.init_params(jax.random.key(0), 3)
+    sample = latent.sample(params, jax.random.key(0), states)
+    assert not jax.tree.leaves(params)
+    assert sample.shape == (6, latent.size) == (6, 0)
+    np.testing.assert_array_equal(jnp.concatenate([states, sample], axis=-1), states)
+    np.testing.assert_array_equal(latent.log_prob(params, states, sample), np.zeros(6))
+    np.testing.assert_array_equal(latent.entropy(params, states), np.zeros(6))
+
+
+def test_only_the_categorical_latent_is_learnt():
+    latents = [CATEGORICAL, UniformLatent(3), NullLatent()]
+    assert all(isinstance(latent, Latent) for latent in latents)
+    assert [latent.learnt for latent in latents] == [True, False, False]

@@ -1,0 +1,104 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+
+from maven_jax.layers import FULL_UNROLL, GRU, GRUParams, Linear, gru_project, gru_step, gru_unroll
+
+INPUTS, HIDDEN = 3, 40
+
+
+@jax.jit
+def linear_params(key):
+    return Linear(100).init(key, jnp.zeros(6))["params"]
+
+
+@jax.jit
+def gru_params(key):
+    return GRU(HIDDEN).init_with_output(key, INPUTS)[0]
+
+
+@pytest.fixture(scope="module")
+def params():
+    return gru_params(jax.random.key(0))
+
+
+def random(*shape):
+    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
+
+
+def test_linear_by_hand():
+    params = {"kernel": jnp.array([[1.0, 2.0], [3.0, -1.0]]), "bias": jnp.array([0.5, -0.5])}
+    x = jnp.array([[[1.0, 1.0]], [[2.0, 0.0]]])
+    y = Linear(2).apply({"params": params}, x)
+    np.testing.assert_allclose(y, [[[4.5, 0.5]], [[2.5, 3.5]]])
+
+
+def test_linear_without_bias():
+    layer = Linear(2, use_bias=False)
+    params = {"params": {"kernel": jnp.ones((3, 2))}}
+    initialised = jax.eval_shape(layer.init, jax.random.key(0), jnp.ones(3))
+    assert jax.tree.structure(initialised) == jax.tree.structure(params)
+    np.testing.assert_array_equal(layer.apply(params, jnp.zeros(3)), [0.0, 0.0])
+
+
+@pytest.mark.parametrize(
+    ("initialise", "fan_in"), [(linear_params, 6), (gru_params, HIDDEN)], ids=["linear", "gru"]
+)
+def test_weights_and_biases_fill_their_range(initialise, fan_in):
+    bound = fan_in**-0.5
+    for weights in jax.tree.leaves(initialise(jax.random.key(0))):
+        assert -bound <= weights.min() < -0.9 * bound
+        assert 0.9 * bound < weights.max() <= bound
+        assert abs(weights.mean()) < 0.2 * bound
+
+
+@pytest.mark.parametrize("initialise", [linear_params, gru_params], ids=["linear", "gru"])
+def test_different_keys_draw_different_weights(initialise):
+    drawn = [jax.tree.leaves(initialise(jax.random.key(seed))) for seed in (0, 1)]
+    for first, second in zip(*drawn, strict=True):
+        assert (first != second).mean() > 0.99
+
+
+def numpy_gru(params, carry, x):
+    """Cho et al. 2014: the update gate keeps the old state, the reset gate cuts the recurrence."""
+    in_reset, in_update, in_new = np.split(x @ params.input_kernel + params.input_bias, 3, -1)
+    reset, update, new = np.split(carry @ params.hidden_kernel + params.hidden_bias, 3, -1)
+    reset, update = (1 / (1 + np.exp(-x)) for x in (in_reset + reset, in_update + update))
+    return update * carry + (1 - update) * np.tanh(in_new + reset * new)
+
+
+@pytest.mark.parametrize("leading", [(), (2, 5)])
+def test_gru_step_agrees_with_numpy(params, leading):
+    carry, x = random(*leading, HIDDEN), random(*leading, INPUTS)
+    step = jax.jit(lambda *args: gru_step(params, args[0], gru_project(params, args[1])))
+    expected = numpy_gru(jax.tree.map(np.asarray, params), carry, x)
+    np.testing.assert_allclose(step(carry, x), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_gru_by_hand():
+    zeros = GRUParams(jnp.zeros((1, 3)), jnp.zeros(3), jnp.zeros((1, 3)), jnp.zeros(3))
+    keep = zeros._replace(hidden_bias=jnp.array([0.0, 50.0, 9.0]))
+    renew = zeros._replace(input_bias=jnp.array([0.0, -50.0, 2.0]))
+    carry, x = jnp.array([0.25]), jnp.array([1.0])
+    for params, expected in [(zeros, 0.125), (keep, 0.25), (renew, np.tanh(2.0))]:
+        after = gru_step(params, carry, gru_project(params, x))
+        np.testing.assert_allclose(after, [expected], rtol=1e-6)
+
+
+@pytest.mark.parametrize("length", [1, FULL_UNROLL, 2 * FULL_UNROLL + 5])
+def test_unrolling_agrees_with_stepping(params, length):
+    carry, x = random(2, HIDDEN), random(length, 2, INPUTS)
+    hidden = jax.jit(gru_unroll)(params, carry, x)
+    assert hidden.shape == (length, 2, HIDDEN)
+    weights = jax.tree.map(np.asarray, params)
+    for t in range(length):
+        carry = numpy_gru(weights, carry, x[t])
+        np.testing.assert_allclose(hidden[t], carry, rtol=1e-4, atol=1e-5)
+
+
+def test_gru_gradients_agree_with_finite_differences(params):
+    with jax.enable_x64(True):
+        arguments = jax.tree.map(jnp.float64, (params, random(2, HIDDEN), random(3, 2, INPUTS)))
+        check_grads(jax.jit(gru_unroll), arguments, order=1, modes=["rev"])

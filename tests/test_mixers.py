@@ -1,0 +1,167 @@
+import hypothesis.strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis.extra.numpy import arrays
+from jax.test_util import check_grads
+
+from maven_jax.mixers import MonotonicMixer
+from maven_jax.types import EnvSpec
+
+SPEC = EnvSpec(num_agents=3, num_actions=2, view_size=5, state_size=4, time_limit=6)
+LATENT_SIZE = 2
+
+
+def identity(x):
+    return x
+
+
+def vmapped(function):
+    """`function`, computed in a batch beside arguments of zeros."""
+
+    def call(*args):
+        pair = jax.tree.map(lambda x: jnp.stack([jnp.zeros_like(x), x]), args)
+        return jax.tree.map(lambda y: y[1], jax.vmap(function)(*pair))
+
+    return call
+
+
+@pytest.fixture(params=["plain", "jit", "vmap"])
+def variant(request):
+    """Makes a function run as it is, compiled, or vmapped."""
+    return {"plain": lambda function: function, "jit": jax.jit, "vmap": vmapped}[request.param]
+
+
+# Two agents, one state feature, one latent feature, embedding 1. At state 1 and z 2 the hyper-
+# networks give w_1 = [1, -2], w_final = -1.5, b_1 = -1, V = 2 relu(1) + 0.25, w_skip = [1, -2].
+TINY_PARAMS = {
+    "params": {
+        "hyper": {
+            "kernel": jnp.array([[1.0, -1.0, 0.5, 0.0, 1.0], [0.0, -0.5, -1.0, 1.0, 0.0]]),
+            "bias": jnp.array([0.0, 0.0, 0.0, -3.0, 0.0]),
+        },
+        "value": {"kernel": jnp.array([[2.0]]), "bias": jnp.array([0.25])},
+        "skip": {"kernel": jnp.array([[1.0, 0.0], [0.0, -1.0]]), "bias": jnp.zeros(2)},
+    }
+}
+TINY_STATE, TINY_LATENT = jnp.array([1.0]), jnp.array([2.0])
+
+
+def tiny(weight_transform=jnp.abs, skip_connections=False):
+    """Q_tot of the tiny mixer as a function of the two utilities, the state and z."""
+    mixer = MonotonicMixer(1, skip_connections, weight_transform)
+    return lambda *args: mixer.apply(TINY_PARAMS, *args)
+
+
+@pytest.mark.parametrize(
+    ("weight_transform", "skip_connections", "expected"),
+    [
+        (jnp.abs, False, 1.5 * np.expm1(-4) + 2.25),
+        (jnp.abs, True, 1.5 * np.expm1(-4) + 2.25 - 3),
+        (identity, False, -1.5 * 4 + 2.25),
+        (identity, True, -1.5 * 4 + 2.25 + 5),
+    ],
+)
+def test_hand_computed_joint_value(variant, weight_transform, skip_connections, expected):
+    q_tot = variant(tiny(weight_transform, skip_connections))
+    actual = q_tot(jnp.array([1.0, -2.0]), TINY_STATE, TINY_LATENT)
+    np.testing.assert_allclose(actual, expected, rtol=1e-6)
+
+
+def test_raising_a_utility_lowers_the_joint_value_without_abs():
+    before, after = jnp.array([1.0, -2.0]), jnp.array([2.0, -2.0])
+    with_abs, without = tiny(), tiny(identity)
+    assert without(after, TINY_STATE, TINY_LATENT) < without(before, TINY_STATE, TINY_LATENT)
+    assert with_abs(after, TINY_STATE, TINY_LATENT) > with_abs(before, TINY_STATE, TINY_LATENT)
+
+
+MIXERS = [MonotonicMixer(8), MonotonicMixer(8, skip_connections=True)]
+SKIPPING = MIXERS[1]
+
+
+@jax.jit
+def joint_value(seed, scale, utilities, global_state, latent):
+    """Q_tot without and with skip connections, of mixers with random weights."""
+
+    def value(mixer):
+        params = mixer.init_params(jax.random.key(seed), SPEC, LATENT_SIZE)
+        params = jax.tree.map(lambda w: scale * w, params)
+        return mixer.apply(params, utilities, global_state, latent)
+
+    return jnp.stack([value(mixer) for mixer in MIXERS])
+
+
+def vectors(size):
+    return arrays(np.float32, size, elements=st.floats(-5, 5, width=32))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**31 - 1),
+    scale=st.sampled_from([1.0, 10.0]),
+    utilities=vectors(SPEC.num_agents),
+    global_state=vectors(SPEC.state_size),
+    latent=vectors(LATENT_SIZE),
+    agent=st.integers(0, SPEC.num_agents - 1),
+    rise=st.floats(0, 10, width=32),
+)
+def test_raising_any_utility_never_lowers_the_joint_value(
+    seed, scale, utilities, global_state, latent, agent, rise
+):
+    raised = utilities.copy()
+    raised[agent] += rise
+    before = joint_value(seed, scale, utilities, global_state, latent)
+    after = joint_value(seed, scale, raised, global_state, latent)
+    rounding = 1e-5 * (1 + jnp.abs(before))
+    assert (after >= before - rounding).all()
+
+
+def initialise(mixer, latent_size):
+    return jax.jit(lambda key: mixer.init_params(key, SPEC, latent_size))(jax.random.key(0))
+
+
+@pytest.fixture(scope="module")
+def params():
+    return initialise(SKIPPING, LATENT_SIZE)
+
+
+def random_inputs(*leading):
+    random = np.random.default_rng(0)
+    sizes = SPEC.num_agents, SPEC.state_size, LATENT_SIZE
+    return [random.normal(size=(*leading, n)).astype(np.float32) for n in sizes]
+
+
+def test_any_leading_axes(params):
+    q_value = jax.jit(SKIPPING.apply)
+    inputs = random_inputs(2, 3)
+    q_tot = q_value(params, *inputs)
+    assert q_tot.shape == (2, 3)
+    for index in np.ndindex(2, 3):
+        alone = q_value(params, *(x[index] for x in inputs))
+        np.testing.assert_allclose(q_tot[index], alone, rtol=1e-5, atol=1e-6)
+
+
+def test_state_and_latent_both_condition_the_mixer(params):
+    q_value = jax.jit(SKIPPING.apply)
+    utilities, global_state, latent = random_inputs()
+    q_tot = q_value(params, utilities, global_state, latent)
+    assert q_value(params, utilities, global_state + 1, latent) != q_tot
+    assert q_value(params, utilities, global_state, latent + 1) != q_tot
+
+
+def test_without_a_latent_the_state_alone_conditions_the_mixer():
+    params = initialise(SKIPPING, 0)
+    utilities, global_state, _ = random_inputs(5)
+    q_tot = jax.jit(SKIPPING.apply)(params, utilities[[0] * 5], global_state, np.zeros((5, 0)))
+    assert q_tot.shape == (5,)
+    assert np.unique(q_tot).size == 5
+
+
+@pytest.mark.parametrize("weight_transform", [jnp.abs, identity], ids=["abs", "identity"])
+def test_gradients_agree_with_finite_differences(params, weight_transform):
+    mixer = MonotonicMixer(8, True, weight_transform)
+    with jax.enable_x64(True):
+        arguments = jax.tree.map(jnp.float64, (params, *random_inputs()))
+        check_grads(jax.jit(mixer.apply), arguments, order=1, modes=["rev"])

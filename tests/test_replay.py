@@ -1,0 +1,104 @@
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from maven_jax.replay import latent_outcome, make_replay, swap_time_and_batch
+from maven_jax.types import Episode
+
+TIME, AGENTS, ACTIONS, CAPACITY = 3, 2, 4, 5
+
+
+def episode(number, *batch):
+    """An episode that holds `number` in every entry, and its parity in the masks."""
+
+    def full(dtype, time, *rest):
+        return np.full((time, *batch, *rest), number % 2 if dtype is bool else number, dtype)
+
+    return Episode(
+        agents_view=full(np.float32, TIME + 1, AGENTS, 6),
+        action_mask=full(bool, TIME + 1, AGENTS, ACTIONS),
+        global_state=full(np.float32, TIME + 1, 7),
+        actions=full(np.int32, TIME, AGENTS),
+        reward=full(np.float32, TIME),
+        discount=full(np.float32, TIME),
+        mask=full(bool, TIME),
+        latent=np.full((*batch, 2), number, np.float32),
+    )
+
+
+class Ring:
+    """A replay of `CAPACITY` episodes, compiled."""
+
+    def __init__(self, batch_size):
+        replay = make_replay(CAPACITY, batch_size)
+        self.init, self.add = jax.jit(replay.init), jax.jit(replay.add)
+        self.sample = jax.jit(lambda state, key: replay.sample(state, key).experience)
+
+    def after(self, count):
+        """The state after adding the episodes 0, 1, ... in turn."""
+        state = self.init(episode(0))
+        for number in range(count):
+            state = self.add(state, episode(number))
+        return state
+
+
+@pytest.fixture(scope="module")
+def ring():
+    return Ring(batch_size=4)
+
+
+@pytest.mark.parametrize(
+    ("count", "stored"),
+    [(1, {0}), (3, {0, 1, 2}), (5, {0, 1, 2, 3, 4}), (7, {2, 3, 4, 5, 6}), (11, {6, 7, 8, 9, 10})],
+)
+def test_samples_come_from_the_newest_items(ring, count, stored):
+    state = ring.after(count)
+    drawn = [ring.sample(state, jax.random.key(seed)).reward[:, 0] for seed in range(20)]
+    assert set(np.concatenate(drawn).tolist()) == stored
+
+
+def test_items_come_back_whole(ring):
+    sample = ring.sample(ring.after(7), jax.random.key(0))
+    for b, number in enumerate(sample.reward[:, 0]):
+        item = jax.tree.map(lambda x, b=b: x[b], sample)
+        expected = episode(int(number))
+        chex.assert_trees_all_equal(item, expected)
+        chex.assert_trees_all_equal_dtypes(item, expected)
+
+
+def test_a_batch_is_no_larger_than_the_replay():
+    ring = Ring(batch_size=100)
+    assert ring.sample(ring.after(1), jax.random.key(0)).reward.shape == (CAPACITY, TIME)
+
+
+def test_different_keys_draw_different_batches(ring):
+    state = ring.after(5)
+    first, again, other = (ring.sample(state, jax.random.key(seed)).reward for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+
+
+@pytest.fixture
+def time_major():
+    """Two different episodes side by side: `T B ...`."""
+    episodes = episode(1, 2)
+    steps = jnp.arange(TIME * 2.0).reshape(TIME, 2)
+    states = jnp.arange((TIME + 1) * 2 * 7.0).reshape(TIME + 1, 2, 7)
+    return episodes._replace(reward=steps, global_state=states, latent=jnp.eye(2))
+
+
+def test_swap_time_and_batch(time_major):
+    swapped = swap_time_and_batch(time_major)
+    np.testing.assert_array_equal(swapped.reward, time_major.reward.T)
+    np.testing.assert_array_equal(swapped.latent, time_major.latent)
+    assert swapped.agents_view.shape == (2, TIME + 1, AGENTS, 6)
+    chex.assert_trees_all_equal(swap_time_and_batch(swapped), time_major)
+
+
+def test_latent_outcome(time_major):
+    outcome = latent_outcome(time_major)
+    np.testing.assert_array_equal(outcome.episode_return, [0 + 2 + 4, 1 + 3 + 5])
+    np.testing.assert_array_equal(outcome.initial_state, time_major.global_state[0])
+    np.testing.assert_array_equal(outcome.latent, time_major.latent)

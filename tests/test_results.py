@@ -1,0 +1,152 @@
+"""What a run leaves on disk, and what is said of one that is missing or damaged."""
+
+import json
+
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from maven_jax.config import Config, ConfigError, to_dict
+from maven_jax.results import (
+    MetricsWriter,
+    create_run_folder,
+    load_run,
+    load_weights,
+    on_grid,
+    quartiles,
+    save_weights,
+    write_info,
+)
+from maven_jax.types import Params
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A small run of two seeds: three evaluations of seed 7, two of seed 8."""
+    path = tmp_path / "run"
+    create_run_folder(path, Config())
+    write_info(path, {"first_seed": 7, "num_seeds": 2})
+    writer = MetricsWriter(path, first_seed=7)
+    for steps, returns, active in (
+        ([10, 12], [1.0, 2.0], [True, True]),
+        ([20, 25], [3.0, 4.0], [True, True]),
+        ([30, 25], [5.0, 9.0], [True, False]),
+    ):
+        metrics = {
+            "return": np.float32(returns),
+            "env_steps": np.int32(steps),
+            "num_updates": np.int32([1, 1]),
+            "return_z": np.float32([[1, 2], [3, 4]]),
+        }
+        writer.write(metrics, np.array(active))
+    writer.close()
+    return path
+
+
+def test_pandas_opens_the_metrics_in_one_line(folder):
+    table = pd.read_csv(folder / "metrics.csv")
+    assert list(table.columns) == [
+        "seed",
+        "env_steps",
+        "num_updates",
+        "return",
+        "return_z_0",
+        "return_z_1",
+    ]
+    assert list(table["seed"]) == [7, 8, 7, 8, 7]
+    assert list(table["return"]) == [1.0, 2.0, 3.0, 4.0, 5.0]
+
+
+def test_curves_are_read_back_seed_by_seed(folder):
+    (steps_7, returns_7), (steps_8, returns_8) = load_run(folder).curves("return")
+    np.testing.assert_array_equal(steps_7, [10, 20, 30])
+    np.testing.assert_array_equal(returns_7, [1, 3, 5])
+    np.testing.assert_array_equal(steps_8, [12, 25])
+    np.testing.assert_array_equal(returns_8, [2, 4])
+
+
+def test_a_curve_on_the_grid_is_the_latest_evaluation_so_far():
+    grid = np.array([5, 10, 19, 20, 99])
+    curve = on_grid(np.array([10, 20]), np.array([1.0, 2.0]), grid)
+    np.testing.assert_array_equal(curve, [np.nan, 1.0, 1.0, 2.0, 2.0])
+
+
+def test_quartiles_over_seeds_on_the_grid(folder):
+    np.testing.assert_allclose(
+        quartiles(load_run(folder), "return", np.array([15, 30])),
+        [[1.25, 4.25], [1.5, 4.5], [1.75, 4.75]],
+    )
+
+
+def test_the_configuration_comes_back(folder):
+    assert load_run(folder).config == Config()
+
+
+def test_weights_come_back(folder):
+    params = Params(agent={"a": jnp.arange(6.0).reshape(2, 3)}, mixer={}, discriminator={})
+    latent_params = {"b": jnp.ones((2, 1))}
+    save_weights(folder, params, latent_params)
+    restored, restored_latent = load_weights(load_run(folder), params, latent_params)
+    np.testing.assert_array_equal(restored.agent["a"], params.agent["a"])
+    np.testing.assert_array_equal(restored_latent["b"], latent_params["b"])
+
+
+def test_an_existing_folder_is_never_written_to(folder):
+    before = sorted(folder.iterdir())
+    with pytest.raises(ConfigError, match="exists; allowed: a path where nothing is yet"):
+        create_run_folder(folder, Config())
+    assert sorted(folder.iterdir()) == before
+
+
+def test_an_impossible_folder_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="cannot be made: Not a directory"):
+        create_run_folder(tmp_path / "file" / "run", Config())
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "run.json", "metrics.csv"])
+@pytest.mark.parametrize("damage", [None, "", "\x00{[", "1\n2,3\n"])
+def test_damage_is_named_with_its_file(folder, name, damage):
+    if damage is None:
+        (folder / name).unlink()
+    else:
+        (folder / name).write_text(damage)
+    with pytest.raises(ConfigError, match=rf"is damaged: {name}") as error:
+        load_run(folder)
+    assert "\n" not in str(error.value)
+
+
+def test_other_damage(folder, tmp_path):
+    with pytest.raises(ConfigError, match="is not a folder"):
+        load_run(tmp_path / "nothing")
+    with pytest.raises(ConfigError, match="has no weights"):
+        load_weights(load_run(folder), Params({}, {}, {}), {})
+    with pytest.raises(ConfigError, match="has no metric 'regret'"):
+        list(load_run(folder).curves("regret"))
+    wrong = to_dict(Config()) | {"colour": 3}
+    (folder / "config.yaml").write_text(yaml.safe_dump(wrong))
+    with pytest.raises(ConfigError, match=r"config\.yaml: unknown key 'colour'"):
+        load_run(folder)
+
+
+def test_truncated_weights_are_named(folder):
+    params = Params(agent={"a": jnp.ones((2, 300))}, mixer={}, discriminator={})
+    save_weights(folder, params, {})
+    for file in (folder / "weights").rglob("*"):
+        if file.is_file() and file.stat().st_size > 0:
+            file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    with pytest.raises(ConfigError, match="weights of run .* are damaged") as error:
+        load_weights(load_run(folder), params, {})
+    assert "\n" not in str(error.value)
+
+
+def test_weights_of_other_shapes_are_refused(folder):
+    save_weights(folder, Params({"a": jnp.ones((2, 3))}, {}, {}), {})
+    with pytest.raises(ConfigError, match="weights of run"):
+        load_weights(load_run(folder), Params({"a": jnp.ones((2, 4))}, {}, {}), {})
+
+
+def test_run_json_is_json(folder):
+    assert json.loads((folder / "run.json").read_text())["num_seeds"] == 2

@@ -1,0 +1,197 @@
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jumanji.types import restart, transition, truncation
+
+from maven_jax.agents import RecurrentAgent, episode_inputs
+from maven_jax.envs import MStepMatrixGame
+from maven_jax.rollout import env_spec, rollout, start_episodes
+from maven_jax.types import EnvSpec
+
+NUM_ENVS = 12
+
+
+class Play:
+    """An environment, an agent with random weights, and the compiled rollout of the two."""
+
+    def __init__(self, env):
+        self.env = env
+        self.agent = RecurrentAgent(8, env.num_actions, latent_head=True)
+        self.latent = jnp.eye(3)[jnp.arange(NUM_ENVS) % 3]
+        init = jax.jit(lambda key: self.agent.init_params(key, env_spec(env), 3))
+        self.params = init(jax.random.key(0))
+
+        @jax.jit
+        def play(params, key, latent, epsilon):
+            start_key, key = jax.random.split(key)
+            start = start_episodes(env, start_key, NUM_ENVS)
+            return rollout(env, self.agent, params, key, start, latent, epsilon)
+
+        self.compiled = play
+
+    def __call__(self, epsilon, seed=0):
+        key = jax.random.key(seed)
+        return jax.device_get(self.compiled(self.params, key, self.latent, epsilon))
+
+
+@pytest.fixture(scope="module")
+def game():
+    return Play(MStepMatrixGame(m=4, good_branches=4))
+
+
+@pytest.fixture(scope="module")
+def played(game):
+    """Random play with early and late ends."""
+    played = game(epsilon=1.0)
+    assert set(played.episodes.mask.sum(0)) >= {2, 3, 4}
+    return played
+
+
+def test_env_spec(game):
+    assert env_spec(game.env) == EnvSpec(
+        num_agents=2, num_actions=2, view_size=9, state_size=9, time_limit=4
+    )
+
+
+def test_start_shows_the_first_state(game):
+    start = start_episodes(game.env, jax.random.key(0), 3)
+    _, timestep = game.env.reset(jax.random.key(0))
+    np.testing.assert_array_equal(start.initial_state, [timestep.observation.global_state] * 3)
+
+
+def test_mask_is_a_prefix(played):
+    mask = played.episodes.mask
+    assert mask.shape == (4, NUM_ENVS)
+    assert mask[0].all()
+    assert (mask[1:] <= mask[:-1]).all()
+
+
+def test_entries_after_the_end_are_zero(played):
+    episodes = played.episodes
+    for after in (episodes.actions, episodes.reward, episodes.discount):
+        assert not after[~episodes.mask].any()
+    seen = np.concatenate([np.ones((1, NUM_ENVS), bool), episodes.mask])
+    for after in (episodes.agents_view, episodes.action_mask, episodes.global_state):
+        assert not after[~seen].any()
+        assert after[seen].any()
+
+
+def test_discount_is_zero_at_the_last_step_alone(played):
+    mask = played.episodes.mask
+    goes_on = np.concatenate([mask[1:], np.zeros((1, NUM_ENVS), bool)])
+    np.testing.assert_array_equal(played.episodes.discount, goes_on)
+
+
+def test_episodes_replay_step_by_step(game, played):
+    reset, step = jax.jit(game.env.reset), jax.jit(game.env.step)
+    for e in range(NUM_ENVS):
+        episode = jax.tree.map(lambda x, e=e: x[:, e], played.episodes._replace(latent=None))
+        state, timestep = reset(jax.random.key(0))
+        rewards = []
+        for t in range(episode.mask.sum()):
+            for name in ("agents_view", "action_mask", "global_state"):
+                recorded = getattr(episode, name)[t]
+                np.testing.assert_array_equal(recorded, getattr(timestep.observation, name))
+            state, timestep = step(state, episode.actions[t])
+            rewards.append(timestep.reward)
+            assert timestep.last() == (t == episode.mask.sum() - 1)
+        np.testing.assert_array_equal(episode.reward[: len(rewards)], rewards)
+        final = timestep.observation.global_state
+        np.testing.assert_array_equal(episode.global_state[len(rewards)], final)
+        for name, value in timestep.extras.items():
+            assert played.extras[name][e] == value
+
+
+def test_extras_name_the_branch_that_the_first_joint_action_opened(played):
+    first = played.episodes.actions[0]
+    opened = np.eye(4)[2 * first[:, 0] + first[:, 1]]
+    assert len(np.unique(opened, axis=0)) > 1
+    for branch in range(4):
+        np.testing.assert_array_equal(played.extras[f"branch_{branch}"], opened[:, branch])
+
+
+def test_same_key_same_episodes(game, played):
+    chex.assert_trees_all_equal(game(epsilon=1.0), played)
+    assert (game(epsilon=1.0, seed=1).episodes.actions != played.episodes.actions).any()
+
+
+def test_parallel_episodes_differ(played):
+    assert np.unique(played.episodes.actions, axis=1).shape[1] > 4
+
+
+def test_latent_passes_through(game, played):
+    np.testing.assert_array_equal(played.episodes.latent, game.latent)
+
+
+def test_utilities_are_those_of_unrolling_the_episode(game, played):
+    episodes = played.episodes
+    inputs = episode_inputs(jnp.asarray(episodes.agents_view), jnp.asarray(episodes.actions), 2)
+    unroll = jax.jit(lambda *args: game.agent.apply(*args, method="unroll"))
+    expected = np.asarray(unroll(game.params, inputs, game.latent))[:-1]
+    mask = episodes.mask
+    np.testing.assert_allclose(played.q_values[mask], expected[mask], rtol=1e-5, atol=1e-6)
+
+
+def test_epsilon_zero_plays_the_best_utility(game):
+    played = game(epsilon=0.0)
+    mask = played.episodes.mask
+    np.testing.assert_array_equal(played.episodes.actions[mask], played.q_values.argmax(-1)[mask])
+    chex.assert_trees_all_equal(game(epsilon=0.0, seed=1), played)
+
+
+class CountObservation(NamedTuple):
+    agents_view: jax.Array
+    action_mask: jax.Array
+    global_state: jax.Array
+
+
+class Count:
+    """Counts steps and is cut by its time limit; agent i may not take action (t + i) % 3."""
+
+    num_agents, num_actions, time_limit = 2, 3, 5
+
+    def observe(self, count):
+        forbidden = (count + jnp.arange(2)) % 3
+        view = count[None].astype(jnp.float32)
+        return CountObservation(jnp.stack([view, view]), jnp.arange(3) != forbidden[:, None], view)
+
+    def reset(self, key):
+        count = jnp.int32(0)
+        return count, restart(self.observe(count))
+
+    def step(self, count, action):
+        reward, count = action.sum().astype(jnp.float32), count + 1
+        timestep = jax.lax.cond(
+            count == self.time_limit, truncation, transition, reward, self.observe(count)
+        )
+        return count, timestep
+
+
+@pytest.fixture(scope="module")
+def count():
+    return Play(Count())
+
+
+def test_time_limit_is_no_end(count):
+    episodes = count(epsilon=1.0).episodes
+    np.testing.assert_array_equal(episodes.mask, np.ones((5, NUM_ENVS), bool))
+    np.testing.assert_array_equal(episodes.discount, np.ones((5, NUM_ENVS)))
+    expected = np.broadcast_to(np.arange(6.0)[:, None, None], (6, NUM_ENVS, 1))
+    np.testing.assert_array_equal(episodes.global_state, expected)
+    np.testing.assert_array_equal(episodes.reward, episodes.actions.sum(-1))
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 0.5, 1.0])
+def test_masked_actions_are_never_taken(count, epsilon):
+    played = count(epsilon)
+    forbidden = (np.arange(5)[:, None, None] + np.arange(2)) % 3
+    assert (played.q_values.argmax(-1) == forbidden).any(), "the mask forbids no best action"
+    assert (played.episodes.actions != forbidden).all()
+
+
+def test_environment_without_extras(count):
+    assert count(epsilon=0.0).extras == {}

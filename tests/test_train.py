@@ -1,0 +1,174 @@
+"""`make_train`: one pure function of a key and hyperparameters."""
+
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from maven_jax.config import ConfigError, from_dict
+from maven_jax.envs import MStepMatrixGame
+from maven_jax.sweep import Sweep, SweepChunk, compile_sweep, run_sweep, seed_keys, take_seeds
+from maven_jax.train import make_train, make_trainer
+from maven_jax.types import Metrics, Params, TrainState
+
+NUM_SEEDS = 3
+
+
+def small_config(algorithm: str, **training):
+    return from_dict(
+        {
+            "algorithm": algorithm,
+            "network": {"hidden_size": 8, "mixer_embed_size": 4},
+            "latent": {"size": 3, "hidden_size": 8, "updates": 2, "batch_size": 4},
+            "discriminator": {"hidden_size": 4, "hidden_layers": 1, "recurrent_size": 4},
+            "training": {
+                "total_env_steps": 60,
+                "batch_size": 4,
+                "replay_size": 16,
+                "target_update_interval": 7,
+                "updates_per_evaluation": 5,
+            }
+            | training,
+            "evaluation": {"episodes": 4, "episodes_per_latent": 2},
+            "hyperparameters": {"epsilon_steps": 20, "mi_weight": 0.1},
+        }
+    )
+
+
+class Trained(NamedTuple):
+    sweep: Sweep
+    first: TrainState
+    chunks: list[SweepChunk]
+    weights: list[Params]
+    """Of all seeds, after each chunk."""
+    state: TrainState
+    metrics: Metrics
+    single_metrics: Metrics
+
+
+@pytest.fixture(scope="module", params=["qmix", "maven"])
+def trained(request) -> Trained:
+    """One experiment run three ways: in chunks, as one vmapped program, and seed 1 on its own."""
+    config, env = small_config(request.param), MStepMatrixGame(m=3)
+    train, trainer = make_train(config, env), make_trainer(config, env)
+    chex.clear_trace_counter()
+    traced_once = trainer._replace(
+        init=chex.assert_max_traces(trainer.init, 1), chunk=chex.assert_max_traces(trainer.chunk, 1)
+    )
+    keys = seed_keys(0, NUM_SEEDS)
+    sweep = compile_sweep(traced_once, keys, config.hyperparameters)
+    chunks, weights = [], []
+    for chunk in run_sweep(sweep):
+        chunks.append(chunk)
+        weights.append(take_seeds(chunk.state.params, NUM_SEEDS))
+    state, metrics = jax.jit(jax.vmap(train, in_axes=(0, None)))(keys, sweep.hyperparameters)
+    _, single_metrics = jax.jit(train)(keys[1], sweep.hyperparameters)
+    first = sweep.init(sweep.lanes, sweep.hyperparameters)
+    return Trained(sweep, first, chunks, weights, state, metrics, single_metrics)
+
+
+def test_a_vmapped_run_agrees_with_a_single_one(trained):
+    for name, values in trained.single_metrics.items():
+        np.testing.assert_allclose(
+            trained.metrics[name][1][:3], values[:3], rtol=2e-3, atol=2e-4, err_msg=name
+        )
+
+
+def test_seeds_differ_from_the_first_weights_on(trained):
+    for leaf in jax.tree.leaves((trained.first.params, trained.first.latent_params)):
+        assert not np.array_equal(leaf[0], leaf[1])
+
+
+def test_every_seed_takes_its_steps_and_no_rows_follow(trained):
+    steps = np.asarray(trained.metrics["env_steps"])
+    for seed in range(NUM_SEEDS):
+        rows = steps[seed][steps[seed] >= 0]
+        assert (np.diff(rows) > 0).all()
+        assert rows[-1] >= 60 > rows[-2]
+        assert rows[-1] == trained.state.env_steps[seed]
+        assert np.isnan(trained.metrics["return"][seed, len(rows) :]).all()
+        assert np.isfinite(trained.metrics["return"][seed, : len(rows)]).all()
+
+
+def test_env_steps_are_the_steps_in_the_replay(trained):
+    """Until the ring is full, the steps counted are those of the stored episodes."""
+    stored = trained.first.replay.experience.mask[:NUM_SEEDS]
+    steps = trained.first.env_steps[:NUM_SEEDS]
+    np.testing.assert_array_equal(stored.sum(axis=(1, 2, 3)), steps)
+
+
+def test_chunks_driven_by_the_host_are_the_same_run(trained):
+    for name in ("env_steps", "return", "td_loss"):
+        driven = np.stack([chunk.metrics[name] for chunk in trained.chunks[:3]], axis=1)
+        np.testing.assert_allclose(driven, trained.metrics[name][:, :3], rtol=2e-3, atol=2e-4)
+
+
+def test_finished_seeds_rest_while_the_others_go_on(trained):
+    for chunk, before, after in zip(
+        trained.chunks[1:], trained.weights, trained.weights[1:], strict=False
+    ):
+        for seed in range(NUM_SEEDS):
+            same = [
+                np.array_equal(a[seed], b[seed])
+                for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True)
+            ]
+            assert all(same) != chunk.active[seed]
+    assert not trained.chunks[-1].active.all(), "all seeds ended together: nothing was tested"
+
+
+def test_the_same_sweep_twice_agrees_bit_for_bit(trained):
+    again = [(chunk.metrics, chunk.active) for chunk in run_sweep(trained.sweep)]
+    chex.assert_trees_all_equal(again, [(c.metrics, c.active) for c in trained.chunks])
+
+
+def test_hyperparameters_are_traced():
+    """One program for all values; other values, other results."""
+    config = small_config("qmix", total_env_steps=20)
+    train = chex.assert_max_traces(make_train(config, MStepMatrixGame(m=2)), 1)
+    rates = jnp.array([1e-4, 1e-2])
+    hyperparameters = jax.tree.map(jnp.float32, config.hyperparameters)
+    axes = jax.tree.map(lambda _: None, hyperparameters)._replace(learning_rate=0)
+    sweep = jax.jit(jax.vmap(train, in_axes=(None, axes)))
+    for scale in (1.0, 2.0):
+        varied = hyperparameters._replace(learning_rate=rates * scale)
+        state, _ = sweep(jax.random.key(0), varied)
+        for leaf in jax.tree.leaves(state.params):
+            assert not np.array_equal(leaf[0], leaf[1])
+
+
+def test_the_target_network_is_a_copy_at_every_interval_and_still_between():
+    config = small_config("qmix", updates_per_evaluation=6, target_update_interval=4)
+    trainer = make_trainer(config, MStepMatrixGame(m=2))
+    hyperparameters = jax.tree.map(jnp.float32, config.hyperparameters)
+    first = trainer.init(jax.random.key(0), hyperparameters)
+    chex.assert_trees_all_equal(first.params, first.target_params)
+    chunk = jax.jit(trainer.chunk)
+    second, _ = chunk(first, hyperparameters)  # copied at update 4, not since
+    third, _ = chunk(second, hyperparameters)  # copied at updates 8 and 12
+    with pytest.raises(AssertionError):
+        chex.assert_trees_all_equal(second.params, second.target_params)
+    with pytest.raises(AssertionError):
+        chex.assert_trees_all_equal(first.target_params, second.target_params)
+    chex.assert_trees_all_equal(third.params, third.target_params)
+
+
+@pytest.mark.parametrize("m", [1, 2, 5, 20, 50])
+def test_any_length_of_game_trains(m):
+    config = small_config("maven", total_env_steps=4 * m + 1)
+    state, metrics = jax.jit(make_train(config, MStepMatrixGame(m=m)))(
+        jax.random.key(0), jax.tree.map(jnp.float32, config.hyperparameters)
+    )
+    assert state.env_steps > 4 * m
+    assert all(np.isfinite(values[0]).all() for values in metrics.values())
+
+
+def test_impossible_values_are_refused_before_tracing():
+    with pytest.raises(ConfigError, match="unknown algorithm 'mavem'; did you mean 'maven'?"):
+        make_train(small_config("mavem"), MStepMatrixGame(m=2))
+    with pytest.raises(ConfigError, match="replay_size is 3; allowed: at least"):
+        make_train(small_config("qmix", replay_size=3), MStepMatrixGame(m=2))
+    with pytest.raises(ConfigError, match="total_env_steps is 60; allowed: more than .* 60"):
+        make_train(small_config("qmix"), MStepMatrixGame(m=15))
