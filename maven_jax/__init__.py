@@ -1,0 +1,27 @@
+"""QMIX and MAVEN as pure JAX functions: whole multi-agent training runs as one compiled program."""
+
+from maven_jax.config import (
+    Config,
+    ConfigError,
+    Hyperparameters,
+    from_dict,
+    load_config,
+    to_dict,
+)
+from maven_jax.sweep import compile_sweep, run_sweep, seed_keys
+from maven_jax.train import Trainer, make_train, make_trainer
+
+__all__ = [
+    "Config",
+    "ConfigError",
+    "Hyperparameters",
+    "Trainer",
+    "compile_sweep",
+    "from_dict",
+    "load_config",
+    "make_train",
+    "make_trainer",
+    "run_sweep",
+    "seed_keys",
+    "to_dict",
+]

@@ -12,7 +12,7 @@ from maven_jax.types import EnvSpec
 def agent_inputs(
     agents_view: Float[Array, "*L N O"], last_action: Float[Array, "*L N A"]
 ) -> Float[Array, "*L N O+A+N"]:
-    """What an agent reads: its view, its last action one-hot (zeros at t = 0), its own id one-hot."""
+    """What an agent reads: its view, its last action one-hot (zeros at t = 0), its id one-hot."""
     num_agents = agents_view.shape[-2]
     agent_id = jnp.broadcast_to(
         jnp.eye(num_agents, dtype=agents_view.dtype), (*agents_view.shape[:-1], num_agents)
@@ -111,6 +111,8 @@ class RecurrentAgent(nn.Module):
 
     def init_params(self, key: Array, spec: EnvSpec, latent_size: int):
         """Fresh weights for an environment's sizes."""
-        inputs = jnp.zeros((1, spec.num_agents, spec.view_size + spec.num_actions + spec.num_agents))
+        inputs = jnp.zeros(
+            (1, spec.num_agents, spec.view_size + spec.num_actions + spec.num_agents)
+        )
         carry = self.initial_carry(1, spec.num_agents)
         return self.init(key, carry, inputs, jnp.zeros((1, latent_size)))

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import tyro
 from rich.console import Console
@@ -39,7 +38,7 @@ from maven_jax.evaluation import evaluate
 from maven_jax.plots import draw_curves, draw_figure3, step_grid
 from maven_jax.results import Run, load_run, load_weights, on_grid, quartiles
 from maven_jax.rollout import env_spec
-from maven_jax.runner import Interrupted, Seeds, train_run
+from maven_jax.runner import InterruptedRunError, Seeds, train_run
 from maven_jax.sweep import seed_keys, take_seeds
 from maven_jax.train import make_trainer
 from maven_jax.types import MarlEnv
@@ -115,7 +114,7 @@ def run(argv: Sequence[str]) -> int:
     except ConfigError as error:
         print(f"maven-jax: error: {error}", file=sys.stderr)
         return 2
-    except Interrupted as error:
+    except InterruptedRunError as error:
         print(f"maven-jax: {error}", file=sys.stderr)
         return 130
 
@@ -269,8 +268,8 @@ def figure3_table(runs: dict[str, Run]) -> Table:
             table.add_row(
                 f"{name.upper()} {label}",
                 *(
-                    f"{'-' if there is None else f'{there[i]:.1f}'} / {here[percentile][column]:.1f}"
-                    for column, i in enumerate(columns)
+                    f"{there[i]:.1f} / {value:.1f}" if there else f"- / {value:.1f}"
+                    for i, value in zip(columns, here[percentile], strict=True)
                 ),
             )
     return table
@@ -402,4 +401,3 @@ def _default_options(name: str) -> dict[str, Any]:
     """Defaults of the environment's constructor that can be written in a configuration."""
     parameters = inspect.signature(ENVIRONMENTS[name]).parameters.values()
     return {p.name: p.default for p in parameters if isinstance(p.default, int | float | str)}
-

@@ -3,14 +3,14 @@
 It reads the states and the agents' Boltzmann policies (Mahajan et al. 2019, section 3.1).
 """
 
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from maven_jax.layers import GRU, Linear, gru_unroll
+from maven_jax.layers import GRU, Linear, apply, gru_unroll
 from maven_jax.types import EnvSpec, NetworkParams, ScalarKey
 
 
@@ -23,23 +23,6 @@ class Posterior(NamedTuple):
 
     log_prob: Float[Array, "*L"]
     weight: Float[Array, "*L"]
-
-
-@runtime_checkable
-class Discriminator(Protocol):
-    """`apply(params, features, mask, latent) -> Posterior`."""
-
-    def init_params(
-        self, key: ScalarKey, spec: EnvSpec, latent_size: int
-    ) -> NetworkParams: ...
-
-    def apply(
-        self,
-        params: NetworkParams,
-        features: Float[Array, "T B F"],
-        mask: Bool[Array, "T B"],
-        latent: Float[Array, "B Z"],
-    ) -> Posterior: ...
 
 
 def trajectory_features(
@@ -76,7 +59,26 @@ class CategoricalHead(nn.Module):
         return (jax.nn.log_softmax(logits) * latent).sum(-1)
 
 
-class FeedForwardDiscriminator(nn.Module):
+class Discriminator(nn.Module):
+    """A network from `features [T B F]`, `mask [T B]` and `latent [B Z]` to a `Posterior`."""
+
+    def posterior(
+        self,
+        params: NetworkParams,
+        features: Float[Array, "T B F"],
+        mask: Bool[Array, "T B"],
+        latent: Float[Array, "B Z"],
+    ) -> Posterior:
+        """Log q_v of the given z after trajectories of `trajectory_features`."""
+        return apply(self, params, features, mask, latent)
+
+    def init_params(self, key: ScalarKey, spec: EnvSpec, latent_size: int) -> NetworkParams:
+        """Fresh weights for an environment's sizes."""
+        features = jnp.zeros((1, 1, feature_size(spec)))
+        return self.init(key, features, jnp.ones((1, 1), bool), jnp.zeros((1, latent_size)))
+
+
+class FeedForwardDiscriminator(Discriminator):
     """Guesses z from each step alone.
 
     Attributes:
@@ -98,11 +100,8 @@ class FeedForwardDiscriminator(nn.Module):
         head = CategoricalHead(self.hidden_size, self.hidden_layers, name="head")
         return Posterior(head(features, latent), mask.astype(features.dtype))
 
-    def init_params(self, key, spec, latent_size):
-        return _init_params(self, key, spec, latent_size)
 
-
-class RecurrentDiscriminator(nn.Module):
+class RecurrentDiscriminator(Discriminator):
     """Guesses z from the whole trajectory: a GRU read at each episode's last step.
 
     Attributes:
@@ -133,11 +132,3 @@ class RecurrentDiscriminator(nn.Module):
         summary = (hidden * last_step(mask)[..., None]).sum(0)
         head = CategoricalHead(self.hidden_size, self.hidden_layers, name="head")
         return Posterior(head(summary, latent), jnp.ones(features.shape[1]))
-
-    def init_params(self, key, spec, latent_size):
-        return _init_params(self, key, spec, latent_size)
-
-
-def _init_params(module: nn.Module, key, spec: EnvSpec, latent_size: int) -> NetworkParams:
-    features = jnp.zeros((1, 1, feature_size(spec)))
-    return module.init(key, features, jnp.ones((1, 1), bool), jnp.zeros((1, latent_size)))

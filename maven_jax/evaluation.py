@@ -41,15 +41,16 @@ def evaluate(
     sampled = algorithm.latent.sample(latent_params, latent_key, start.initial_state[:num_sampled])
     each = jnp.repeat(jnp.eye(latent_size), per_latent, axis=0)
     latent = jnp.concatenate([sampled, each])
-    episodes, q_values, extras = rollout(env, algorithm.agent, params.agent, act_key, start, latent, 0.0)
+    episodes, q_values, extras = rollout(
+        env, algorithm.agent, params.agent, act_key, start, latent, 0.0
+    )
     returns = episodes.reward.sum(0)
     metrics = {"return": returns[:num_sampled].mean()}
     metrics |= {f"extras/{name}": x[:num_sampled].mean() for name, x in extras.items()}
-    if not latent_size:
+    if algorithm.discriminator is None:
         return metrics
 
-    own = jax.tree.map(lambda x: x[:, num_sampled:], episodes._replace(latent=None))
-    own = own._replace(latent=each)
+    own = jax.tree.map(lambda x: x[:, num_sampled:], episodes)._replace(latent=each)
     log_probs = jax.vmap(
         lambda z: algorithm.latent.log_prob(
             latent_params, start.initial_state, jnp.broadcast_to(z, latent.shape)
@@ -58,7 +59,7 @@ def evaluate(
     latent_probs = jnp.exp(log_probs).mean(-1)
     entropy = algorithm.latent.entropy(latent_params, start.initial_state).mean()
     log_q, weight = posterior(
-        algorithm, config, params, q_values[:, num_sampled:], own, temperature
+        algorithm.discriminator, config, params, q_values[:, num_sampled:], own, temperature
     )
     return_z = returns[num_sampled:].reshape(latent_size, per_latent).mean(-1)
     probability = jnp.repeat(latent_probs, per_latent)

@@ -69,5 +69,5 @@ def linear_schedule(
     finish: Float[Array, ""] | float,
     duration: Float[Array, ""] | float,
 ) -> Float[Array, ""]:
-    """From `start` at step 0 to `finish` at step `duration` (in environment steps), then constant."""
+    """From `start` at environment step 0 to `finish` at step `duration`, then constant."""
     return start + (finish - start) * jnp.clip(step / duration, 0.0, 1.0)

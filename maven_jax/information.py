@@ -15,9 +15,7 @@ def mutual_information(joint: Float[Array, "X Y"]) -> Float[Array, ""]:
     return entropy(joint.sum(1)) + entropy(joint.sum(0)) - entropy(joint.ravel())
 
 
-def same_sequence(
-    actions: Int[Array, "T E N"], mask: Bool[Array, "T E"]
-) -> Bool[Array, "E E"]:
+def same_sequence(actions: Int[Array, "T E N"], mask: Bool[Array, "T E"]) -> Bool[Array, "E E"]:
     """Which of E episodes took the very same joint actions, compared pair by pair."""
     marked = jnp.where(mask[..., None], actions, -1)
     return (marked[:, :, None] == marked[:, None, :]).all(axis=(0, 3))

@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from maven_jax.layers import Linear
+from maven_jax.layers import Linear, apply
 from maven_jax.types import NetworkParams, ScalarKey
 
 
@@ -95,7 +95,7 @@ class CategoricalLatent:
         self, params: NetworkParams, initial_state: Float[Array, "*L S"]
     ) -> distrax.OneHotCategorical:
         network = LatentPolicyNetwork(self.size, self.hidden_size)
-        return distrax.OneHotCategorical(network.apply(params, initial_state), dtype=jnp.float32)
+        return distrax.OneHotCategorical(apply(network, params, initial_state), dtype=jnp.float32)
 
     def init_params(self, key, state_size):
         network = LatentPolicyNetwork(self.size, self.hidden_size)

@@ -5,7 +5,7 @@ recurrent unit keeps its input bias and its hidden bias apart: under RMSprop one
 move half as far as the two together.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -13,9 +13,16 @@ import jax.numpy as jnp
 from jax.nn.initializers import Initializer
 from jaxtyping import Array, Float
 
+from maven_jax.types import NetworkParams
+
 FULL_UNROLL = 16
 """Scans up to this long are unrolled whole, longer ones by half of it: measured on a CPU, a longer
 unrolling compiles slower and runs no faster."""
+
+
+def apply(module: nn.Module, params: NetworkParams, *args: Any, method: str | None = None) -> Any:
+    """`module.apply` of a module that changes no state, typed as what it returns then."""
+    return module.apply(params, *args, method=method)
 
 
 def symmetric_uniform(bound: float) -> Initializer:

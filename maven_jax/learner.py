@@ -10,9 +10,10 @@ from jaxtyping import Array, Float
 from maven_jax.agents import episode_inputs
 from maven_jax.algorithms import Algorithm
 from maven_jax.config import Config, Hyperparameters
-from maven_jax.discriminators import Posterior, trajectory_features
+from maven_jax.discriminators import Discriminator, Posterior, trajectory_features
 from maven_jax.exploration import boltzmann_policy, greedy_actions, greedy_policy
 from maven_jax.latents import Latent
+from maven_jax.layers import apply
 from maven_jax.losses import (
     intrinsic_reward,
     latent_policy_loss,
@@ -39,12 +40,10 @@ def make_latent_optimizer(hyperparameters: Hyperparameters) -> optax.GradientTra
     return optax.adam(hyperparameters.latent_learning_rate)
 
 
-def utilities(
-    algorithm: Algorithm, params: Params, batch: Episode
-) -> Float[Array, "T1 B N A"]:
+def utilities(algorithm: Algorithm, params: Params, batch: Episode) -> Float[Array, "T1 B N A"]:
     """Q_i(tau_i, u; z) along time-major episodes."""
     inputs = episode_inputs(batch.agents_view, batch.actions, batch.action_mask.shape[-1])
-    return algorithm.agent.apply(params.agent, inputs, batch.latent, method="unroll")
+    return apply(algorithm.agent, params.agent, inputs, batch.latent, method="unroll")
 
 
 def mixed(
@@ -56,7 +55,7 @@ def mixed(
 ) -> Float[Array, "T B"]:
     """Q_tot of the chosen utilities."""
     latent = jnp.broadcast_to(latent, (*chosen.shape[:2], latent.shape[-1]))
-    return algorithm.mixer.apply(params.mixer, chosen, global_state, latent)
+    return apply(algorithm.mixer, params.mixer, chosen, global_state, latent)
 
 
 def select(q_values: Float[Array, "*L A"], actions: Array) -> Float[Array, "*L"]:
@@ -65,14 +64,14 @@ def select(q_values: Float[Array, "*L A"], actions: Array) -> Float[Array, "*L"]
 
 
 def posterior(
-    algorithm: Algorithm,
+    discriminator: Discriminator,
     config: Config,
     params: Params,
     q_values: Float[Array, "T B N A"],
     batch: Episode,
     temperature: Float[Array, ""] | float,
 ) -> Posterior:
-    """log q_v(z | sigma(tau)) of the z that each episode was played with."""
+    """Log q_v(z | sigma(tau)) of the z that each episode was played with."""
     legal = batch.action_mask[:-1]
     if config.discriminator.hard_actions:
         policies = greedy_policy(q_values, legal)
@@ -81,7 +80,7 @@ def posterior(
     features = trajectory_features(policies, batch.global_state[:-1])
     if config.discriminator.signal == "reward":
         features = jax.lax.stop_gradient(features)
-    return algorithm.discriminator.apply(params.discriminator, features, batch.mask, batch.latent)
+    return discriminator.posterior(params.discriminator, features, batch.mask, batch.latent)
 
 
 def loss(
@@ -124,10 +123,16 @@ def loss(
         batch.global_state[1:],
         batch.latent,
     )
-    reward, mi_loss, metrics = batch.reward, 0.0, {}
+    reward, mi_loss = batch.reward, jnp.float32(0.0)
+    metrics: Metrics = {}
     if algorithm.discriminator is not None:
         log_q, weight = posterior(
-            algorithm, config, params, q_values[:-1], batch, hyperparameters.temperature
+            algorithm.discriminator,
+            config,
+            params,
+            q_values[:-1],
+            batch,
+            hyperparameters.temperature,
         )
         initial_state = batch.global_state[0]
         mi_loss = -weighted_mean(log_q, weight)

@@ -32,7 +32,7 @@ def agent_from_pymarl(arrays: Arrays) -> dict[str, Any]:
 
 
 def mixer_from_pymarl(arrays: Arrays) -> dict[str, Any]:
-    """Parameters of `MonotonicMixer` from QMIX's four hypernetworks and their `skip_connections`."""
+    """Parameters of `MonotonicMixer` from QMIX's four hypernetworks, and `skip_connections`."""
     stacked = [_linear(arrays, name) for name in ("hyper_w_1", "hyper_w_final", "hyper_b_1", "V.0")]
     hyper = {
         name: jnp.concatenate([layer[name] for layer in stacked], axis=-1)

@@ -9,7 +9,7 @@ from maven_jax.types import Episode, LatentOutcome
 
 
 def make_replay(capacity: int, batch_size: int) -> TrajectoryBuffer:
-    """A ring of `capacity` items, of which `sample` draws `batch_size` uniformly with replacement."""
+    """A ring of `capacity` items; `sample` draws `batch_size` uniformly, with replacement."""
     return flashbax.make_item_buffer(
         max_length=capacity, min_length=1, sample_batch_size=min(batch_size, capacity)
     )
@@ -17,7 +17,7 @@ def make_replay(capacity: int, batch_size: int) -> TrajectoryBuffer:
 
 def swap_time_and_batch(episodes: Episode) -> Episode:
     """Time-major `T B ...` to batch-major `B T ...` and back; the latent stays `B Z`."""
-    swapped = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), episodes._replace(latent=None))
+    swapped = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), episodes)
     return swapped._replace(latent=episodes.latent)
 
 

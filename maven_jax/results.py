@@ -13,11 +13,11 @@ A run's folder holds
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeVar
 
 import jax
 import numpy as np
@@ -26,6 +26,8 @@ import yaml
 
 from maven_jax.config import Config, ConfigError, from_dict, to_dict, validate
 from maven_jax.types import NetworkParams, Params
+
+T = TypeVar("T")
 
 COUNTERS = ("env_steps", "num_updates")
 PACKAGES = ("maven-jax", "jax", "jaxlib", "flax", "optax", "distrax", "jumanji", "flashbax")
@@ -183,21 +185,22 @@ def load_run(path: Path) -> Run:
     """
     if not path.is_dir():
         raise ConfigError(f"run '{path}' is not a folder")
-    readers = {
-        "config.yaml": _read_config,
-        "run.json": _read_info,
-        "metrics.csv": _read_metrics,
-    }
-    parts = []
-    for name, read in readers.items():
-        if not (path / name).is_file():
-            raise ConfigError(f"run '{path}' is damaged: {name} is missing")
-        try:
-            parts.append(read((path / name).read_text()))
-        except (ValueError, yaml.YAMLError, csv.Error) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise ConfigError(f"run '{path}' is damaged: {name}: {reason}") from None
-    return Run(path, *parts)
+    return Run(
+        path=path,
+        config=_read(path, "config.yaml", _read_config),
+        info=_read(path, "run.json", _read_info),
+        metrics=_read(path, "metrics.csv", _read_metrics),
+    )
+
+
+def _read(path: Path, name: str, parse: Callable[[str], T]) -> T:
+    if not (path / name).is_file():
+        raise ConfigError(f"run '{path}' is damaged: {name} is missing")
+    try:
+        return parse((path / name).read_text())
+    except (ValueError, yaml.YAMLError, csv.Error) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ConfigError(f"run '{path}' is damaged: {name}: {reason}") from None
 
 
 def _read_config(text: str) -> Config:

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 from maven_jax.agents import RecurrentAgent, agent_inputs
 from maven_jax.discriminators import last_step
 from maven_jax.exploration import epsilon_greedy
+from maven_jax.layers import apply
 from maven_jax.types import EnvSpec, Episode, MarlEnv, Metrics, NetworkParams, ScalarKey
 
 
@@ -80,7 +81,7 @@ def rollout(
     def step(carry, step_key):
         env_state, observation, hidden, last_action, active = carry
         inputs = agent_inputs(observation.agents_view, last_action)
-        hidden, q_values = agent.apply(params, hidden, inputs, latent)
+        hidden, q_values = apply(agent, params, hidden, inputs, latent)
         actions = epsilon_greedy(step_key, q_values, observation.action_mask, epsilon)
         env_state, timestep = jax.vmap(env.step)(env_state, actions)
         last_action = jax.nn.one_hot(actions, agent.num_actions)

@@ -42,7 +42,7 @@ class Seeds:
     count: int
 
 
-class Interrupted(Exception):
+class InterruptedRunError(Exception):
     """Ctrl-C during training; what had been learned is on disk in the run's folder."""
 
     def __init__(self, path: Path) -> None:
@@ -73,7 +73,7 @@ def train_run(
 
     Raises:
         ConfigError: a value that cannot work, or the folder exists.
-        Interrupted: after Ctrl-C.
+        InterruptedRunError: after Ctrl-C.
     """
     if seeds.count < 1:
         raise ConfigError(f"seeds is {seeds.count}; allowed: a whole number of at least 1")
@@ -97,7 +97,7 @@ def train_run(
     except KeyboardInterrupt:
         info["status"] = "interrupted"
         if not info.get("seed_updates"):
-            raise Interrupted(path) from None
+            raise InterruptedRunError(path) from None
     except BaseException:
         info["status"] = "failed"
         raise
@@ -107,7 +107,7 @@ def train_run(
     run = load_run(path)
     draw_curves([run], path / "figures" / "return.png")
     if info["status"] == "interrupted":
-        raise Interrupted(path)
+        raise InterruptedRunError(path)
     return run
 
 
@@ -135,9 +135,7 @@ def _train(
             total = config.training.total_env_steps
             task = progress.add_task(f"{name}, {seeds.count} seeds", total=total, live="")
             for chunk in run_sweep(sweep):
-                weights = take_seeds(
-                    (chunk.state.params, chunk.state.latent_params), seeds.count
-                )
+                weights = take_seeds((chunk.state.params, chunk.state.latent_params), seeds.count)
                 writer.write(chunk.metrics, chunk.active)
                 seed_updates += updates * int(chunk.active.sum())
                 if events is not None:

@@ -1,4 +1,4 @@
-"""Many seeds as one compiled program: vmapped over seeds, sharded over devices, driven in chunks."""
+"""Many seeds as one compiled program: vmapped, sharded over devices, driven in chunks."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -40,7 +40,7 @@ class SweepChunk(NamedTuple):
 
 
 def seed_keys(first_seed: int, num_seeds: int) -> jax.Array:
-    """`jax.random.key` of each of `num_seeds` consecutive seeds: a seed alone runs as in a sweep."""
+    """`jax.random.key` of each of consecutive seeds: a seed alone runs as it does in a sweep."""
     return jax.vmap(jax.random.key)(jnp.arange(first_seed, first_seed + num_seeds))
 
 

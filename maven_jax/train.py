@@ -83,11 +83,15 @@ def make_trainer(config: Config, env: MarlEnv) -> Trainer:
         sample = jax.vmap(latent_replay.sample, in_axes=(None, 0))
         batches = sample(state.latent_replay, keys).experience
 
-        def step(carry, batch):
-            return update_latent(*carry, batch, hyperparameters, latent, config), None
+        def latent_step(carry, batch):
+            params, opt_state = carry
+            return (
+                update_latent(params, opt_state, batch, hyperparameters, latent, config),
+                None,
+            )
 
         carry = (state.latent_params, state.latent_opt_state)
-        (latent_params, latent_opt_state), _ = jax.lax.scan(step, carry, batches)
+        (latent_params, latent_opt_state), _ = jax.lax.scan(latent_step, carry, batches)
         return state._replace(latent_params=latent_params, latent_opt_state=latent_opt_state)
 
     def train_step(state: TrainState, hyperparameters: Hyperparameters):
@@ -119,7 +123,9 @@ def make_trainer(config: Config, env: MarlEnv) -> Trainer:
         return state, metrics | update_metrics
 
     def init(key: ScalarKey, hyperparameters: Hyperparameters) -> TrainState:
-        key, agent_key, mixer_key, discriminator_key, latent_key, play_key = jax.random.split(key, 6)
+        key, agent_key, mixer_key, discriminator_key, latent_key, play_key = jax.random.split(
+            key, 6
+        )
         discriminator = algorithm.discriminator
         params = Params(
             agent=algorithm.agent.init_params(agent_key, spec, latent.size),

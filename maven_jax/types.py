@@ -2,7 +2,7 @@
 
 Shape legend, used in the whole library: `B` batch, `T` time, `E` parallel environments, `N` agents,
 `A` actions, `O` features of an agent's view, `S` features of the global state, `Z` latent size.
-`T1` is `T + 1`. Inside the learner arrays are time-major (`T B ...`); an episode at rest is `T ...`.
+`T1` is `T + 1`. In the learner arrays are time-major (`T B ...`), an episode at rest is `T ...`.
 """
 
 from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable

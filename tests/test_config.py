@@ -52,7 +52,10 @@ def test_scientific_notation_that_yaml_reads_as_a_string_is_a_number():
             {"training": {"batch_size": "many"}},
             "training.batch_size is 'many'; allowed: a whole number",
         ),
-        ({"training": {"batch_size": True}}, "training.batch_size is True; allowed: a whole number"),
+        (
+            {"training": {"batch_size": True}},
+            "training.batch_size is True; allowed: a whole number",
+        ),
         ({"training": {"batch_size": 2.5}}, "training.batch_size is 2.5; allowed: a whole number"),
         ({"training": {"double_q": 1}}, "training.double_q is 1; allowed: true or false"),
         (
@@ -112,7 +115,7 @@ def test_values_that_cannot_work_are_named(overrides, message):
 
 
 def test_a_misspelt_name_gets_the_nearest_one():
-    with pytest.raises(ConfigError, match="unknown config 'mavn'; did you mean 'maven'?"):
+    with pytest.raises(ConfigError, match=r"unknown config 'mavn'; did you mean 'maven'\?"):
         load_config("mavn")
 
 

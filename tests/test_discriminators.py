@@ -22,17 +22,23 @@ BATCH = len(LENGTHS)
 LATENT = np.eye(LATENT_SIZE, dtype=np.float32)[[3, 0, 0, 1]]
 
 
+def random_params(init, seed=0):
+    """Normal weights of the shapes that `init` would draw."""
+    random = np.random.default_rng(seed)
+    shapes = jax.eval_shape(init, jax.random.key(0))
+    return jax.tree.map(lambda x: random.normal(size=x.shape).astype(x.dtype), shapes)
+
+
 class Compiled:
     """A discriminator with random weights, compiled: features, mask and z to its `Posterior`."""
 
     def __init__(self, discriminator):
         self.module = discriminator
-        init = jax.jit(lambda key: discriminator.init_params(key, SPEC, LATENT_SIZE))
-        self.params = init(jax.random.key(0))
+        self.params = random_params(lambda key: discriminator.init_params(key, SPEC, LATENT_SIZE))
         self.apply = jax.jit(discriminator.apply)
 
     def __call__(self, features, mask=MASK, latent=LATENT):
-        return self.apply(self.params, features, mask, latent)
+        return jax.device_get(self.apply(self.params, features, mask, latent))
 
 
 @pytest.fixture(scope="module")
@@ -88,8 +94,8 @@ def test_probabilities_of_all_latents_sum_to_one(any_discriminator, features):
     its_mask = np.repeat(MASK[:, 2:3], LATENT_SIZE, axis=1)
     every_latent = np.eye(LATENT_SIZE, dtype=np.float32)
     log_prob = any_discriminator(one_episode, its_mask, every_latent).log_prob
-    np.testing.assert_allclose(jnp.exp(log_prob).sum(-1), 1, rtol=1e-5)
-    assert jnp.ptp(log_prob, axis=-1).min() > 1e-3
+    np.testing.assert_allclose(np.exp(log_prob).sum(-1), 1, rtol=1e-5)
+    assert (np.ptp(log_prob, axis=-1) > 0.1).all()
 
 
 def test_feed_forward_weighs_every_step_by_the_mask(feed_forward, features):
@@ -117,7 +123,7 @@ def test_recurrent_reads_up_to_the_last_step(recurrent, features):
     np.testing.assert_array_equal(recurrent(padding).log_prob, before)
     for t in (LENGTHS - 1, np.zeros_like(LENGTHS)):
         changed = features.copy()
-        changed[t, np.arange(BATCH)] += 3
+        changed[t, np.arange(BATCH)] += 1
         assert (recurrent(changed).log_prob != before).all()
 
 
@@ -134,14 +140,14 @@ def test_reference_reads_every_episode_at_the_end_of_the_longest(reference, feat
     for t, is_read in [(3, True), (4, False)]:
         changed = features.copy()
         changed[t] += 1
-        differs = jnp.abs(reference(changed, mask).log_prob - before) > 1e-4
+        differs = reference(changed, mask).log_prob != before
         np.testing.assert_array_equal(differs, [is_read] * BATCH)
 
 
 def test_reference_starts_from_ones(reference, features):
     weights = reference.params["params"]
-    carry = jnp.ones((BATCH, reference.module.recurrent_size))
-    summary = gru_unroll(GRUParams(**weights["gru"]), carry, jnp.asarray(features))[-1]
+    carry = np.ones((BATCH, reference.module.recurrent_size), np.float32)
+    summary = jax.jit(gru_unroll)(GRUParams(**weights["gru"]), carry, features)[-1]
     logits = summary @ weights["head"]["logits"]["kernel"] + weights["head"]["logits"]["bias"]
     expected = (jax.nn.log_softmax(logits) * LATENT).sum(-1)
     np.testing.assert_allclose(reference(features).log_prob, expected, rtol=1e-4)
@@ -151,10 +157,10 @@ def feature_gradient(compiled, features):
     """Which features [T, B] move the expected log-probability."""
 
     def expected_log_prob(features):
-        log_prob, weight = compiled(features)
+        log_prob, weight = compiled.apply(compiled.params, features, MASK, LATENT)
         return (log_prob * weight).sum()
 
-    return jnp.abs(jax.jit(jax.grad(expected_log_prob))(features)).sum(-1) > 0
+    return np.any(jax.jit(jax.grad(expected_log_prob))(features), axis=-1)
 
 
 @pytest.mark.parametrize("name", ["feed_forward", "recurrent"])

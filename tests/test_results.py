@@ -137,7 +137,7 @@ def test_truncated_weights_are_named(folder):
     for file in (folder / "weights").rglob("*"):
         if file.is_file() and file.stat().st_size > 0:
             file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-    with pytest.raises(ConfigError, match="weights of run .* are damaged") as error:
+    with pytest.raises(ConfigError, match=r"weights of run .* are damaged") as error:
         load_weights(load_run(folder), params, {})
     assert "\n" not in str(error.value)
 

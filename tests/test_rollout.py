@@ -15,15 +15,21 @@ from maven_jax.types import EnvSpec
 NUM_ENVS = 12
 
 
+def random_params(init, seed=0):
+    """Normal weights of the shapes that `init` would draw."""
+    random = np.random.default_rng(seed)
+    shapes = jax.eval_shape(init, jax.random.key(0))
+    return jax.tree.map(lambda x: random.normal(size=x.shape).astype(x.dtype), shapes)
+
+
 class Play:
     """An environment, an agent with random weights, and the compiled rollout of the two."""
 
     def __init__(self, env):
         self.env = env
         self.agent = RecurrentAgent(8, env.num_actions, latent_head=True)
-        self.latent = jnp.eye(3)[jnp.arange(NUM_ENVS) % 3]
-        init = jax.jit(lambda key: self.agent.init_params(key, env_spec(env), 3))
-        self.params = init(jax.random.key(0))
+        self.latent = np.eye(3, dtype=np.float32)[np.arange(NUM_ENVS) % 3]
+        self.params = random_params(lambda key: self.agent.init_params(key, env_spec(env), 3))
 
         @jax.jit
         def play(params, key, latent, epsilon):
@@ -58,8 +64,8 @@ def test_env_spec(game):
 
 
 def test_start_shows_the_first_state(game):
-    start = start_episodes(game.env, jax.random.key(0), 3)
-    _, timestep = game.env.reset(jax.random.key(0))
+    start = jax.jit(lambda key: start_episodes(game.env, key, 3))(jax.random.key(0))
+    _, timestep = jax.jit(game.env.reset)(jax.random.key(0))
     np.testing.assert_array_equal(start.initial_state, [timestep.observation.global_state] * 3)
 
 
@@ -129,11 +135,16 @@ def test_latent_passes_through(game, played):
 
 def test_utilities_are_those_of_unrolling_the_episode(game, played):
     episodes = played.episodes
-    inputs = episode_inputs(jnp.asarray(episodes.agents_view), jnp.asarray(episodes.actions), 2)
-    unroll = jax.jit(lambda *args: game.agent.apply(*args, method="unroll"))
-    expected = np.asarray(unroll(game.params, inputs, game.latent))[:-1]
+
+    @jax.jit
+    def unroll(params, views, actions, latent):
+        inputs = episode_inputs(views, actions, game.env.num_actions)
+        return game.agent.apply(params, inputs, latent, method="unroll")
+
+    q_values = unroll(game.params, episodes.agents_view, episodes.actions, game.latent)
+    expected = np.asarray(q_values)[:-1]
     mask = episodes.mask
-    np.testing.assert_allclose(played.q_values[mask], expected[mask], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(played.q_values[mask], expected[mask], rtol=1e-5, atol=1e-5)
 
 
 def test_epsilon_zero_plays_the_best_utility(game):

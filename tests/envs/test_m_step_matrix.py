@@ -126,14 +126,17 @@ def test_any_episode(data, size):
 
     assert 0 <= rewards.sum() <= MStepMatrixGame(*size).optimal_return
     end = int(np.argmin(discounts))
-    assert discounts[end] == 0 and (discounts[:end] == 1).all()
+    assert discounts[end] == 0
+    assert (discounts[:end] == 1).all()
     assert (rewards[:end] > 0).all()
     assert rewards[end] == 0 or end == m - 1
-    assert not rewards[end + 1 :].any() and not discounts[end + 1 :].any()
+    assert not rewards[end + 1 :].any()
+    assert not discounts[end + 1 :].any()
     opened = 2 * actions[0][0] + actions[0][1]
     for branch in range(4):
         taken = steps.extras[f"branch_{branch}"]
-        assert taken[0] == 0 and (taken[1:] == (branch == opened)).all()
+        assert taken[0] == 0
+        assert (taken[1:] == (branch == opened)).all()
 
 
 @pytest.mark.parametrize(("m", "good_branches"), [(1, 2), (4, 2)])

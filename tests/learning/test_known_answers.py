@@ -99,9 +99,7 @@ def train(env, algorithm="qmix", seeds=2, steps=600, hyperparameters=None, **sec
 @pytest.mark.parametrize(("truly_ends", "value"), [(False, 2.0), (True, None)])
 def test_a_time_limit_is_bootstrapped_through_and_a_true_end_is_not(truly_ends, value):
     """With gamma 1/2 and 1 a step for ever, Q is 2; cut after three steps it is 1 + 1/2 + 1/4."""
-    metrics = train(
-        ConstantReward(truly_ends), steps=2400, hyperparameters={"gamma": 0.5}
-    )
+    metrics = train(ConstantReward(truly_ends), steps=2400, hyperparameters={"gamma": 0.5})
     if truly_ends:
         expected = np.mean([1.75, 1.5, 1.0])
         np.testing.assert_allclose(metrics["q_taken"], expected, atol=0.1)
