@@ -84,13 +84,15 @@ def compile_sweep(
     lanes = jax.device_put(pad_lanes(keys, mesh.size), NamedSharding(mesh, over_seeds))
     hyperparameters = jax.tree.map(jnp.float32, hyperparameters)
     hyperparameters = jax.device_put(hyperparameters, NamedSharding(mesh, shared))
-    init_traced = init.trace(lanes, hyperparameters)
-    state = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=NamedSharding(mesh, over_seeds)),
-        init_traced.out_info,
+    traced = init.trace(lanes, hyperparameters)
+    compiled_init = traced.lower().compile()
+    state = jax.tree.map(  # JAX replicates arrays of size 0, such as the null latent
+        lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+        traced.out_info,
+        compiled_init.output_shardings,
     )
     return Sweep(
-        init=init_traced.lower().compile(),
+        init=compiled_init,
         chunk=chunk.lower(state, hyperparameters).compile(),
         finished=trainer.finished,
         lanes=lanes,

@@ -1,11 +1,14 @@
-"""The recorded cases that the golden tests read."""
+"""Two virtual CPU devices for every test, and the recorded cases that the golden tests read."""
 
 import json
 import os
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
+
+jax.config.update("jax_num_cpu_devices", 2)  # sweeps share their seeds, and pad odd ones
 
 GOLDEN_DIR = Path(os.environ.get("MAVEN_GOLDEN_DIR") or Path(__file__).parent / "golden")
 

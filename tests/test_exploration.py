@@ -84,9 +84,10 @@ def test_masked_utilities_stay_finite():
 
 
 def test_greedy_policy_is_the_one_hot_of_the_first_best_legal_action():
-    q_values = jnp.array([[1.0, 3.0, 9.0], [2.0, 2.0, 2.0]])
-    mask = jnp.array([[True, True, False], [False, True, True]])
-    np.testing.assert_array_equal(greedy_policy(q_values, mask), [[0, 1, 0], [0, 1, 0]])
+    q_values = jnp.array([[1.0, 3.0, 9.0], [2.0, 2.0, 2.0], [1.0, 2.0, 3.0]])
+    mask = jnp.array([[True, True, False], [False, True, True], [False, False, False]])
+    expected = [[0, 1, 0], [0, 1, 0], [1, 0, 0]]  # the last is padding: action 0
+    np.testing.assert_array_equal(greedy_policy(q_values, mask), expected)
 
 
 def test_boltzmann_policy_by_hand():

@@ -149,7 +149,7 @@ def test_action_information_agrees_with_counting(data, size):
 
 
 def test_padded_actions_are_ignored():
-    actions, mask = episodes([0, 1], [1], [0])
+    actions, mask = episodes([0, 1], [0, 1], [0])
     garbled = np.where(mask[..., None], actions, np.arange(9).reshape(3, 3, 1))
     np.testing.assert_array_equal(
         jitted_action_information(LATENT_PROBS, garbled, mask),

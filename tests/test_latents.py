@@ -65,7 +65,7 @@ def test_uniform_latent(variant):
 
 
 class Policy:
-    """A latent, random weights of it, and its compiled `sample`."""
+    """A latent with random weights, and its compiled functions."""
 
     def __init__(self, latent):
         self.latent = latent
@@ -146,7 +146,7 @@ def test_gradients_agree_with_finite_differences():
 def test_expected_score_is_zero():
     @jax.jit
     def scores(params):
-        """The gradient of log p(z | s0) for every state and z, and log p itself."""
+        """The gradient of log p(z | s0), for every state and z."""
         return jax.jacrev(lambda p: log_probs(CATEGORICAL, p, STATES[:2]))(params)
 
     for score in jax.tree.leaves(scores(PARAMS)):

@@ -35,7 +35,7 @@ def variant(request):
     return {"plain": lambda function: function, "jit": jax.jit, "vmap": vmapped}[request.param]
 
 
-def random_params(init, seed=0):
+def random_params(init, seed):
     """Normal weights of the shapes that `init` would draw."""
     random = np.random.default_rng(seed)
     shapes = jax.eval_shape(init, jax.random.key(0))
@@ -76,6 +76,12 @@ def test_hand_computed_joint_value(variant, weight_transform, skip_connections, 
     q_tot = variant(tiny(weight_transform, skip_connections))
     actual = q_tot(jnp.array([1.0, -2.0]), TINY_STATE, TINY_LATENT)
     np.testing.assert_allclose(actual, expected, rtol=1e-6)
+
+
+def test_hidden_layer_of_the_state_value_is_rectified():
+    # At state -1 and z 2: w_1 = [-1, 0], w_final = -2.5, b_1 = -1, V = 2 relu(-1) + 0.25.
+    q_tot = tiny()(jnp.array([3.0, 7.0]), jnp.array([-1.0]), TINY_LATENT)
+    np.testing.assert_allclose(q_tot, 2.5 * 2 + 0.25)
 
 
 def test_raising_a_utility_lowers_the_joint_value_without_abs():

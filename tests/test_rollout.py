@@ -15,9 +15,9 @@ from maven_jax.types import EnvSpec
 NUM_ENVS = 12
 
 
-def random_params(init, seed=0):
+def random_params(init):
     """Normal weights of the shapes that `init` would draw."""
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(0)
     shapes = jax.eval_shape(init, jax.random.key(0))
     return jax.tree.map(lambda x: random.normal(size=x.shape).astype(x.dtype), shapes)
 
