@@ -7,6 +7,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from helpers import vmapped
 
 jax.config.update("jax_num_cpu_devices", 2)  # sweeps share their seeds, and pad odd ones
 
@@ -17,6 +18,12 @@ GOLDEN_DIR = Path(os.environ.get("MAVEN_GOLDEN_DIR") or Path(__file__).parent / 
 def golden_dir() -> Path:
     """Folder of recorded cases; `MAVEN_GOLDEN_DIR` names another one of the same form."""
     return GOLDEN_DIR
+
+
+@pytest.fixture(params=["plain", "jit", "vmap"])
+def variant(request):
+    """Makes a function run as it is, compiled, or vmapped."""
+    return {"plain": lambda function: function, "jit": jax.jit, "vmap": vmapped}[request.param]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

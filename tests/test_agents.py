@@ -4,19 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import random_params
 
 from maven_jax.agents import RecurrentAgent, agent_inputs, episode_inputs
 from maven_jax.types import EnvSpec
 
 SPEC = EnvSpec(num_agents=2, num_actions=3, view_size=4, state_size=5, time_limit=6)
 LATENT_SIZE, HIDDEN, TIME, BATCH = 3, 8, 5, 4
-
-
-def random_params(init):
-    """Normal weights of the shapes that `init` would draw."""
-    random = np.random.default_rng(0)
-    shapes = jax.eval_shape(init, jax.random.key(0))
-    return jax.tree.map(lambda x: random.normal(size=x.shape).astype(x.dtype), shapes)
 
 
 class Compiled:

@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import random_params
 
 from maven_jax.discriminators import (
     Discriminator,
@@ -20,13 +21,6 @@ LENGTHS = np.array([6, 2, 4, 1])
 MASK = np.arange(TIME)[:, None] < LENGTHS
 BATCH = len(LENGTHS)
 LATENT = np.eye(LATENT_SIZE, dtype=np.float32)[[3, 0, 0, 1]]
-
-
-def random_params(init):
-    """Normal weights of the shapes that `init` would draw."""
-    random = np.random.default_rng(0)
-    shapes = jax.eval_shape(init, jax.random.key(0))
-    return jax.tree.map(lambda x: random.normal(size=x.shape).astype(x.dtype), shapes)
 
 
 class Compiled:

@@ -12,23 +12,6 @@ from jax.test_util import check_grads
 from maven_jax.information import action_information, entropy, mutual_information, same_sequence
 
 
-def vmapped(function):
-    """`function`, computed in a batch beside arguments of zeros."""
-
-    def call(*args):
-        pair = jax.tree.map(lambda x: np.stack([np.zeros_like(x), x]), args)
-        both = jax.device_get(jax.jit(jax.vmap(function))(*pair))
-        return jax.tree.map(lambda y: y[1], both)
-
-    return call
-
-
-@pytest.fixture(params=["plain", "jit", "vmap"])
-def variant(request):
-    """Makes a function run as it is, compiled, or vmapped."""
-    return {"plain": lambda function: function, "jit": jax.jit, "vmap": vmapped}[request.param]
-
-
 def test_entropy_of_known_tables(variant):
     tables = jnp.array([[0.25] * 4, [0, 1, 0, 0], [0.5, 0.5, 0, 0], [0.5, 0.25, 0.125, 0.125]])
     expected = np.log(2) * np.array([2, 0, 1, 1.75])

@@ -24,23 +24,6 @@ STATES = jnp.array([[1, 0], [0, 1], [-1, -1]], jnp.float32)
 PROBS = np.array([[1 / 8, 2 / 8, 5 / 8], [3 / 8, 1 / 8, 4 / 8], [1 / 3, 1 / 3, 1 / 3]])
 
 
-def vmapped(function):
-    """`function`, computed in a batch beside arguments of zeros."""
-
-    def call(*args):
-        pair = jax.tree.map(lambda x: np.stack([np.zeros_like(x), x]), args)
-        both = jax.device_get(jax.jit(jax.vmap(function))(*pair))
-        return jax.tree.map(lambda y: y[1], both)
-
-    return call
-
-
-@pytest.fixture(params=["plain", "jit", "vmap"])
-def variant(request):
-    """Makes a function run as it is, compiled, or vmapped."""
-    return {"plain": lambda function: function, "jit": jax.jit, "vmap": vmapped}[request.param]
-
-
 def log_probs(latent, params, states):
     """log p(z | s0) of every one-hot z, for every state: `B Z`."""
     states = jnp.repeat(states[:, None], latent.size, axis=1)

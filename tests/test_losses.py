@@ -27,23 +27,6 @@ RETURN = jnp.array([3.0, 1.0])
 ENTROPY = jnp.array([0.5, 0.2])
 
 
-def vmapped(function):
-    """`function`, computed in a batch beside arguments of zeros."""
-
-    def call(*args):
-        pair = jax.tree.map(lambda x: np.stack([np.zeros_like(x), x]), args)
-        both = jax.device_get(jax.jit(jax.vmap(function))(*pair))
-        return jax.tree.map(lambda y: y[1], both)
-
-    return call
-
-
-@pytest.fixture(params=["plain", "jit", "vmap"])
-def variant(request):
-    """Makes a function run as it is, compiled, or vmapped."""
-    return {"plain": lambda function: function, "jit": jax.jit, "vmap": vmapped}[request.param]
-
-
 def test_weighted_mean(variant):
     x, weight = jnp.array([[1.0, 4.0], [-2.0, 7.0]]), jnp.array([[1, 2], [1, 0]])
     np.testing.assert_allclose(variant(weighted_mean)(x, weight), 7 / 4, rtol=1e-6)

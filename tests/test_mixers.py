@@ -3,6 +3,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import random_params
 from hypothesis import given, settings
 from hypothesis.extra.numpy import arrays
 from jax.test_util import check_grads
@@ -16,30 +17,6 @@ LATENT_SIZE = 2
 
 def identity(x):
     return x
-
-
-def vmapped(function):
-    """`function`, computed in a batch beside arguments of zeros."""
-
-    def call(*args):
-        pair = jax.tree.map(lambda x: np.stack([np.zeros_like(x), x]), args)
-        both = jax.device_get(jax.jit(jax.vmap(function))(*pair))
-        return jax.tree.map(lambda y: y[1], both)
-
-    return call
-
-
-@pytest.fixture(params=["plain", "jit", "vmap"])
-def variant(request):
-    """Makes a function run as it is, compiled, or vmapped."""
-    return {"plain": lambda function: function, "jit": jax.jit, "vmap": vmapped}[request.param]
-
-
-def random_params(init, seed):
-    """Normal weights of the shapes that `init` would draw."""
-    random = np.random.default_rng(seed)
-    shapes = jax.eval_shape(init, jax.random.key(0))
-    return jax.tree.map(lambda x: random.normal(size=x.shape).astype(x.dtype), shapes)
 
 
 # Two agents, one state feature, one latent feature, embedding 1. At state 1 and z 2 the hyper-

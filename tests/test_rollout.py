@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import random_params
 from jumanji.types import restart, transition, truncation
 
 from maven_jax.agents import RecurrentAgent, episode_inputs
@@ -13,13 +14,6 @@ from maven_jax.rollout import env_spec, rollout, start_episodes
 from maven_jax.types import EnvSpec
 
 NUM_ENVS = 12
-
-
-def random_params(init):
-    """Normal weights of the shapes that `init` would draw."""
-    random = np.random.default_rng(0)
-    shapes = jax.eval_shape(init, jax.random.key(0))
-    return jax.tree.map(lambda x: random.normal(size=x.shape).astype(x.dtype), shapes)
 
 
 class Play:

@@ -1,0 +1,22 @@
+"""What several test modules share."""
+
+import jax
+import numpy as np
+
+
+def random_params(init, seed=0):
+    """Normal weights of the shapes that `init` would draw, without compiling its draws."""
+    random = np.random.default_rng(seed)
+    shapes = jax.eval_shape(init, jax.random.key(0))
+    return jax.tree.map(lambda x: random.normal(size=x.shape).astype(x.dtype), shapes)
+
+
+def vmapped(function):
+    """`function`, computed in a batch beside arguments of zeros."""
+
+    def call(*args):
+        pair = jax.tree.map(lambda x: np.stack([np.zeros_like(x), x]), args)
+        both = jax.device_get(jax.jit(jax.vmap(function))(*pair))
+        return jax.tree.map(lambda y: y[1], both)
+
+    return call
