@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-OUT ?= runs/figure3
+OUT ?= runs/figure3-$(shell date +%Y%m%d-%H%M%S)
 SEEDS ?= 8
 STEPS ?= 60000
 

@@ -16,8 +16,10 @@ from typing import Any
 
 import jax
 
+from maven_jax.__main__ import count_cores
+
 if __name__ == "__main__" and "JAX_NUM_CPU_DEVICES" not in os.environ:
-    jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
+    jax.config.update("jax_num_cpu_devices", count_cores())
 
 import numpy as np
 from rich.console import Console

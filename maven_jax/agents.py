@@ -45,7 +45,7 @@ class LatentHead(nn.Module):
     """Utilities `W(z, id) @ h`, with W one linear layer of the latent and the agent's id.
 
     Mahajan et al. 2019, section 3: the hypernetwork that conditions the agents on z. W is constant
-    over an episode and is computed once for it.
+    over an episode: unrolling computes it once.
     """
 
     num_actions: int

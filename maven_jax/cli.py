@@ -27,7 +27,7 @@ from maven_jax.algorithms import make_algorithm
 from maven_jax.config import (
     Config,
     ConfigError,
-    EvaluationConfig,
+    coerce,
     load_config,
     packaged_configs,
     unknown,
@@ -36,7 +36,7 @@ from maven_jax.config import (
 from maven_jax.envs import MStepMatrixGame
 from maven_jax.evaluation import evaluate
 from maven_jax.plots import draw_curves, draw_figure3, step_grid
-from maven_jax.results import Run, load_run, load_weights, on_grid, quartiles
+from maven_jax.results import Run, load_run, load_weights, quartiles
 from maven_jax.rollout import env_spec
 from maven_jax.runner import InterruptedRunError, Seeds, train_run
 from maven_jax.sweep import seed_keys, take_seeds
@@ -132,9 +132,7 @@ def make_env(config: Config) -> MarlEnv:
     for option, value in options.items():
         if option not in known:
             raise unknown(f"option of environment {name}", option, known)
-        if type(value) is not type(known[option]):
-            allowed = {int: "a whole number"}.get(type(known[option]), "another type")
-            raise ConfigError(f"env.options.{option} is {value!r}; allowed: {allowed}")
+        coerce(value, type(known[option]), f"env.options.{option}")
     try:
         return ENVIRONMENTS[name](**options)
     except ValueError as error:
@@ -160,8 +158,7 @@ def train(command: Train, console: Console) -> None:
         Seeds(command.seed, command.seeds),
         tensorboard=command.tensorboard,
     )
-    finals = np.array([values[-1] for _, values in run.curves("return")])
-    low, median, high = np.percentile(finals, [25, 50, 75])
+    low, median, high = np.percentile(run.final("return"), [25, 50, 75])
     console.print(
         f"return after {run.config.training.total_env_steps:,} steps: median {median:.2f}, "
         f"quartiles {low:.2f} to {high:.2f}, {run.info['num_seeds']} seeds; results in {out}/",
@@ -204,7 +201,7 @@ def evaluate_run(command: Evaluate, console: Console) -> None:
         raise ConfigError(f"seed is {command.seed}; allowed: a whole number from 0 to 2**31 - 1")
     run = load_run(command.run)
     config = dataclasses.replace(
-        run.config, evaluation=EvaluationConfig(command.episodes, episodes_per_latent=1)
+        run.config, evaluation=dataclasses.replace(run.config.evaluation, episodes=command.episodes)
     )
     env = make_env(config)
     algorithm = make_algorithm(config, env_spec(env))
@@ -253,10 +250,12 @@ def figure3_data(runs: dict[str, Run]) -> str:
 
 
 def figure3_table(runs: dict[str, Run]) -> Table:
-    """Published and measured percentiles at the steps where the paper's figure was read off."""
-    table = Table(title="Return of greedy episodes: published / here", title_justify="left")
+    """Percentiles at the steps where the paper's figure was read off, its own where m is 10."""
+    comparable = all(run.config.env.options["m"] == published.M for run in runs.values())
+    title = "Return of greedy episodes" + (": published / here" if comparable else "")
+    table = Table(title=title, title_justify="left")
     table.add_column("curve")
-    last = max(step_grid(run)[-1] for run in runs.values())
+    last = min(run.last_step for run in runs.values())
     columns = [i for i, step in enumerate(published.STEPS) if step <= last]
     for i in columns:
         table.add_column(f"{published.STEPS[i] // 1000}k", justify="right")
@@ -265,13 +264,13 @@ def figure3_table(runs: dict[str, Run]) -> Table:
         here = dict(zip((25, 50, 75), quartiles(run, "return", grid), strict=True))
         for percentile, label in ((25, "25th percentile"), (50, "median"), (75, "75th percentile")):
             there = published.FIGURE_3[name].get(percentile)
-            table.add_row(
-                f"{name.upper()} {label}",
-                *(
-                    f"{there[i]:.1f} / {value:.1f}" if there else f"- / {value:.1f}"
-                    for i, value in zip(columns, here[percentile], strict=True)
-                ),
-            )
+            cells = [f"{value:.1f}" for value in here[percentile]]
+            if comparable:
+                cells = [
+                    f"{there[i]:.1f} / {cell}" if there else f"- / {cell}"
+                    for i, cell in zip(columns, cells, strict=True)
+                ]
+            table.add_row(f"{name.upper()} {label}", *cells)
     return table
 
 
@@ -291,10 +290,7 @@ def _what_it_shows(runs: dict[str, Run], config: Config) -> str:
     best = getattr(env, "optimal_return", np.nan)
     sentences = []
     for name, run in runs.items():
-        end = run.config.training.total_env_steps
-        finals = np.array(
-            [on_grid(steps, values, np.array([end]))[0] for steps, values in run.curves("return")]
-        )
+        finals = run.final("return")
         reached = int((finals >= best - 0.1).sum())
         sentences.append(
             f"{name.upper()} ends at a median of {np.median(finals):.2f}; {reached} of "

@@ -22,7 +22,7 @@ class ConfigError(ValueError):
 
 
 class Hyperparameters(NamedTuple):
-    """Traced numbers; under `vmap` each may carry an axis of values."""
+    """Traced numbers; under `vmap` each may carry an axis of values. The defaults are MAVEN's."""
 
     learning_rate: float = 5e-4
     """RMSprop step size of utilities, mixer and discriminator."""
@@ -38,10 +38,10 @@ class Hyperparameters(NamedTuple):
     """Exploration at environment step 0."""
     epsilon_finish: float = 0.01
     """Exploration from `epsilon_steps` on."""
-    epsilon_steps: float = 50_000.0
+    epsilon_steps: float = 100.0
     """Environment steps over which epsilon falls linearly."""
-    mi_weight: float = 0.0
-    """lambda_MI: weight of the mutual information bound in the loss."""
+    mi_weight: float = 0.1
+    """lambda_MI: weight of the mutual information bound in the loss; read by MAVEN alone."""
     intrinsic_weight: float = 0.0
     """Weight of r_aux in the reward, where `discriminator.signal` is `reward`."""
     temperature: float = 1.0
@@ -152,10 +152,10 @@ class Config:
     hyperparameters: Hyperparameters = field(default_factory=Hyperparameters)
 
 
-def unknown(kind: str, name: str, known: Iterable[str]) -> ConfigError:
+def unknown(kind: str, name: Any, known: Iterable[str]) -> ConfigError:
     """The error for a name that does not exist, with what was probably meant."""
     known = sorted(known)
-    near = difflib.get_close_matches(name, known, n=1)
+    near = difflib.get_close_matches(str(name), known, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"allowed: {', '.join(known)}"
     return ConfigError(f"unknown {kind} {name!r}; {hint}")
 
@@ -178,7 +178,9 @@ def load_config(source: str | Path) -> Config:
         file = path
     try:
         overrides = yaml.safe_load(file.read_bytes())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise ConfigError(f"config {str(source)!r} cannot be read: {error.strerror}") from None
+    except (yaml.YAMLError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f": look at line {mark.line + 1}" if mark else ""
         raise ConfigError(f"config {str(source)!r} is not valid YAML{where}") from None
@@ -223,14 +225,18 @@ def _override(section: Any, overrides: Any, prefix: str) -> Any:
         if dataclasses.is_dataclass(current) or isinstance(current, Hyperparameters):
             values[key] = _override(current, value, f"{prefix}{key}.")
         else:
-            values[key] = _coerce(value, types[key], f"{prefix}{key}")
+            values[key] = coerce(value, types[key], f"{prefix}{key}")
     if isinstance(section, Hyperparameters):
         return section._replace(**values)
     return dataclasses.replace(section, **values)
 
 
-def _coerce(value: Any, expected: Any, name: str) -> Any:
-    """`value` as the field's type; YAML reads `5e-4` as a string, and 1 where 1.0 is meant."""
+def coerce(value: Any, expected: Any, name: str) -> Any:
+    """`value` as the field's type; YAML reads `5e-4` as a string, and 1 where 1.0 is meant.
+
+    Raises:
+        ConfigError: the value is of another type.
+    """
     if typing.get_origin(expected) is Literal:
         allowed = typing.get_args(expected)
         if value not in allowed:
@@ -269,7 +275,8 @@ def validate(config: Config) -> None:
     for section in ("network", "latent", "discriminator", "training", "evaluation"):
         for key, value in dataclasses.asdict(getattr(config, section)).items():
             if type(value) is int:
-                check(value >= 1, f"{section}.{key}", value, "a whole number of at least 1")
+                field_name = f"{section}.{key}"
+                check(1 <= value < 2**31, field_name, value, "a whole number from 1 to 2**31 - 1")
     training, latent = config.training, config.latent
     check(
         training.replay_size >= training.batch_size,
@@ -277,12 +284,24 @@ def validate(config: Config) -> None:
         training.replay_size,
         f"at least training.batch_size, which is {training.batch_size}",
     )
+    check(
+        latent.replay_size >= latent.batch_size,
+        "latent.replay_size",
+        latent.replay_size,
+        f"at least latent.batch_size, which is {latent.batch_size}",
+    )
     check(latent.size >= 2, "latent.size", latent.size, "a whole number of at least 2")
     check(
         config.discriminator.signal == "gradient" or config.discriminator.kind == "feed_forward",
         "discriminator.signal",
         config.discriminator.signal,
         "gradient, or reward with discriminator.kind feed_forward",
+    )
+    check(
+        config.discriminator.signal == "gradient" or config.hyperparameters.mi_weight > 0,
+        "hyperparameters.mi_weight",
+        config.hyperparameters.mi_weight,
+        "a positive number where discriminator.signal is reward: it is what trains q_v",
     )
     for key, value in config.hyperparameters._asdict().items():
         name = f"hyperparameters.{key}"

@@ -17,7 +17,6 @@ from maven_jax.layers import apply
 from maven_jax.losses import (
     intrinsic_reward,
     latent_policy_loss,
-    mi_lower_bound,
     td_loss,
     weighted_mean,
 )
@@ -99,7 +98,7 @@ def loss(
     Args:
         params: online weights, differentiated.
         target_params: target network.
-        latent_params: the latent policy, for log p(z) and H(z).
+        latent_params: the latent policy, for log p(z) in r_aux.
         batch: time-major episodes.
         hyperparameters: traced numbers.
         algorithm: the parts.
@@ -134,15 +133,10 @@ def loss(
             batch,
             hyperparameters.temperature,
         )
-        initial_state = batch.global_state[0]
         mi_loss = -weighted_mean(log_q, weight)
-        entropy = algorithm.latent.entropy(latent_params, initial_state).mean()
-        metrics |= {
-            "discriminator_loss": mi_loss,
-            "mi_bound": mi_lower_bound(log_q, weight, entropy),
-        }
+        metrics["discriminator_loss"] = mi_loss
         if config.discriminator.signal == "reward":
-            log_p = algorithm.latent.log_prob(latent_params, initial_state, batch.latent)
+            log_p = algorithm.latent.log_prob(latent_params, batch.global_state[0], batch.latent)
             auxiliary = intrinsic_reward(log_q, log_p, reference=config.fidelity == "reference")
             reward = reward + hyperparameters.intrinsic_weight * auxiliary
             metrics["intrinsic_reward"] = weighted_mean(auxiliary, batch.mask)

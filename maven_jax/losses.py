@@ -8,10 +8,11 @@ from maven_jax.types import Metrics
 
 
 def weighted_mean(x: Float[Array, "*L"], weight: Array) -> Float[Array, ""]:
-    """Mean of `x` under non-negative weights; 0 where all weights are 0."""
+    """Mean of `x` under non-negative weights; 0 where all are 0. Where one is 0, x may be NaN."""
     weight = weight.astype(x.dtype)
     total = weight.sum()
-    return (x * weight).sum() / jnp.where(total > 0, total, 1.0)
+    weighted = jnp.where(weight > 0, x, 0.0) * weight
+    return weighted.sum() / jnp.where(total > 0, total, 1.0)
 
 
 def td_loss(

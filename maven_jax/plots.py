@@ -18,9 +18,8 @@ GRID_POINTS = 100
 
 
 def step_grid(run: Run) -> np.ndarray:
-    """Evenly spaced environment steps up to the run's limit, where curves are read."""
-    total = run.config.training.total_env_steps
-    return np.linspace(0, total, min(GRID_POINTS, total) + 1)[1:]
+    """Evenly spaced environment steps up to the run's last, where curves are read."""
+    return np.linspace(0, run.last_step, min(GRID_POINTS, run.last_step) + 1)[1:]
 
 
 def draw_band(ax: Axes, run: Run, metric: str, color: str, label: str) -> None:
@@ -35,7 +34,7 @@ def draw_curves(runs: Sequence[Run], path: Path, metric: str = "return") -> None
     """One metric of several runs: median and quartiles over seeds against environment steps."""
     figure = _figure(1)
     ax = figure.subplots()
-    names = [run.path.name for run in runs]
+    names = _labels([run.path.resolve() for run in runs])
     for run, name, color in zip(runs, names, _colors(runs), strict=True):
         seeds = len(np.unique(run.metrics["seed"]))
         draw_band(ax, run, metric, color, f"{name} ({_count(seeds, 'seed')})")
@@ -46,23 +45,25 @@ def draw_curves(runs: Sequence[Run], path: Path, metric: str = "return") -> None
 
 def draw_figure3(maven: Run, qmix: Run, path: Path) -> None:
     """MAVEN and QMIX with the published medians, and what z tells about MAVEN's actions."""
+    length = maven.config.env.options["m"]
     figure = _figure(2)
     left, right = figure.subplots(1, 2)
     for run in (maven, qmix):
         name = run.config.algorithm
         draw_band(left, run, "return", COLORS[name], name.upper())
-        left.plot(
-            published.STEPS,
-            published.FIGURE_3[name][50],
-            color=COLORS[name],
-            linestyle=":",
-            marker="o",
-            markersize=4,
-            label=f"{name.upper()}, published median",
-        )
+        if length == published.M:
+            left.plot(
+                published.STEPS,
+                published.FIGURE_3[name][50],
+                color=COLORS[name],
+                linestyle=":",
+                marker="o",
+                markersize=4,
+                label=f"{name.upper()}, published median",
+            )
     left.set_xlim(0, max(step_grid(maven)[-1], step_grid(qmix)[-1]) * 1.01)
     _style(left, "return of greedy episodes")
-    left.set_title(f"m-step matrix game, {_seeds(maven, qmix)}", fontsize=11)
+    left.set_title(f"{length}-step matrix game, {_seeds(maven, qmix)}", fontsize=11)
     left.legend(frameon=False, loc="lower right")
     labels = {
         "latent_entropy": "H(z) of the latent policy",
@@ -71,12 +72,21 @@ def draw_figure3(maven: Run, qmix: Run, path: Path) -> None:
     }
     for (metric, label), color in zip(labels.items(), OTHER_COLORS, strict=False):
         draw_band(right, maven, metric, color, label)
-    floor = min(0.0, quartiles(maven, "latent_entropy", step_grid(maven))[0][-1])
-    right.set_ylim(floor - 0.3, np.log(maven.config.latent.size) + 0.3)
+    highest = np.log(maven.config.latent.size)
+    right.set_ylim(-0.5 * highest, 1.1 * highest)  # early bounds lie far below
     _style(right, "nats")
     right.set_title("MAVEN: what z tells", fontsize=11)
     right.legend(frameon=False)
     _save(figure, path)
+
+
+def _labels(paths: Sequence[Path]) -> list[str]:
+    """The last parts of the paths, as few as tell them apart."""
+    for length in range(1, max(len(path.parts) for path in paths) + 1):
+        labels = ["/".join(path.parts[-length:]) for path in paths]
+        if len(set(labels)) == len(labels):
+            break
+    return labels
 
 
 def _seeds(*runs: Run) -> str:

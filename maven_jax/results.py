@@ -55,6 +55,17 @@ class Run:
         for seed in np.unique(seeds):
             yield self.metrics["env_steps"][seeds == seed], self.metrics[metric][seeds == seed]
 
+    @property
+    def last_step(self) -> int:
+        """The environment step up to which every seed has a curve; an interrupted run's is less."""
+        reached = min(steps[-1] for steps, _ in self.curves("env_steps"))
+        return min(int(reached), self.config.training.total_env_steps)
+
+    def final(self, metric: str) -> np.ndarray:
+        """Each seed's latest value of a metric at or before `last_step`."""
+        end = np.array([self.last_step])
+        return np.array([on_grid(steps, x, end)[0] for steps, x in self.curves(metric)])
+
 
 def on_grid(steps: np.ndarray, values: np.ndarray, grid: np.ndarray) -> np.ndarray:
     """A curve on a common grid: at each point the latest evaluation so far, NaN before the first.

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from maven_jax.agents import RecurrentAgent, agent_inputs
+from maven_jax.config import ConfigError
 from maven_jax.discriminators import last_step
 from maven_jax.exploration import epsilon_greedy
 from maven_jax.layers import apply
@@ -36,9 +37,34 @@ class Rollout(NamedTuple):
 
 
 def env_spec(env: MarlEnv) -> EnvSpec:
-    """The environment's sizes, read off its first observation without running it."""
-    _, timestep = jax.eval_shape(env.reset, jax.eval_shape(lambda: jax.random.key(0)))
-    observation = timestep.observation
+    """The environment's sizes, read off its first steps without running them.
+
+    Raises:
+        ConfigError: the environment does not follow `MarlEnv`.
+    """
+
+    def first_steps(key: ScalarKey) -> tuple[Any, Any]:
+        state, first = env.reset(key)
+        return first, env.step(state, jnp.zeros(env.num_agents, jnp.int32))[1]
+
+    name = type(env).__name__
+    for attribute in ("num_agents", "num_actions", "time_limit"):
+        if not hasattr(env, attribute):
+            raise ConfigError(f"environment {name} has no {attribute}; see maven_jax.types.MarlEnv")
+    first, second = jax.eval_shape(first_steps, jax.eval_shape(lambda: jax.random.key(0)))
+    observation = first.observation
+    for field in ("agents_view", "action_mask", "global_state"):
+        if not hasattr(observation, field):
+            raise ConfigError(f"observations of environment {name} have no {field}")
+    for field, shape, allowed in (
+        ("reward", second.reward.shape, ()),
+        ("discount", second.discount.shape, ()),
+        ("action_mask", observation.action_mask.shape, (env.num_agents, env.num_actions)),
+    ):
+        if shape != allowed:
+            raise ConfigError(
+                f"{field} of environment {name} has shape {shape}; allowed: {allowed}"
+            )
     return EnvSpec(
         num_agents=env.num_agents,
         num_actions=env.num_actions,
@@ -113,9 +139,8 @@ def rollout(
         mask=mask,
         latent=latent,
     )
-    extras = {
-        name: (value * last_step(mask)).sum(0) for name, value in (timesteps.extras or {}).items()
-    }
+    at_end = last_step(mask)
+    extras = {name: _keep(at_end, value).sum(0) for name, value in (timesteps.extras or {}).items()}
     return Rollout(episode, q_values, extras)
 
 

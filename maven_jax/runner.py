@@ -1,5 +1,6 @@
 """Runs a sweep in a folder: progress, live metrics, and results that survive an interruption."""
 
+import shutil
 import sys
 import time
 from dataclasses import dataclass
@@ -43,10 +44,11 @@ class Seeds:
 
 
 class InterruptedRunError(Exception):
-    """Ctrl-C during training; what had been learned is on disk in the run's folder."""
+    """Ctrl-C during training; what had been learned, if anything, is in the run's folder."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(f"interrupted; what was learned so far is in '{path}'")
+        kept = f"what was learned so far is in '{path}'"
+        super().__init__(f"interrupted; {kept if path.exists() else 'nothing was learned yet'}")
 
 
 def train_run(
@@ -97,13 +99,15 @@ def train_run(
     except KeyboardInterrupt:
         info["status"] = "interrupted"
         if not info.get("seed_updates"):
+            shutil.rmtree(path)
             raise InterruptedRunError(path) from None
     except BaseException:
         info["status"] = "failed"
         raise
     finally:
-        info["wall_seconds"] = round(time.perf_counter() - started, 2)
-        write_info(path, info)
+        if path.exists():
+            info["wall_seconds"] = round(time.perf_counter() - started, 2)
+            write_info(path, info)
     run = load_run(path)
     draw_curves([run], path / "figures" / "return.png")
     if info["status"] == "interrupted":
@@ -187,11 +191,11 @@ def _events(path: Path) -> Any:
 
 
 def _write_events(events: Any, chunk: SweepChunk) -> None:
-    """Each metric's median over the active seeds, and the quartiles of the return."""
-    step = int(np.median(chunk.metrics["env_steps"][chunk.active]))
+    """Each metric's median over seeds, and the quartiles of the return."""
+    step = int(np.median(chunk.metrics["env_steps"]))
     for name, value in chunk.metrics.items():
         if value.ndim == 1:
-            events.add_scalar(f"median/{name}", float(np.median(value[chunk.active])), step)
-    low, high = np.percentile(chunk.metrics["return"][chunk.active], [25, 75])
+            events.add_scalar(f"median/{name}", float(np.median(value)), step)
+    low, high = np.percentile(chunk.metrics["return"], [25, 75])
     events.add_scalar("quartiles/return_25", float(low), step)
     events.add_scalar("quartiles/return_75", float(high), step)

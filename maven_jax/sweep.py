@@ -34,13 +34,13 @@ class SweepChunk(NamedTuple):
     state: TrainState
     """Every lane, padding included; donated to the next chunk: copy what must outlive it."""
     metrics: dict[str, np.ndarray]
-    """One row a seed."""
+    """One row a seed; that of a finished seed is its last."""
     active: np.ndarray
-    """Seeds that took part in this chunk; the metrics of the others mean nothing."""
+    """Seeds that took part in this chunk."""
 
 
 def seed_keys(first_seed: int, num_seeds: int) -> jax.Array:
-    """`jax.random.key` of each of consecutive seeds: a seed alone runs as it does in a sweep."""
+    """`jax.random.key` of each of consecutive seeds: alone or in a sweep, a seed has one key."""
     return jax.vmap(jax.random.key)(jnp.arange(first_seed, first_seed + num_seeds))
 
 
@@ -105,12 +105,16 @@ def compile_sweep(
 def run_sweep(sweep: Sweep) -> Iterator[SweepChunk]:
     """Trains every seed to its end, yielding after each chunk."""
     state = sweep.init(sweep.lanes, sweep.hyperparameters)
+    latest: dict[str, np.ndarray] = {}
     while True:
         active = ~np.asarray(sweep.finished(state))[: sweep.num_seeds]
         if not active.any():
             return
         state, metrics = sweep.chunk(state, sweep.hyperparameters)
-        yield SweepChunk(state, take_seeds(metrics, sweep.num_seeds), active)
+        for name, values in take_seeds(metrics, sweep.num_seeds).items():
+            rows = active.reshape(-1, *[1] * (values.ndim - 1))
+            latest[name] = np.where(rows, values, latest.get(name, values))
+        yield SweepChunk(state, dict(latest), active)
 
 
 def take_seeds(tree: Any, num_seeds: int) -> Any:

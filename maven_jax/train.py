@@ -24,12 +24,19 @@ class Trainer(NamedTuple):
     """Fresh weights, and a replay with one batch of episodes."""
     chunk: Callable[[TrainState, Hyperparameters], tuple[TrainState, Metrics]]
     """`updates_per_evaluation` episodes and updates, then an evaluation. Once `env_steps` has
-    reached `total_env_steps` the state stays as it is, and the metrics are those of a chunk that
-    is thrown away."""
+    reached `total_env_steps` the state, but for its replay, stays as it is, and the metrics are
+    those of a chunk that is thrown away."""
     finished: Callable[[TrainState], jax.Array]
     """Whether `env_steps` has reached `total_env_steps`."""
     max_chunks: int
     """An episode takes at least one step: no run is longer."""
+
+
+def rest_if(done: jax.Array, old: TrainState, new: TrainState) -> TrainState:
+    """The old state where the seed is done; its replay, which is read no more, is not kept."""
+    small_old, small_new = (s._replace(replay=None, latent_replay=None) for s in (old, new))
+    kept = jax.tree.map(lambda a, b: jnp.where(done, a, b), small_old, small_new)
+    return kept._replace(replay=new.replay, latent_replay=new.latent_replay)
 
 
 def make_trainer(config: Config, env: MarlEnv) -> Trainer:
@@ -178,8 +185,7 @@ def make_trainer(config: Config, env: MarlEnv) -> Trainer:
             algorithm,
             config,
         )
-        done = finished(state)
-        state = jax.tree.map(lambda a, b: jnp.where(done, a, b), state, new._replace(key=key))
+        state = rest_if(finished(state), state, new._replace(key=key))
         counts = {"env_steps": state.env_steps, "num_updates": state.num_updates}
         return state, counts | jax.tree.map(jnp.mean, history) | test
 
@@ -195,6 +201,9 @@ def make_train(
     config: Config, env: MarlEnv
 ) -> Callable[[ScalarKey, Hyperparameters], tuple[TrainState, Metrics]]:
     """The whole run: `train(key, hyperparameters) -> (state, metrics)`, to jit, vmap or embed.
+
+    The hyperparameters are the argument's, traced and unchecked; `config.hyperparameters` is not
+    read.
 
     Each metric has a leading axis of chunks, in the order they were run; rows past the last chunk
     of a seed, which seeds reach at different times, are NaN (-1 for whole numbers).

@@ -91,7 +91,7 @@ class Episode(NamedTuple):
     actions: Int[Array, "T N"]
     reward: Float[Array, "T"]
     discount: Float[Array, "T"]
-    """0 where the episode truly ended, 1 elsewhere, a time limit included."""
+    """0 where the episode truly ended, 1 at its other steps, one cut by a time limit included."""
     mask: Bool[Array, "T"]
     latent: Float[Array, "Z"]
 

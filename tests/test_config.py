@@ -78,11 +78,27 @@ def test_wrong_keys_and_types_are_named(overrides, message):
     [
         (
             {"training": {"batch_size": 0}},
-            "training.batch_size is 0; allowed: a whole number of at least 1",
+            "training.batch_size is 0; allowed: a whole number from 1 to 2**31 - 1",
         ),
         (
             {"training": {"batch_size": 32, "replay_size": 31}},
             "training.replay_size is 31; allowed: at least training.batch_size, which is 32",
+        ),
+        (
+            {"training": {"total_env_steps": 2**31}},
+            "training.total_env_steps is 2147483648; allowed: a whole number from 1 to 2**31 - 1",
+        ),
+        (
+            {"latent": {"batch_size": 65, "replay_size": 64}},
+            "latent.replay_size is 64; allowed: at least latent.batch_size, which is 65",
+        ),
+        (
+            {
+                "discriminator": {"signal": "reward", "kind": "feed_forward"},
+                "hyperparameters": {"mi_weight": 0},
+            },
+            "hyperparameters.mi_weight is 0.0; allowed: a positive number where "
+            "discriminator.signal is reward: it is what trains q_v",
         ),
         ({"latent": {"size": 1}}, "latent.size is 1; allowed: a whole number of at least 2"),
         (

@@ -1,0 +1,126 @@
+"""The loss in the paper's form, which the recorded cases do not cover: r_aux, and its absence."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers import random_params
+
+from maven_jax import learner
+from maven_jax.algorithms import make_algorithm
+from maven_jax.config import from_dict
+from maven_jax.types import EnvSpec, Episode, LatentOutcome, Params
+
+SPEC = EnvSpec(num_agents=2, num_actions=3, view_size=4, state_size=5, time_limit=3)
+BATCH, LATENTS = 4, 3
+
+
+def make(fidelity="paper", signal="reward"):
+    config = from_dict(
+        {
+            "fidelity": fidelity,
+            "network": {"hidden_size": 4, "mixer_embed_size": 3},
+            "latent": {"size": LATENTS, "hidden_size": 4},
+            "discriminator": {"kind": "feed_forward", "hidden_size": 4, "signal": signal},
+        }
+    )
+    return config, make_algorithm(config, SPEC)
+
+
+@pytest.fixture(scope="module")
+def batch():
+    """Episodes of 3, 3, 2 and 1 steps; the second was cut by the time limit."""
+    rng = np.random.default_rng(0)
+    mask = np.arange(3)[:, None] < np.array([3, 3, 2, 1])
+    discount = np.ones((3, BATCH))
+    discount[[2, 1, 0], [0, 2, 3]] = 0
+    return Episode(
+        agents_view=jnp.float32(rng.normal(size=(4, BATCH, 2, 4))),
+        action_mask=jnp.ones((4, BATCH, 2, 3), bool),
+        global_state=jnp.float32(rng.normal(size=(4, BATCH, 5))),
+        actions=jnp.int32(rng.integers(0, 3, size=(3, BATCH, 2))),
+        reward=jnp.float32(rng.normal(size=(3, BATCH))),
+        discount=jnp.float32(discount),
+        mask=jnp.asarray(mask),
+        latent=jnp.eye(LATENTS)[jnp.array([0, 1, 2, 0])],
+    )
+
+
+@pytest.fixture(scope="module")
+def weights():
+    _, algorithm = make()
+    params = Params(
+        random_params(lambda key: algorithm.agent.init_params(key, SPEC, LATENTS)),
+        random_params(lambda key: algorithm.mixer.init_params(key, SPEC, LATENTS)),
+        random_params(lambda key: algorithm.discriminator.init_params(key, SPEC, LATENTS)),
+    )
+    latent_params = random_params(lambda key: algorithm.latent.init_params(key, SPEC.state_size))
+    return params, latent_params
+
+
+def metrics_of(config, algorithm, weights, batch, **hyperparameters):
+    params, latent_params = weights
+    loss = jax.jit(partial(learner.loss, algorithm=algorithm, config=config))
+    return loss(
+        params, params, latent_params, batch, config.hyperparameters._replace(**hyperparameters)
+    )[1]
+
+
+@pytest.mark.parametrize("fidelity", ["paper", "reference"])
+def test_the_auxiliary_reward_reaches_the_target(fidelity, weights, batch):
+    config, algorithm = make(fidelity)
+    without = metrics_of(config, algorithm, weights, batch, intrinsic_weight=0.0)
+    with_it = metrics_of(config, algorithm, weights, batch, intrinsic_weight=0.5)
+    log_p = algorithm.latent.log_prob(weights[1], batch.global_state[0], batch.latent)
+    mean_log_p = (log_p * batch.mask).sum() / batch.mask.sum()
+    mean_log_q = -without["discriminator_loss"]
+    auxiliary = -mean_log_q if fidelity == "reference" else mean_log_q - mean_log_p
+    np.testing.assert_allclose(with_it["intrinsic_reward"], auxiliary, rtol=1e-4)
+    shift = with_it["q_target"] - without["q_target"]
+    np.testing.assert_allclose(shift, 0.5 * auxiliary, rtol=1e-3, atol=1e-4)
+
+
+def test_the_loss_is_the_td_loss_plus_the_weighted_cross_entropy(weights, batch):
+    config, algorithm = make(signal="gradient")
+    metrics = metrics_of(config, algorithm, weights, batch, mi_weight=0.7)
+    expected = metrics["td_loss"] + 0.7 * metrics["discriminator_loss"]
+    np.testing.assert_allclose(metrics["loss"], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("signal", ["gradient", "reward"])
+def test_the_bound_reaches_the_utilities_by_its_gradient_only_if_asked_to(signal, weights, batch):
+    config, algorithm = make(signal=signal)
+
+    def agent_gradient(mi_weight):
+        hyperparameters = config.hyperparameters._replace(mi_weight=mi_weight)
+        gradient = jax.grad(learner.loss, has_aux=True)(
+            weights[0], weights[0], weights[1], batch, hyperparameters, algorithm, config
+        )[0]
+        return gradient.agent["params"]["input_layer"]["kernel"]
+
+    same = np.allclose(agent_gradient(0.0), agent_gradient(5.0), rtol=1e-4, atol=1e-6)
+    assert same == (signal == "reward")
+
+
+def test_the_latent_policy_moves_towards_what_pays(weights):
+    """One z earned more than the others: its probability rises. Entropy alone: H rises."""
+    config, algorithm = make()
+    latent, (_, params) = algorithm.latent, weights
+    state = jnp.ones((3, SPEC.state_size))
+    outcomes = LatentOutcome(state, jnp.eye(LATENTS), jnp.array([0.0, 1.0, 0.0]))
+
+    def step(batch, **hyperparameters):
+        hyperparameters = config.hyperparameters._replace(**hyperparameters)
+        opt_state = learner.make_latent_optimizer(hyperparameters).init(params)
+        return learner.update_latent(params, opt_state, batch, hyperparameters, latent, config)[0]
+
+    paid = step(outcomes)
+    assert (
+        latent.log_prob(paid, state, outcomes.latent)[1]
+        > (latent.log_prob(params, state, outcomes.latent)[1])
+    )
+    unpaid = outcomes._replace(episode_return=jnp.zeros(3))
+    spread = step(unpaid, latent_entropy_weight=1.0)
+    assert latent.entropy(spread, state)[0] > latent.entropy(params, state)[0]
