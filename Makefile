@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= runs/figure3-$(shell date +%Y%m%d-%H%M%S)
-SEEDS ?= 8
+SEEDS ?= 6
 STEPS ?= 60000
 
 .PHONY: figure3 test lint clean
