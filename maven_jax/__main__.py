@@ -23,9 +23,19 @@ def main() -> None:
     chosen = "JAX_NUM_CPU_DEVICES" in os.environ or "host_platform" in os.getenv("XLA_FLAGS", "")
     if not chosen:
         jax.config.update("jax_num_cpu_devices", count_cores())
-    from maven_jax.cli import run
+    from maven_jax.cli import INTERRUPTED, run
 
-    sys.exit(run(sys.argv[1:]))
+    try:
+        code = run(sys.argv[1:])
+        sys.stdout.flush()
+    except BrokenPipeError:  # a reader such as `head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    if code == INTERRUPTED:
+        os._exit(
+            code
+        )  # compiling threads may still run: do not wait for them, nor free their memory
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import inspect
 import io
+import itertools
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -27,6 +28,7 @@ from maven_jax.algorithms import make_algorithm
 from maven_jax.config import (
     Config,
     ConfigError,
+    check,
     coerce,
     load_config,
     packaged_configs,
@@ -44,6 +46,9 @@ from maven_jax.train import make_trainer
 from maven_jax.types import MarlEnv
 
 ENVIRONMENTS: dict[str, Callable[..., MarlEnv]] = {"m_step_matrix": MStepMatrixGame}
+
+INTERRUPTED = 130
+"""The exit code after Ctrl-C."""
 
 T = TypeVar("T")
 
@@ -111,12 +116,18 @@ def run(argv: Sequence[str]) -> int:
     """Runs one command; returns the exit code."""
     try:
         return _run_command(list(argv), Console())
-    except ConfigError as error:
-        print(f"maven-jax: error: {error}", file=sys.stderr)
+    except (ConfigError, OSError) as error:
+        if isinstance(error, BrokenPipeError):
+            raise
+        message = " ".join(str(error).splitlines())
+        print(f"maven-jax: error: {message}", file=sys.stderr)
         return 2
     except InterruptedRunError as error:
-        print(f"maven-jax: {error}", file=sys.stderr)
-        return 130
+        print(f"maven-jax: {error}", file=sys.stderr, flush=True)
+        return INTERRUPTED
+    except KeyboardInterrupt:
+        print("maven-jax: interrupted", file=sys.stderr, flush=True)
+        return INTERRUPTED
 
 
 def make_env(config: Config) -> MarlEnv:
@@ -195,10 +206,9 @@ def figure3(command: Figure3, console: Console) -> None:
 
 def evaluate_run(command: Evaluate, console: Console) -> None:
     """`maven-jax evaluate RUN`."""
-    if command.episodes < 1:
-        raise ConfigError(f"episodes is {command.episodes}; allowed: a whole number of at least 1")
-    if not 0 <= command.seed < 2**31:
-        raise ConfigError(f"seed is {command.seed}; allowed: a whole number from 0 to 2**31 - 1")
+    episodes, seed = command.episodes, command.seed
+    check(1 <= episodes <= 10**5, "episodes", episodes, "a whole number from 1 to 100000")
+    check(0 <= seed < 2**31, "seed", seed, "a whole number from 0 to 2**31 - 1")
     run = load_run(command.run)
     config = dataclasses.replace(
         run.config, evaluation=dataclasses.replace(run.config.evaluation, episodes=command.episodes)
@@ -387,8 +397,16 @@ def _parse(kind: type[T], name: str, args: list[str], default: T | None = None) 
 
 def _one_line(panel: str) -> str:
     """The first paragraph of the parser's panel, and the nearest option where it names one."""
-    lines = [line.strip("│╭╮╰╯─ ") for line in panel.splitlines()[1:]]
-    paragraph = " ".join(lines[: lines.index("")] if "" in lines else lines).strip()
+    lines = [line.strip("│╭╮╰╯─|+ ") for line in panel.splitlines()[1:]]
+    lines = [line if line.strip("-") else "" for line in lines]
+    started = itertools.dropwhile(lambda line: not line, lines)
+    paragraph = " ".join(itertools.takewhile(bool, started))
+    wrong_type = re.match(
+        r"Error parsing (\S+): (invalid literal|could not convert).*: (.*)", paragraph
+    )
+    if wrong_type:
+        kind = "a whole number" if wrong_type[2] == "invalid literal" else "a number"
+        return f"{wrong_type[1]} is {wrong_type[3]}; allowed: {kind}"
     near = re.search(r"Perhaps you meant:.*?(--[\w.-]+)", " ".join(lines))
     return paragraph + (f"; did you mean {near[1]}?" if near else "")
 

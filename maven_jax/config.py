@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import yaml
 
 
@@ -177,16 +178,41 @@ def load_config(source: str | Path) -> Config:
     else:
         file = path
     try:
-        overrides = yaml.safe_load(file.read_bytes())
+        overrides = parse_yaml(file.read_bytes())
     except OSError as error:
         raise ConfigError(f"config {str(source)!r} cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, ValueError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f": look at line {mark.line + 1}" if mark else ""
-        raise ConfigError(f"config {str(source)!r} is not valid YAML{where}") from None
+    except ConfigError as error:
+        raise ConfigError(f"config {str(source)!r} {error}") from None
     config = from_dict({} if overrides is None else overrides)
     validate(config)
     return config
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """Refuses a key that stands twice in one mapping, where YAML would keep the last."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for index, key in enumerate(keys):
+            if key in keys[:index]:
+                raise yaml.MarkedYAMLError(problem_mark=node.value[index][0].start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def parse_yaml(text: str | bytes) -> Any:
+    """Plain values from YAML.
+
+    Raises:
+        ConfigError: it is not valid YAML, or a key stands twice.
+    """
+    try:
+        return yaml.load(text, Loader=_StrictLoader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f": look at line {mark.line + 1}" if mark else ""
+        raise ConfigError(f"is not valid YAML{where}") from None
+    except (ValueError, TypeError, AttributeError, RecursionError):  # PyYAML's, for odd scalars
+        raise ConfigError("is not valid YAML") from None
 
 
 def packaged_configs() -> dict[str, Any]:
@@ -247,7 +273,7 @@ def coerce(value: Any, expected: Any, name: str) -> Any:
     if expected is float and isinstance(value, int | str) and not isinstance(value, bool):
         try:
             return float(value)
-        except ValueError:
+        except (ValueError, OverflowError):
             pass
     if not isinstance(value, expected) or (expected is not bool and isinstance(value, bool)):
         raise ConfigError(f"{name} is {value!r}; allowed: {_TYPE_NAMES[expected]}")
@@ -258,6 +284,15 @@ _TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false"} 
     str: "a string",
     dict: "a mapping of option names to values",
 }
+
+
+_LARGEST = {"network": 2**16, "latent": 2**16, "discriminator": 2**16} | {
+    "training": 10**6,
+    "evaluation": 10**6,
+    "replay_size": 10**7,
+    "total_env_steps": 2**31 - 1,
+}
+"""The largest whole number of a section or field: a slip of the keyboard must not fill memory."""
 
 
 def check(condition: bool, name: str, value: Any, allowed: str) -> None:
@@ -275,8 +310,9 @@ def validate(config: Config) -> None:
     for section in ("network", "latent", "discriminator", "training", "evaluation"):
         for key, value in dataclasses.asdict(getattr(config, section)).items():
             if type(value) is int:
-                field_name = f"{section}.{key}"
-                check(1 <= value < 2**31, field_name, value, "a whole number from 1 to 2**31 - 1")
+                largest = _LARGEST.get(key, _LARGEST[section])
+                allowed = f"a whole number from 1 to {largest}"
+                check(1 <= value <= largest, f"{section}.{key}", value, allowed)
     training, latent = config.training, config.latent
     check(
         training.replay_size >= training.batch_size,
@@ -304,11 +340,17 @@ def validate(config: Config) -> None:
         "a positive number where discriminator.signal is reward: it is what trains q_v",
     )
     for key, value in config.hyperparameters._asdict().items():
-        name = f"hyperparameters.{key}"
-        check(math.isfinite(value), name, value, "a finite number")
+        name, single = f"hyperparameters.{key}", _single(value)
+        check(math.isfinite(single), name, value, "a finite number in single precision")
         if key in ("gamma", "rms_decay", "epsilon_start", "epsilon_finish"):
-            check(0 <= value <= 1, name, value, "a number from 0 to 1")
+            check(0 <= single <= 1, name, value, "a number from 0 to 1")
         elif key in ("epsilon_steps", "temperature", "rms_epsilon", "max_grad_norm"):
-            check(value > 0, name, value, "a positive number")
+            check(single > 0, name, value, "a positive number")
         else:
-            check(value >= 0, name, value, "a number of at least 0")
+            check(single >= 0, name, value, "a number of at least 0")
+
+
+def _single(value: float) -> float:
+    """The value as the compiled program sees it."""
+    with np.errstate(over="ignore"):
+        return float(np.float32(value))

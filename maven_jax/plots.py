@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
 from maven_jax import published
+from maven_jax.config import ConfigError
 from maven_jax.results import Run, quartiles
 
 COLORS = {"maven": "#1f5fa8", "qmix": "#d1652a"}
@@ -123,5 +124,8 @@ def _style(ax: Axes, ylabel: str) -> None:
 
 
 def _save(figure: Figure, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path)
+    except OSError as error:
+        raise ConfigError(f"picture '{path}' cannot be written: {error.strerror}") from None

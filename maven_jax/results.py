@@ -24,7 +24,15 @@ import numpy as np
 import orbax.checkpoint as ocp
 import yaml
 
-from maven_jax.config import Config, ConfigError, from_dict, to_dict, validate
+from maven_jax.config import (
+    Config,
+    ConfigError,
+    from_dict,
+    parse_yaml,
+    to_dict,
+    unknown,
+    validate,
+)
 from maven_jax.types import NetworkParams, Params
 
 T = TypeVar("T")
@@ -50,7 +58,7 @@ class Run:
             ConfigError: the run has no such metric.
         """
         if metric not in self.metrics:
-            raise ConfigError(f"run '{self.path}' has no metric {metric!r}")
+            raise unknown(f"metric of run {str(self.path)!r}:", metric, self.metrics)
         seeds = self.metrics["seed"]
         for seed in np.unique(seeds):
             yield self.metrics["env_steps"][seeds == seed], self.metrics[metric][seeds == seed]
@@ -91,9 +99,11 @@ def create_run_folder(path: Path, config: Config) -> None:
     Raises:
         ConfigError: something is there already, or the folder cannot be made.
     """
-    if path.exists():
-        raise ConfigError(f"output folder '{path}' exists; allowed: a path where nothing is yet")
     try:
+        if path.exists():
+            raise ConfigError(
+                f"output folder '{path}' exists; allowed: a path where nothing is yet"
+            )
         path.mkdir(parents=True)
         (path / "config.yaml").write_text(yaml.safe_dump(to_dict(config), sort_keys=False))
     except OSError as error:
@@ -185,6 +195,16 @@ def load_weights(
     except Exception as error:  # Orbax and TensorStore raise many kinds for a damaged file
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ConfigError(f"weights of run '{run.path}' are damaged: {reason[:200]}") from None
+    for (name, found), wanted in zip(
+        jax.tree_util.tree_leaves_with_path(restored),
+        jax.tree.leaves({"params": params, "latent_params": latent_params}),
+        strict=True,
+    ):
+        if found.shape != wanted.shape:
+            raise ConfigError(
+                f"weights of run '{run.path}' are damaged: {jax.tree_util.keystr(name)} has shape "
+                f"{found.shape}; expected {wanted.shape}"
+            )
     return restored["params"], restored["latent_params"]
 
 
@@ -196,12 +216,18 @@ def load_run(path: Path) -> Run:
     """
     if not path.is_dir():
         raise ConfigError(f"run '{path}' is not a folder")
-    return Run(
+    run = Run(
         path=path,
         config=_read(path, "config.yaml", _read_config),
         info=_read(path, "run.json", _read_info),
         metrics=_read(path, "metrics.csv", _read_metrics),
     )
+    first, count = run.info["first_seed"], run.info["num_seeds"]
+    if not np.array_equal(np.unique(run.metrics["seed"]), np.arange(first, first + count)):
+        raise ConfigError(
+            f"run '{path}' is damaged: metrics.csv holds other seeds than run.json names"
+        )
+    return run
 
 
 def _read(path: Path, name: str, parse: Callable[[str], T]) -> T:
@@ -209,22 +235,23 @@ def _read(path: Path, name: str, parse: Callable[[str], T]) -> T:
         raise ConfigError(f"run '{path}' is damaged: {name} is missing")
     try:
         return parse((path / name).read_text())
-    except (ValueError, yaml.YAMLError, csv.Error) as error:
+    except (ValueError, csv.Error, RecursionError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ConfigError(f"run '{path}' is damaged: {name}: {reason}") from None
 
 
 def _read_config(text: str) -> Config:
-    config = from_dict(yaml.safe_load(text))
+    config = from_dict(parse_yaml(text))
     validate(config)
     return config
 
 
 def _read_info(text: str) -> dict[str, Any]:
     info = json.loads(text)
-    for name in ("first_seed", "num_seeds"):
-        if not isinstance(info, dict) or not isinstance(info.get(name), int):
-            raise ValueError(f"{name} is missing or no whole number")
+    for name, least in (("first_seed", 0), ("num_seeds", 1)):
+        value = info.get(name) if isinstance(info, dict) else None
+        if type(value) is not int or value < least:
+            raise ValueError(f"{name} is {value!r}; allowed: a whole number of at least {least}")
     return info
 
 
@@ -234,4 +261,13 @@ def _read_metrics(text: str) -> dict[str, np.ndarray]:
         raise ValueError("there is no evaluation in it")
     if any(len(row) != len(header) for row in rows):
         raise ValueError("its rows are of different lengths")
-    return dict(zip(header, np.array(rows, float).T, strict=True))
+    metrics = dict(zip(header, np.array(rows, float).T, strict=True))
+    for name in ("seed", *COUNTERS):
+        if name not in metrics:
+            raise ValueError(f"column {name} is missing")
+        if not (np.isfinite(metrics[name]) & (metrics[name] >= 0)).all():
+            raise ValueError(f"column {name} holds something else than whole numbers")
+    for seed in np.unique(metrics["seed"]):
+        if (np.diff(metrics["env_steps"][metrics["seed"] == seed]) <= 0).any():
+            raise ValueError(f"env_steps of seed {seed:.0f} do not increase")
+    return metrics

@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from rich.console import Console
 from rich.progress import (
@@ -19,7 +20,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from maven_jax.config import Config, ConfigError
+from maven_jax.config import Config, ConfigError, check
 from maven_jax.plots import draw_curves
 from maven_jax.results import (
     MetricsWriter,
@@ -41,6 +42,9 @@ class Seeds:
 
     first: int
     count: int
+
+
+MAX_SEEDS = 2**16
 
 
 class InterruptedRunError(Exception):
@@ -77,12 +81,19 @@ def train_run(
         ConfigError: a value that cannot work, or the folder exists.
         InterruptedRunError: after Ctrl-C.
     """
-    if seeds.count < 1:
-        raise ConfigError(f"seeds is {seeds.count}; allowed: a whole number of at least 1")
-    if not 0 <= seeds.first < 2**31 - seeds.count:
-        raise ConfigError(f"seed is {seeds.first}; allowed: a whole number from 0 to 2**31 - seeds")
+    check(
+        1 <= seeds.count <= MAX_SEEDS,
+        "seeds",
+        seeds.count,
+        f"a whole number from 1 to {MAX_SEEDS}",
+    )
+    check(
+        0 <= seeds.first < 2**31 - seeds.count,
+        "seed",
+        seeds.first,
+        "a whole number from 0 to 2**31 - seeds",
+    )
     trainer = make_trainer(config, env)
-    create_run_folder(path, config)
     console = console or Console(stderr=True)
     info: dict[str, Any] = {
         "status": "running",
@@ -91,23 +102,29 @@ def train_run(
         "num_seeds": seeds.count,
         **describe_machine(),
     }
-    write_info(path, info)
     started = time.perf_counter()
+    create_run_folder(path, config)
     try:
+        write_info(path, info)
         _train(trainer, config, path, seeds, tensorboard, console, info)
         info["status"] = "finished"
     except KeyboardInterrupt:
         info["status"] = "interrupted"
-        if not info.get("seed_updates"):
-            shutil.rmtree(path)
-            raise InterruptedRunError(path) from None
+    except jax.errors.JaxRuntimeError as error:
+        info["status"] = "failed"
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"{seeds.count} seeds do not run on this device: {reason}") from None
     except BaseException:
         info["status"] = "failed"
         raise
     finally:
-        if path.exists():
+        if info.get("seed_updates"):
             info["wall_seconds"] = round(time.perf_counter() - started, 2)
             write_info(path, info)
+        else:
+            shutil.rmtree(path)
+    if not path.exists():
+        raise InterruptedRunError(path)
     run = load_run(path)
     draw_curves([run], path / "figures" / "return.png")
     if info["status"] == "interrupted":

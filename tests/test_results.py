@@ -123,7 +123,7 @@ def test_other_damage(folder, tmp_path):
         load_run(tmp_path / "nothing")
     with pytest.raises(ConfigError, match="has no weights"):
         load_weights(load_run(folder), Params({}, {}, {}), {})
-    with pytest.raises(ConfigError, match="has no metric 'regret'"):
+    with pytest.raises(ConfigError, match=r"unknown metric of run .*regr"):
         list(load_run(folder).curves("regret"))
     wrong = to_dict(Config()) | {"colour": 3}
     (folder / "config.yaml").write_text(yaml.safe_dump(wrong))
@@ -144,8 +144,32 @@ def test_truncated_weights_are_named(folder):
 
 def test_weights_of_other_shapes_are_refused(folder):
     save_weights(folder, Params({"a": jnp.ones((2, 3))}, {}, {}), {})
-    with pytest.raises(ConfigError, match="weights of run"):
+    with pytest.raises(ConfigError, match=r"weights of run .* are damaged: .*\(2, 3\)"):
         load_weights(load_run(folder), Params({"a": jnp.ones((2, 4))}, {}, {}), {})
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("seed,", "seek,", "column seed is missing"),
+        ("7,10,", "7,nan,", "column env_steps holds something else"),
+        ("7,30,", "7,3,", "env_steps of seed 7 do not increase"),
+        ("\n8,", "\n9,", "metrics.csv holds other seeds than run.json names"),
+    ],
+)
+def test_metrics_that_no_run_writes(folder, old, new, message):
+    path = folder / "metrics.csv"
+    path.write_text(path.read_text().replace(old, new))
+    with pytest.raises(ConfigError, match=message):
+        load_run(folder)
+
+
+@pytest.mark.parametrize("count", ["true", "0", "-1", "null", '"2"'])
+def test_a_number_of_seeds_that_is_none(folder, count):
+    path = folder / "run.json"
+    path.write_text(path.read_text().replace('"num_seeds": 2', f'"num_seeds": {count}'))
+    with pytest.raises(ConfigError, match=r"run\.json: num_seeds is"):
+        load_run(folder)
 
 
 def test_run_json_is_json(folder):

@@ -23,6 +23,7 @@ from maven_jax.envs.m_step_matrix.types import Observation, State
 NUM_BRANCHES = 4
 GOOD_BRANCHES = (2, 4)
 FINAL_BONUS = 3.0
+MAX_STEPS = 10_000
 
 
 def payoff(
@@ -87,15 +88,15 @@ class MStepMatrixGame(Environment[State, specs.MultiDiscreteArray, Observation])
         """Checks and fixes the size of the game.
 
         Args:
-            m: length of the game in steps, at least 1.
+            m: length of the game in steps, 1 to 10,000.
             good_branches: how many branches pay: 2 (branches 0 and 3) or 4.
             viewer: draws the game; `MStepMatrixViewer` on screen if None.
 
         Raises:
             ValueError: if `m` or `good_branches` is not one of the values above.
         """
-        if isinstance(m, bool) or not isinstance(m, int) or m < 1:
-            raise ValueError(f"m must be an integer of at least 1, got {m!r}")
+        if isinstance(m, bool) or not isinstance(m, int) or not 1 <= m <= MAX_STEPS:
+            raise ValueError(f"m must be an integer from 1 to {MAX_STEPS}, got {m!r}")
         if isinstance(good_branches, bool) or good_branches not in GOOD_BRANCHES:
             raise ValueError(f"good_branches must be one of {GOOD_BRANCHES}, got {good_branches!r}")
         self.m = m
