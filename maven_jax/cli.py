@@ -20,6 +20,7 @@ from typing import Annotated, Any, TypeVar
 import jax
 import numpy as np
 import tyro
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -200,7 +201,7 @@ def figure3(command: Figure3, console: Console) -> None:
     data = command.out / "figure3.csv"
     data.write_text(figure3_data(runs))
     console.print(figure3_table(runs))
-    console.print(_what_it_shows(runs, configs["maven"]), highlight=False)
+    console.print(_what_it_shows(runs, configs["maven"]), highlight=False, soft_wrap=True)
     console.print(f"picture: {picture}\ndata:    {data}", highlight=False, soft_wrap=True)
 
 
@@ -262,25 +263,25 @@ def figure3_data(runs: dict[str, Run]) -> str:
 def figure3_table(runs: dict[str, Run]) -> Table:
     """Percentiles at the steps where the paper's figure was read off, its own where m is 10."""
     comparable = all(run.config.env.options["m"] == published.M for run in runs.values())
-    title = "Return of greedy episodes" + (": published / here" if comparable else "")
-    table = Table(title=title, title_justify="left")
-    table.add_column("curve")
+    title = "Return of greedy episodes" + (", published/here" if comparable else "")
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("steps", justify="right")
     last = min(run.last_step for run in runs.values())
-    columns = [i for i, step in enumerate(published.STEPS) if step <= last]
-    for i in columns:
-        table.add_column(f"{published.STEPS[i] // 1000}k", justify="right")
-    grid = np.array([published.STEPS[i] for i in columns])
+    steps = [step for step in published.STEPS if step <= last]
+    columns = []
     for name, run in runs.items():
-        here = dict(zip((25, 50, 75), quartiles(run, "return", grid), strict=True))
-        for percentile, label in ((25, "25th percentile"), (50, "median"), (75, "75th percentile")):
-            there = published.FIGURE_3[name].get(percentile)
-            cells = [f"{value:.1f}" for value in here[percentile]]
+        here = quartiles(run, "return", np.array(steps))
+        for percentile, values in zip((25, 50, 75), here, strict=True):
+            heading = "median" if percentile == 50 else f"{percentile}%"
+            table.add_column(f"{name.upper()}\n{heading}", justify="right")
+            cells = [f"{value:.1f}" for value in values]
             if comparable:
-                cells = [
-                    f"{there[i]:.1f} / {cell}" if there else f"- / {cell}"
-                    for i, cell in zip(columns, cells, strict=True)
-                ]
-            table.add_row(f"{name.upper()} {label}", *cells)
+                there = published.FIGURE_3[name].get(percentile)
+                published_cells = [f"{value:.1f}" for value in there] if there else ["-"] * 8
+                cells = ["/".join(pair) for pair in zip(published_cells, cells, strict=False)]
+            columns.append(cells)
+    for step, *cells in zip(steps, *columns, strict=True):
+        table.add_row(f"{step // 1000}k", *cells)
     return table
 
 

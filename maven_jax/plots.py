@@ -40,7 +40,7 @@ def draw_curves(runs: Sequence[Run], path: Path, metric: str = "return") -> None
         seeds = len(np.unique(run.metrics["seed"]))
         draw_band(ax, run, metric, color, f"{name} ({_count(seeds, 'seed')})")
     _style(ax, metric.replace("_", " "))
-    ax.legend(frameon=False)
+    _title(ax, "median and quartiles over seeds")
     _save(figure, path)
 
 
@@ -64,8 +64,7 @@ def draw_figure3(maven: Run, qmix: Run, path: Path) -> None:
             )
     left.set_xlim(0, max(step_grid(maven)[-1], step_grid(qmix)[-1]) * 1.01)
     _style(left, "return of greedy episodes")
-    left.set_title(f"{length}-step matrix game, {_seeds(maven, qmix)}", fontsize=11)
-    left.legend(frameon=False, loc="lower right")
+    _title(left, f"{length}-step matrix game, {_seeds(maven, qmix)}")
     labels = {
         "latent_entropy": "H(z) of the latent policy",
         "mi_bound_test": "variational bound J_V",
@@ -74,10 +73,9 @@ def draw_figure3(maven: Run, qmix: Run, path: Path) -> None:
     for (metric, label), color in zip(labels.items(), OTHER_COLORS, strict=False):
         draw_band(right, maven, metric, color, label)
     highest = np.log(maven.config.latent.size)
-    right.set_ylim(-0.5 * highest, 1.1 * highest)  # early bounds lie far below
+    right.set_ylim(-0.2 * highest, 1.05 * highest)  # early bounds may lie far below
     _style(right, "nats")
-    right.set_title("MAVEN: what z tells", fontsize=11)
-    right.legend(frameon=False)
+    _title(right, "MAVEN: what z tells")
     _save(figure, path)
 
 
@@ -121,6 +119,17 @@ def _style(ax: Axes, ylabel: str) -> None:
     ax.xaxis.set_major_formatter(EngFormatter(sep=""))
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(alpha=0.25, linewidth=0.6)
+
+
+def _title(ax: Axes, title: str) -> None:
+    """A title, and under it, above the axes and clear of the curves, the legend."""
+    handles, labels = ax.get_legend_handles_labels()
+    columns = 2 if len(handles) > 1 else 1
+    rows = -(-len(handles) // columns)
+    ax.legend(
+        handles, labels, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncol=columns
+    )
+    ax.set_title(title, fontsize=11, pad=8 + 18 * rows)
 
 
 def _save(figure: Figure, path: Path) -> None:

@@ -70,9 +70,13 @@ class Run:
         return min(int(reached), self.config.training.total_env_steps)
 
     def final(self, metric: str) -> np.ndarray:
-        """Each seed's latest value of a metric at or before `last_step`."""
+        """Each seed's latest value of a metric at or before `last_step`, or its first if none is."""
         end = np.array([self.last_step])
-        return np.array([on_grid(steps, x, end)[0] for steps, x in self.curves(metric)])
+        values = []
+        for steps, x in self.curves(metric):
+            latest = on_grid(steps, x, end)[0]
+            values.append(x[0] if np.isnan(latest) else latest)
+        return np.array(values)
 
 
 def on_grid(steps: np.ndarray, values: np.ndarray, grid: np.ndarray) -> np.ndarray:

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from helpers import vmapped
 
+# Most of the suite's time is compilation; programs as small as these need no optimising.
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
 jax.config.update("jax_num_cpu_devices", 2)  # sweeps share their seeds, and pad odd ones
 
 GOLDEN_DIR = Path(os.environ.get("MAVEN_GOLDEN_DIR") or Path(__file__).parent / "golden")

@@ -105,6 +105,7 @@ def test_figure3_draws_and_tells_what_it_shows(tmp_path, capsys):
     assert run(["figure3", *steps, "--out", str(out)]) == 0
     printed = capsys.readouterr().out
     assert "QMIX ends at a median of" in printed
+    assert "nan" not in printed
     assert "within 0.1 of the best return, 5" in printed
     assert str(out / "figure3.png") in printed
     assert (out / "figure3.png").read_bytes().startswith(b"\x89PNG")

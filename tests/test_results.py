@@ -80,6 +80,20 @@ def test_quartiles_over_seeds_on_the_grid(folder):
     )
 
 
+def test_final_values_are_those_of_the_last_common_step(folder):
+    """The run stopped early: seed 8 got to 25 steps, where seed 7's latest evaluation is at 20."""
+    run = load_run(folder)
+    assert run.last_step == 25
+    np.testing.assert_array_equal(run.final("return"), [3.0, 4.0])
+
+
+def test_a_run_shorter_than_its_first_evaluation_has_final_values(folder):
+    config = to_dict(Config())
+    config["training"]["total_env_steps"] = 5
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    np.testing.assert_array_equal(load_run(folder).final("return"), [1.0, 2.0])
+
+
 def test_the_configuration_comes_back(folder):
     assert load_run(folder).config == Config()
 
