@@ -20,11 +20,8 @@ from typing import Annotated, Any, TypeVar
 import jax
 import numpy as np
 import tyro
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
 
-from maven_jax import published
 from maven_jax.algorithms import make_algorithm
 from maven_jax.config import (
     Config,
@@ -38,8 +35,9 @@ from maven_jax.config import (
 )
 from maven_jax.envs import MStepMatrixGame
 from maven_jax.evaluation import evaluate
-from maven_jax.plots import draw_curves, draw_figure3, step_grid
-from maven_jax.results import Run, load_run, load_weights, quartiles
+from maven_jax.plots import draw_curves, draw_figure3
+from maven_jax.reports import evaluation_table, figure3_data, figure3_summary, figure3_table
+from maven_jax.results import load_run, load_weights
 from maven_jax.rollout import env_spec
 from maven_jax.runner import InterruptedRunError, Seeds, train_run
 from maven_jax.sweep import seed_keys, take_seeds
@@ -186,6 +184,7 @@ def figure3(command: Figure3, console: Console) -> None:
             f"output folder '{command.out}' exists; allowed: a path where nothing is yet"
         )
     configs = {name: _figure3_config(name, command) for name in ("maven", "qmix")}
+    best = MStepMatrixGame(command.m).optimal_return
     runs = {
         name: train_run(
             config,
@@ -201,7 +200,7 @@ def figure3(command: Figure3, console: Console) -> None:
     data = command.out / "figure3.csv"
     data.write_text(figure3_data(runs))
     console.print(figure3_table(runs))
-    console.print(_what_it_shows(runs, configs["maven"]), highlight=False, soft_wrap=True)
+    console.print(figure3_summary(runs, best), highlight=False, soft_wrap=True)
     console.print(f"picture: {picture}\ndata:    {data}", highlight=False, soft_wrap=True)
 
 
@@ -211,9 +210,8 @@ def evaluate_run(command: Evaluate, console: Console) -> None:
     check(1 <= episodes <= 10**5, "episodes", episodes, "a whole number from 1 to 100000")
     check(0 <= seed < 2**31, "seed", seed, "a whole number from 0 to 2**31 - 1")
     run = load_run(command.run)
-    config = dataclasses.replace(
-        run.config, evaluation=dataclasses.replace(run.config.evaluation, episodes=command.episodes)
-    )
+    evaluation = dataclasses.replace(run.config.evaluation, episodes=episodes)
+    config = dataclasses.replace(run.config, evaluation=evaluation)
     env = make_env(config)
     algorithm = make_algorithm(config, env_spec(env))
     trainer = make_trainer(config, env)
@@ -231,9 +229,9 @@ def evaluate_run(command: Evaluate, console: Console) -> None:
             )
         )
     )
-    keys = jax.random.split(jax.random.key(command.seed), num_seeds)
+    keys = jax.random.split(jax.random.key(seed), num_seeds)
     metrics = take_seeds(test(params, latent_params, keys), num_seeds)
-    console.print(_evaluation_table(run, metrics, command.episodes))
+    console.print(evaluation_table(run, metrics, episodes))
 
 
 def plot(command: Plot, console: Console) -> None:
@@ -249,42 +247,6 @@ def plot(command: Plot, console: Console) -> None:
     console.print(f"picture: {command.out}", highlight=False, soft_wrap=True)
 
 
-def figure3_data(runs: dict[str, Run]) -> str:
-    """The curves of the figure as CSV: a row for each algorithm and step of the common grid."""
-    lines = ["algorithm,env_steps,seeds,return_25,return_50,return_75"]
-    for name, run in runs.items():
-        grid = step_grid(run)
-        for step, row in zip(grid, quartiles(run, "return", grid).T, strict=True):
-            values = ",".join(f"{value:.4g}" for value in row)
-            lines.append(f"{name},{step:.0f},{run.info['num_seeds']},{values}")
-    return "\n".join(lines) + "\n"
-
-
-def figure3_table(runs: dict[str, Run]) -> Table:
-    """Percentiles at the steps where the paper's figure was read off, its own where m is 10."""
-    comparable = all(run.config.env.options["m"] == published.M for run in runs.values())
-    title = "Return of greedy episodes" + (", published/here" if comparable else "")
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
-    table.add_column("steps", justify="right")
-    last = min(run.last_step for run in runs.values())
-    steps = [step for step in published.STEPS if step <= last]
-    columns = []
-    for name, run in runs.items():
-        here = quartiles(run, "return", np.array(steps))
-        for percentile, values in zip((25, 50, 75), here, strict=True):
-            heading = "median" if percentile == 50 else f"{percentile}%"
-            table.add_column(f"{name.upper()}\n{heading}", justify="right")
-            cells = [f"{value:.1f}" for value in values]
-            if comparable:
-                there = published.FIGURE_3[name].get(percentile)
-                published_cells = [f"{value:.1f}" for value in there] if there else ["-"] * 8
-                cells = ["/".join(pair) for pair in zip(published_cells, cells, strict=False)]
-            columns.append(cells)
-    for step, *cells in zip(steps, *columns, strict=True):
-        table.add_row(f"{step // 1000}k", *cells)
-    return table
-
-
 def _figure3_config(name: str, command: Figure3) -> Config:
     config = complete(load_config(name))
     config = dataclasses.replace(
@@ -294,42 +256,6 @@ def _figure3_config(name: str, command: Figure3) -> Config:
     )
     make_trainer(config, make_env(config))  # checks everything, before the first run starts
     return config
-
-
-def _what_it_shows(runs: dict[str, Run], config: Config) -> str:
-    env = make_env(config)
-    best = getattr(env, "optimal_return", np.nan)
-    sentences = []
-    for name, run in runs.items():
-        finals = run.final("return")
-        reached = int((finals >= best - 0.1).sum())
-        sentences.append(
-            f"{name.upper()} ends at a median of {np.median(finals):.2f}; {reached} of "
-            f"{len(finals)} seeds within 0.1 of the best return, {best:.0f}."
-        )
-    return "\n".join(sentences)
-
-
-def _evaluation_table(run: Run, metrics: dict[str, np.ndarray], episodes: int) -> Table:
-    table = Table(title=f"{run.path}: {episodes} greedy episodes a seed", title_justify="left")
-    columns = {"return": "return", "return_uniform": "uniform z", "latent_entropy": "H(z)"}
-    columns |= {"action_information": "I(z; actions)", "mi_bound_test": "J_V"}
-    shown = [name for name in columns if name in metrics]
-    extras = sorted(name for name in metrics if name.startswith("extras/"))
-    table.add_column("seed", justify="right")
-    for name in shown:
-        table.add_column(columns[name], justify="right")
-    if "return_z" in metrics:
-        table.add_column("best z", justify="right")
-    for name in extras:
-        table.add_column(name.removeprefix("extras/"), justify="right")
-    for seed in range(run.info["num_seeds"]):
-        row = [f"{metrics[name][seed]:.2f}" for name in shown]
-        if "return_z" in metrics:
-            row.append(f"{metrics['return_z'][seed].max():.2f}")
-        row += [f"{metrics[name][seed]:.2f}" for name in extras]
-        table.add_row(str(run.info["first_seed"] + seed), *row)
-    return table
 
 
 COMMANDS: dict[str, tuple[type, Callable[[Any, Console], None]]] = {

@@ -1,4 +1,4 @@
-"""Weights of the published PyTorch implementation, by their names there, to parameters and back.
+"""Weights of the published PyTorch implementation, by their names there, to parameters.
 
 Torch keeps a linear layer as `weight [out, in]`, this library as `kernel [in, out]`. Both stack a
 GRU's gates as reset, update, candidate. The published MAVEN agent also carries layers that it never

@@ -70,7 +70,7 @@ class Run:
         return min(int(reached), self.config.training.total_env_steps)
 
     def final(self, metric: str) -> np.ndarray:
-        """Each seed's latest value of a metric at or before `last_step`, or its first if none is."""
+        """Each seed's latest value of a metric up to `last_step`, or its first if none is."""
         end = np.array([self.last_step])
         values = []
         for steps, x in self.curves(metric):

@@ -4,7 +4,6 @@ import shutil
 import sys
 import time
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -184,7 +183,7 @@ def _live(chunk: SweepChunk, rate: float) -> str:
 def _progress(console: Console) -> Progress:
     return Progress(
         TextColumn("{task.description}"),
-        BarColumn(bar_width=12),
+        BarColumn(bar_width=8),
         TextColumn("{task.completed:,} steps  {task.fields[live]}"),
         _TimeLeft(),
         console=console,
@@ -196,9 +195,9 @@ class _TimeLeft(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         if not task.completed or task.elapsed is None or task.total is None:
-            return Text("-:--:-- left")
-        left = task.elapsed * max(task.total - task.completed, 0) / task.completed
-        return Text(f"{timedelta(seconds=int(left))} left")
+            return Text("-:-- left")
+        left = int(task.elapsed * max(task.total - task.completed, 0) / task.completed)
+        return Text(f"{left // 60}:{left % 60:02d} left")
 
 
 def _events(path: Path) -> Any:
