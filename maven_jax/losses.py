@@ -8,11 +8,10 @@ from maven_jax.types import Metrics
 
 
 def weighted_mean(x: Float[Array, "*L"], weight: Array) -> Float[Array, ""]:
-    """Mean of `x` under non-negative weights; 0 where all are 0. Where one is 0, x may be NaN."""
+    """Mean of `x` under non-negative weights; 0 where all weights are 0."""
     weight = weight.astype(x.dtype)
     total = weight.sum()
-    weighted = jnp.where(weight > 0, x, 0.0) * weight
-    return weighted.sum() / jnp.where(total > 0, total, 1.0)
+    return (x * weight).sum() / jnp.where(total > 0, total, 1.0)
 
 
 def td_loss(
@@ -32,8 +31,11 @@ def td_loss(
             the online network's greedy actions.
         reward: team reward, of any unit; Q is in the same.
         discount: gamma where the episode goes on or was cut by a time limit, 0 where it ended.
-        mask: steps really taken; the others count for nothing.
+        mask: steps really taken; the others count for nothing, whatever they hold.
     """
+    q_taken, q_next, reward, discount = (
+        jnp.where(mask, x, 0.0) for x in (q_taken, q_next, reward, discount)
+    )
     target = jax.lax.stop_gradient(reward + discount * q_next)
     error = q_taken - target
     loss = weighted_mean(error**2, mask)

@@ -9,7 +9,11 @@ from maven_jax.types import Episode, LatentOutcome
 
 
 def make_replay(capacity: int, batch_size: int) -> TrajectoryBuffer:
-    """A ring of `capacity` items; `sample` draws `batch_size` uniformly, with replacement."""
+    """A ring of `capacity` items; `sample` draws `batch_size` uniformly, with replacement.
+
+    Raises:
+        ValueError: a batch is larger than the ring.
+    """
     return flashbax.make_item_buffer(
         max_length=capacity, min_length=1, sample_batch_size=batch_size
     )

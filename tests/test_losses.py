@@ -59,11 +59,12 @@ def test_td_gradient_flows_through_taken_values_alone():
 
 
 @pytest.mark.parametrize("changed", range(4))
-def test_padded_steps_count_for_nothing(changed):
+@pytest.mark.parametrize("padding", [-1234.0, np.nan])
+def test_padded_steps_count_for_nothing(changed, padding):
     arrays = [Q_TAKEN, Q_NEXT, REWARD, DISCOUNT]
     value_and_grad = jax.value_and_grad(td_loss, has_aux=True)
     before = value_and_grad(*arrays, MASK)
-    arrays[changed] = jnp.where(MASK, arrays[changed], -1234.0)
+    arrays[changed] = jnp.where(MASK, arrays[changed], padding)
     after = value_and_grad(*arrays, MASK)
     jax.tree.map(np.testing.assert_array_equal, after, before)
 
