@@ -60,7 +60,7 @@ def figure3_summary(runs: dict[str, Run], best_return: float) -> str:
 
 def evaluation_table(run: Run, metrics: dict[str, np.ndarray], episodes: int) -> Table:
     """What each seed reaches, a row for each."""
-    table = Table(title=f"{run.path}: {episodes} greedy episodes a seed", title_justify="left")
+    table = Table(title=f"{episodes} greedy episodes a seed: {run.path}", title_justify="left")
     columns = {"return": "return", "return_uniform": "uniform z", "latent_entropy": "H(z)"}
     columns |= {"action_information": "I(z; actions)", "mi_bound_test": "J_V"}
     shown = [name for name in columns if name in metrics]

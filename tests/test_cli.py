@@ -207,18 +207,30 @@ def test_help_on_every_level(arguments, capsys):
     assert "usage: maven-jax" in capsys.readouterr().out
 
 
-def test_ctrl_c_leaves_what_has_been_learned(workspace):
+@pytest.fixture
+def sigint_heard():
+    """A suite started in the background ignores SIGINT, and its children would inherit that."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize("interruption", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.usefixtures("sigint_heard")
+def test_an_interruption_leaves_what_has_been_learned(workspace, interruption):
     """A real process: the exit code, and a run that `evaluate` can load."""
-    out = workspace / "interrupted"
+    out = workspace / f"interrupted_{interruption.name}"
     arguments = ["train", workspace / "qmix.yaml", "--seeds", "1", "--out", out]
     arguments += ["--training.total-env-steps", "100000000"]
     command = [sys.executable, "-m", "maven_jax", *map(str, arguments)]
-    process = subprocess.Popen(
-        command, stderr=subprocess.PIPE, text=True, env=os.environ | {"COLUMNS": "200"}
-    )
-    wait_for_rows(out / "metrics.csv", process)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    environment = os.environ | {"COLUMNS": "200"}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        try:
+            wait_for_rows(out / "metrics.csv", process)
+            process.send_signal(interruption)
+            _, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode == 130
     assert errors.splitlines()[-1] == (
         f"maven-jax: interrupted; what was learned so far is in '{out}'"
