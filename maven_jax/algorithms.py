@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+import distrax
+
 from maven_jax.agents import RecurrentAgent
 from maven_jax.config import Config, unknown
 from maven_jax.discriminators import (
@@ -10,8 +12,16 @@ from maven_jax.discriminators import (
     FeedForwardDiscriminator,
     RecurrentDiscriminator,
 )
-from maven_jax.latents import CategoricalLatent, Latent, NullLatent, UniformLatent
-from maven_jax.mixers import MonotonicMixer
+from maven_jax.latents import (
+    BanditLatent,
+    CategoricalLatent,
+    Latent,
+    LocationScaleLatent,
+    NullLatent,
+    UniformLatent,
+)
+from maven_jax.mixers import IndependentMixer, JointCritic, Mixer, QMixer, SumMixer
+from maven_jax.objectives import Objective, penalised_q_learning, q_learning, qtran
 from maven_jax.types import EnvSpec
 
 
@@ -19,32 +29,61 @@ class Algorithm(NamedTuple):
     """The parts that a learner puts together; all are hashable and hold no arrays."""
 
     agent: RecurrentAgent
-    mixer: MonotonicMixer
+    mixer: Mixer
+    objective: Objective
     latent: Latent
     discriminator: Discriminator | None
 
 
-def qmix(config: Config, spec: EnvSpec) -> Algorithm:
-    """QMIX: Rashid et al. 2018."""
-    return Algorithm(
-        agent=RecurrentAgent(config.network.hidden_size, spec.num_actions),
-        mixer=_mixer(config),
-        latent=NullLatent(),
-        discriminator=None,
-    )
+class Row(NamedTuple):
+    """What sets an algorithm apart: how utilities are mixed and learnt, and whether z is there."""
+
+    mixer: Callable[[Config, EnvSpec], Mixer]
+    objective: Objective
+    has_latent: bool
 
 
-def maven(config: Config, spec: EnvSpec) -> Algorithm:
-    """MAVEN: Mahajan et al. 2019."""
-    return Algorithm(
-        agent=RecurrentAgent(config.network.hidden_size, spec.num_actions, latent_head=True),
-        mixer=_mixer(config),
-        latent=_latent(config),
-        discriminator=_discriminator(config),
-    )
+def independent(config: Config, spec: EnvSpec) -> Mixer:
+    """No mixing."""
+    return IndependentMixer()
 
 
-ALGORITHMS: dict[str, Callable[[Config, EnvSpec], Algorithm]] = {"maven": maven, "qmix": qmix}
+def additive(config: Config, spec: EnvSpec) -> Mixer:
+    """The sum of utilities."""
+    return SumMixer()
+
+
+def monotonic(config: Config, spec: EnvSpec) -> Mixer:
+    """QMIX's mixer."""
+    network = config.network
+    return QMixer(network.mixer_embed_size, network.mixer_skip_connections)
+
+
+def unconstrained(config: Config, spec: EnvSpec) -> Mixer:
+    """QMIX's mixer without the absolute value of its weights."""
+    network = config.network
+    return QMixer(network.mixer_embed_size, network.mixer_skip_connections, monotonic=False)
+
+
+def joint(config: Config, spec: EnvSpec) -> Mixer:
+    """QTRAN's critic of joint actions."""
+    return JointCritic(config.network.mixer_embed_size, spec.num_actions)
+
+
+ALGORITHMS: dict[str, Row] = {
+    "iql": Row(independent, q_learning, has_latent=False),
+    "vdn": Row(additive, q_learning, has_latent=False),
+    "qmix": Row(monotonic, q_learning, has_latent=False),
+    "qmix_unconstrained": Row(unconstrained, penalised_q_learning, has_latent=False),
+    "qtran": Row(joint, qtran, has_latent=False),
+    "maven": Row(monotonic, q_learning, has_latent=True),
+    "maven_iql": Row(independent, q_learning, has_latent=True),
+    "maven_vdn": Row(additive, q_learning, has_latent=True),
+    "maven_unconstrained": Row(unconstrained, penalised_q_learning, has_latent=True),
+    "maven_qtran": Row(joint, qtran, has_latent=True),
+}
+"""Tan 1993; Sunehag et al. 2018; Rashid et al. 2018; Son et al. 2019; and the latent of MAVEN
+(Mahajan et al. 2019) on each of their mixers, QMIX's being MAVEN itself."""
 
 
 def make_algorithm(config: Config, spec: EnvSpec) -> Algorithm:
@@ -55,27 +94,46 @@ def make_algorithm(config: Config, spec: EnvSpec) -> Algorithm:
     """
     if config.algorithm not in ALGORITHMS:
         raise unknown("algorithm", config.algorithm, ALGORITHMS)
-    return ALGORITHMS[config.algorithm](config, spec)
-
-
-def _mixer(config: Config) -> MonotonicMixer:
-    network = config.network
-    return MonotonicMixer(network.mixer_embed_size, network.mixer_skip_connections)
+    mixer, objective, has_latent = ALGORITHMS[config.algorithm]
+    latent = _latent(config) if has_latent else NullLatent()
+    return Algorithm(
+        agent=RecurrentAgent(config.network.hidden_size, spec.num_actions, has_latent),
+        mixer=mixer(config, spec),
+        objective=objective,
+        latent=latent,
+        discriminator=_discriminator(config, latent) if has_latent else None,
+    )
 
 
 def _latent(config: Config) -> Latent:
-    if config.latent.kind == "uniform":
-        return UniformLatent(config.latent.size)
-    return CategoricalLatent(config.latent.size, config.latent.hidden_size)
+    sizes = config.latent
+    match sizes.kind:
+        case "categorical":
+            return CategoricalLatent(sizes.size, sizes.hidden_size)
+        case "gaussian":
+            return LocationScaleLatent(sizes.size, sizes.hidden_size, distrax.Normal)
+        case "logistic":
+            return LocationScaleLatent(sizes.size, sizes.hidden_size, distrax.Logistic)
+        case "bandit":
+            return BanditLatent(
+                sizes.size,
+                sizes.hidden_size,
+                sizes.bandit_scale,
+                sizes.bandit_temperature,
+                sizes.bandit_epsilon,
+            )
+        case "uniform":
+            return UniformLatent(sizes.size)
 
 
-def _discriminator(config: Config) -> Discriminator:
+def _discriminator(config: Config, latent: Latent) -> Discriminator:
     sizes = config.discriminator
     if sizes.kind == "feed_forward":
-        return FeedForwardDiscriminator(sizes.hidden_size, sizes.hidden_layers)
+        return FeedForwardDiscriminator(sizes.hidden_size, sizes.hidden_layers, latent.discrete)
     return RecurrentDiscriminator(
         sizes.hidden_size,
         sizes.hidden_layers,
         sizes.recurrent_size,
+        latent.discrete,
         reference=config.fidelity == "reference",
     )

@@ -33,7 +33,7 @@ from maven_jax.config import (
     unknown,
     validate,
 )
-from maven_jax.envs import MStepMatrixGame
+from maven_jax.envs import MatrixGame, MStepMatrixGame
 from maven_jax.evaluation import evaluate
 from maven_jax.plots import draw_curves, draw_figure3
 from maven_jax.reports import evaluation_table, figure3_data, figure3_summary, figure3_table
@@ -44,7 +44,10 @@ from maven_jax.sweep import seed_keys, take_seeds
 from maven_jax.train import make_trainer
 from maven_jax.types import MarlEnv
 
-ENVIRONMENTS: dict[str, Callable[..., MarlEnv]] = {"m_step_matrix": MStepMatrixGame}
+ENVIRONMENTS: dict[str, Callable[..., MarlEnv]] = {
+    "m_step_matrix": MStepMatrixGame,
+    "matrix_game": MatrixGame,
+}
 
 INTERRUPTED = 130
 """The exit code after Ctrl-C."""
@@ -138,11 +141,12 @@ def make_env(config: Config) -> MarlEnv:
     name, options = config.env.name, config.env.options
     if name not in ENVIRONMENTS:
         raise unknown("environment", name, ENVIRONMENTS)
-    known = _default_options(name)
+    known = _options(name)
     for option, value in options.items():
         if option not in known:
             raise unknown(f"option of environment {name}", option, known)
-        coerce(value, type(known[option]), f"env.options.{option}")
+        if known[option] is not None:
+            coerce(value, type(known[option]), f"env.options.{option}")
     try:
         return ENVIRONMENTS[name](**options)
     except ValueError as error:
@@ -150,10 +154,15 @@ def make_env(config: Config) -> MarlEnv:
 
 
 def complete(config: Config) -> Config:
-    """The configuration with every option of its environment spelled out."""
+    """The configuration with every option of its environment spelled out.
+
+    An option whose default is None, such as a payoff table, stands instead of all the defaults.
+    """
     if config.env.name not in ENVIRONMENTS:
         raise unknown("environment", config.env.name, ENVIRONMENTS)
-    options = _default_options(config.env.name) | config.env.options
+    options, known = config.env.options, _options(config.env.name)
+    if not any(known.get(option, "") is None for option in options):
+        options = {key: value for key, value in known.items() if value is not None} | options
     return dataclasses.replace(config, env=dataclasses.replace(config.env, options=options))
 
 
@@ -338,7 +347,7 @@ def _one_line(panel: str) -> str:
     return paragraph + (f"; did you mean {near[1]}?" if near else "")
 
 
-def _default_options(name: str) -> dict[str, Any]:
-    """Defaults of the environment's constructor that can be written in a configuration."""
+def _options(name: str) -> dict[str, Any]:
+    """What a configuration can say to the environment's constructor, with its defaults."""
     parameters = inspect.signature(ENVIRONMENTS[name]).parameters.values()
-    return {p.name: p.default for p in parameters if isinstance(p.default, int | float | str)}
+    return {p.name: p.default for p in parameters if p.name != "viewer"}

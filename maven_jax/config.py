@@ -41,6 +41,14 @@ class Hyperparameters(NamedTuple):
     """Exploration from `epsilon_steps` on."""
     epsilon_steps: float = 100.0
     """Environment steps over which epsilon falls linearly."""
+    monotonicity_weight: float = 0.0
+    """Weight of the penalty on a negative dQ_tot/dQ_i; read by unconstrained mixers alone."""
+    optimum_weight: float = 1.0
+    """Weight of QTRAN's loss at the greedy joint action."""
+    nonoptimum_weight: float = 1.0
+    """Weight of QTRAN's loss at the other joint actions."""
+    exploration_temperature: float = 1.0
+    """Temperature of Boltzmann exploration, in units of utility."""
     mi_weight: float = 0.1
     """lambda_MI: weight of the mutual information bound in the loss; read by MAVEN alone."""
     intrinsic_weight: float = 0.0
@@ -79,12 +87,19 @@ class NetworkConfig:
 class LatentConfig:
     """The latent z of MAVEN, and the learning of its policy."""
 
-    kind: Literal["categorical", "uniform"] = "categorical"
-    """A learnt policy p(z | s0), or uniform z."""
+    kind: Literal["categorical", "gaussian", "logistic", "bandit", "uniform"] = "categorical"
+    """A learnt policy p(z | s0), over one-hot z or over vectors; one-hot z by estimates of its
+    return (bandit); or uniform one-hot z."""
     size: int = 16
-    """Number of values of z."""
+    """Number of values of z, or its dimensions."""
     hidden_size: int = 128
-    """Width of the latent policy's hidden layer."""
+    """Width of the latent policy's hidden layer, or of the bandit's two."""
+    bandit_scale: float = 20.0
+    """Factor on the output of the bandit's network, in units of return."""
+    bandit_temperature: float = 1.0
+    """Temperature of the bandit's softmax over estimated returns, in units of return."""
+    bandit_epsilon: float = 0.1
+    """Probability of a uniform z with the bandit."""
     updates: int = 8
     """Optimiser steps of the latent policy an episode."""
     batch_size: int = 64
@@ -102,10 +117,19 @@ class DiscriminatorConfig:
     hidden_size: int = 32
     hidden_layers: int = 2
     recurrent_size: int = 32
-    hard_actions: bool = False
-    """Read greedy actions instead of Boltzmann policies; cuts the gradient to the utilities."""
+    reads: Literal["policies", "greedy_actions", "taken_actions"] = "policies"
+    """Boltzmann policies; or actions, greedy ("hard") or taken, which cuts the gradient to the
+    utilities."""
     signal: Literal["gradient", "reward"] = "gradient"
     """How the bound reaches the utilities: by its gradient, or detached, as reward r_aux."""
+
+
+@dataclass(frozen=True)
+class ExplorationConfig:
+    """How the agents act in training."""
+
+    kind: Literal["epsilon_greedy", "boltzmann"] = "epsilon_greedy"
+    """Greedy but for a scheduled share of random actions, or by softmax of the utilities."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +158,8 @@ class EvaluationConfig:
     """With z drawn from the latent policy."""
     episodes_per_latent: int = 4
     """With each value of z."""
+    latent_draws: int = 16
+    """How many draws stand for the values of a continuous z."""
 
 
 @dataclass(frozen=True)
@@ -148,6 +174,7 @@ class Config:
     network: NetworkConfig = field(default_factory=NetworkConfig)
     latent: LatentConfig = field(default_factory=LatentConfig)
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
+    exploration: ExplorationConfig = field(default_factory=ExplorationConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     hyperparameters: Hyperparameters = field(default_factory=Hyperparameters)
@@ -327,11 +354,14 @@ def validate(config: Config) -> None:
         f"at least latent.batch_size, which is {latent.batch_size}",
     )
     check(latent.size >= 2, "latent.size", latent.size, "a whole number of at least 2")
+    for key in ("bandit_scale", "bandit_temperature"):
+        value = getattr(latent, key)
+        check(0 < value < math.inf, f"latent.{key}", value, "a positive number")
     check(
-        config.discriminator.signal == "gradient" or config.discriminator.kind == "feed_forward",
-        "discriminator.signal",
-        config.discriminator.signal,
-        "gradient, or reward with discriminator.kind feed_forward",
+        0 <= latent.bandit_epsilon <= 1,
+        "latent.bandit_epsilon",
+        latent.bandit_epsilon,
+        "a number from 0 to 1",
     )
     check(
         config.discriminator.signal == "gradient" or config.hyperparameters.mi_weight > 0,
@@ -344,7 +374,11 @@ def validate(config: Config) -> None:
         check(math.isfinite(single), name, value, "a finite number in single precision")
         if key in ("gamma", "rms_decay", "epsilon_start", "epsilon_finish"):
             check(0 <= single <= 1, name, value, "a number from 0 to 1")
-        elif key in ("epsilon_steps", "temperature", "rms_epsilon", "max_grad_norm"):
+        elif key.endswith("temperature") or key in (
+            "epsilon_steps",
+            "rms_epsilon",
+            "max_grad_norm",
+        ):
             check(single > 0, name, value, "a positive number")
         else:
             check(single >= 0, name, value, "a number of at least 0")

@@ -5,6 +5,7 @@ It reads the states and the agents' Boltzmann policies (Mahajan et al. 2019, sec
 
 from typing import NamedTuple
 
+import distrax
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -15,20 +16,23 @@ from maven_jax.types import EnvSpec, NetworkParams, ScalarKey
 
 
 class Posterior(NamedTuple):
-    """Log-probabilities of z and the weight of each in an expectation.
+    """Log q_v of the z that was played, at the steps where the discriminator speaks.
 
-    A feed-forward discriminator has one a step, `T B`, weighted by the step's mask; a recurrent one
-    has one an episode, `B`.
+    A feed-forward discriminator speaks at every step taken, a recurrent one at the last: `weight`
+    is 1 there and 0 elsewhere.
     """
 
-    log_prob: Float[Array, "*L"]
-    weight: Float[Array, "*L"]
+    log_prob: Float[Array, "T B"]
+    weight: Float[Array, "T B"]
 
 
 def trajectory_features(
     policies: Float[Array, "T B N A"], global_state: Float[Array, "T B S"]
 ) -> Float[Array, "T B N*A+S"]:
-    """What the discriminators read at each step: every agent's policy, then the state."""
+    """What the discriminators read at each step: every agent's policy, then the state.
+
+    `policies` are probabilities, or actions one-hot.
+    """
     return jnp.concatenate([policies.reshape(*policies.shape[:-2], -1), global_state], axis=-1)
 
 
@@ -59,6 +63,23 @@ class CategoricalHead(nn.Module):
         return (jax.nn.log_softmax(logits) * latent).sum(-1)
 
 
+class GaussianHead(nn.Module):
+    """Hidden ReLU layers, then log q(z | .) of a continuous z: a diagonal Gaussian, in nats."""
+
+    hidden_size: int
+    hidden_layers: int
+
+    @nn.compact
+    def __call__(
+        self, features: Float[Array, "*L F"], latent: Float[Array, "*L Z"]
+    ) -> Float[Array, "*L"]:
+        for layer in range(self.hidden_layers):
+            features = nn.relu(Linear(self.hidden_size, name=f"hidden_{layer}")(features))
+        location = Linear(latent.shape[-1], name="location")(features)
+        scale = jnp.exp(Linear(latent.shape[-1], name="log_scale")(features))
+        return distrax.Normal(location, scale).log_prob(latent).sum(-1)
+
+
 class Discriminator(nn.Module):
     """A network from `features [T B F]`, `mask [T B]` and `latent [B Z]` to a `Posterior`."""
 
@@ -84,10 +105,12 @@ class FeedForwardDiscriminator(Discriminator):
     Attributes:
         hidden_size: width of the hidden layers.
         hidden_layers: how many there are.
+        discrete: whether z is one-hot; else the head is Gaussian.
     """
 
     hidden_size: int
     hidden_layers: int
+    discrete: bool = True
 
     @nn.compact
     def __call__(
@@ -97,7 +120,7 @@ class FeedForwardDiscriminator(Discriminator):
         latent: Float[Array, "B Z"],
     ) -> Posterior:
         latent = jnp.broadcast_to(latent, (*features.shape[:-1], latent.shape[-1]))
-        head = CategoricalHead(self.hidden_size, self.hidden_layers, name="head")
+        head = _head(self.discrete)(self.hidden_size, self.hidden_layers, name="head")
         return Posterior(head(features, latent), mask.astype(features.dtype))
 
 
@@ -108,6 +131,7 @@ class RecurrentDiscriminator(Discriminator):
         hidden_size: width of the hidden layers.
         hidden_layers: how many there are.
         recurrent_size: width of the recurrent state.
+        discrete: whether z is one-hot; else the head is Gaussian.
         reference: start from a carry of ones, and read every episode at the last step of the
             batch's longest, padding included, as the published code does.
     """
@@ -115,6 +139,7 @@ class RecurrentDiscriminator(Discriminator):
     hidden_size: int
     hidden_layers: int
     recurrent_size: int
+    discrete: bool = True
     reference: bool = False
 
     @nn.compact
@@ -129,6 +154,11 @@ class RecurrentDiscriminator(Discriminator):
         hidden = gru_unroll(gru, carry, features)
         if self.reference:
             mask = jnp.broadcast_to(mask.any(axis=1, keepdims=True), mask.shape)
-        summary = (hidden * last_step(mask)[..., None]).sum(0)
-        head = CategoricalHead(self.hidden_size, self.hidden_layers, name="head")
-        return Posterior(head(summary, latent), jnp.ones(features.shape[1]))
+        weight = last_step(mask).astype(hidden.dtype)
+        summary = (hidden * weight[..., None]).sum(0)
+        head = _head(self.discrete)(self.hidden_size, self.hidden_layers, name="head")
+        return Posterior(head(summary, latent) * weight, weight)
+
+
+def _head(discrete: bool) -> type[CategoricalHead] | type[GaussianHead]:
+    return CategoricalHead if discrete else GaussianHead

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 
 from maven_jax.algorithms import Algorithm
 from maven_jax.config import Config
+from maven_jax.exploration import act_greedily
 from maven_jax.information import action_information, entropy
 from maven_jax.learner import posterior
 from maven_jax.losses import mi_lower_bound, weighted_mean
@@ -28,51 +29,52 @@ def evaluate(
 
     Returns:
         `return`: mean undiscounted return with z from the latent policy; `extras/...`: the means of
-        the environment's own measures over the same episodes. With a latent also `return_uniform`
-        (z uniform), `return_z` and `latent_probs` (`Z` each), `latent_entropy`,
-        `action_information` (I(z; joint actions), counted) and, with a discriminator,
-        `mi_bound_test` (the variational bound on the same episodes), the last three in nats under
-        p(z), the latent policy's mean over the first states.
+        the environment's own measures over the same episodes. With a latent also, over the values
+        of a discrete z, or over `latent_draws` draws of a continuous one: `return_z` (of
+        each), `action_information` (I(z; joint actions), counted), `latent_entropy` and, with a
+        discriminator, `mi_bound_test` (the variational bound on the same episodes), the last three
+        in nats under p(z), the latent policy's mean over the first states. With a discrete z also
+        `latent_probs` (p(z)) and `return_uniform` (z uniform).
     """
-    latent_size = algorithm.latent.size
-    per_latent = config.evaluation.episodes_per_latent if latent_size else 0
-    num_sampled, num_each = config.evaluation.episodes, per_latent * latent_size
-    start_key, latent_key, act_key = jax.random.split(key, 3)
+    policy = algorithm.latent
+    num_values = policy.size if policy.discrete else config.evaluation.latent_draws
+    per_value = config.evaluation.episodes_per_latent if policy.size else 0
+    num_sampled, num_each = config.evaluation.episodes, per_value * num_values
+    start_key, latent_key, support_key, act_key = jax.random.split(key, 4)
     start = start_episodes(env, start_key, num_sampled + num_each)
-    sampled = algorithm.latent.sample(latent_params, latent_key, start.initial_state[:num_sampled])
-    each = jnp.repeat(jnp.eye(latent_size), per_latent, axis=0)
+    sampled = policy.sample(latent_params, latent_key, start.initial_state[:num_sampled])
+    support = policy.support(latent_params, support_key, start.initial_state, num_values)
+    each = jnp.repeat(support.latent, per_value, axis=0)
     latent = jnp.concatenate([sampled, each])
     episodes, q_values, extras = rollout(
-        env, algorithm.agent, params.agent, act_key, start, latent, 0.0
+        env, algorithm.agent, params.agent, act_key, start, latent, act_greedily
     )
     returns = episodes.reward.sum(0)
     metrics = {"return": returns[:num_sampled].mean()}
     metrics |= {f"extras/{name}": x[:num_sampled].mean() for name, x in extras.items()}
-    if not latent_size:
+    if not policy.size:
         return metrics
 
     own = jax.tree.map(lambda x: x[:, num_sampled:], episodes)._replace(latent=each)
-    log_probs = jax.vmap(
-        lambda z: algorithm.latent.log_prob(
-            latent_params, start.initial_state, jnp.broadcast_to(z, latent.shape)
-        )
-    )(jnp.eye(latent_size))
-    latent_probs = jnp.exp(log_probs).mean(-1)
-    return_z = returns[num_sampled:].reshape(latent_size, per_latent).mean(-1)
+    return_z = returns[num_sampled:].reshape(num_values, per_value).mean(-1)
     metrics |= {
-        "return_uniform": return_z.mean(),
         "return_z": return_z,
-        "latent_probs": latent_probs,
-        "latent_entropy": entropy(latent_probs),
-        "action_information": action_information(latent_probs, own.actions, own.mask),
+        "action_information": action_information(support.probs, own.actions, own.mask),
     }
+    if policy.discrete:
+        metrics |= {
+            "return_uniform": return_z.mean(),
+            "latent_probs": support.probs,
+            "latent_entropy": entropy(support.probs),
+        }
+    else:
+        metrics["latent_entropy"] = policy.entropy(latent_params, start.initial_state).mean()
     if algorithm.discriminator is not None:
         log_q, weight = posterior(
             algorithm.discriminator, config, params, q_values[:, num_sampled:], own, temperature
         )
-        log_q, weight = (x.reshape(-1, num_each) for x in (log_q, weight))
         episode_log_q = jax.vmap(weighted_mean, in_axes=1)(log_q, weight)
-        probability = jnp.repeat(latent_probs, per_latent)
+        probability = jnp.repeat(support.probs, per_value)
         metrics["mi_bound_test"] = mi_lower_bound(
             episode_log_q, probability, metrics["latent_entropy"]
         )

@@ -1,10 +1,21 @@
-"""How agents act: masked epsilon-greedy, and the Boltzmann policy that the discriminator reads."""
+"""How agents act: masked epsilon-greedy and Boltzmann actions, and the policies behind them."""
+
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from maven_jax.types import ScalarKey
+
+
+@runtime_checkable
+class Behaviour(Protocol):
+    """How utilities become actions: exploration, with its numbers bound."""
+
+    def __call__(
+        self, key: ScalarKey, q_values: Float[Array, "*L A"], action_mask: Bool[Array, "*L A"]
+    ) -> Int[Array, "*L"]: ...
 
 
 def masked_utilities(
@@ -19,6 +30,14 @@ def greedy_actions(
 ) -> Int[Array, "*L"]:
     """Each agent's legal action of highest utility, the first of equals."""
     return masked_utilities(q_values, action_mask).argmax(-1)
+
+
+def act_greedily(
+    key: ScalarKey, q_values: Float[Array, "*L A"], action_mask: Bool[Array, "*L A"]
+) -> Int[Array, "*L"]:
+    """`greedy_actions` as a behaviour: what test episodes are played by. The key is not read."""
+    del key
+    return greedy_actions(q_values, action_mask)
 
 
 def epsilon_greedy(
@@ -40,6 +59,24 @@ def epsilon_greedy(
     logits = masked_utilities(jnp.zeros_like(q_values), action_mask)
     random_actions = jax.random.categorical(action_key, logits)
     return jnp.where(explore, random_actions, greedy_actions(q_values, action_mask))
+
+
+def boltzmann_actions(
+    key: ScalarKey,
+    q_values: Float[Array, "*L A"],
+    action_mask: Bool[Array, "*L A"],
+    temperature: Float[Array, ""] | float,
+) -> Int[Array, "*L"]:
+    """Actions drawn from `boltzmann_policy`, every agent on its own; legal wherever one is.
+
+    Args:
+        key: used once.
+        q_values: utilities.
+        action_mask: legal actions; where none is legal (padding), any action may come.
+        temperature: positive, in units of utility.
+    """
+    logits = q_values / temperature
+    return jax.random.categorical(key, masked_utilities(logits, action_mask))
 
 
 def boltzmann_policy(

@@ -1,24 +1,119 @@
-"""Entropy and mutual information of tables and of counted episodes, in nats."""
+"""Entropy, divergence and mutual information in nats: of tables, and estimated from counts.
 
+Tables hold probabilities that sum to 1, and 0 log 0 = 0. Gradients take the term of a probability
+of 0 as constant: they stay finite, and are right where that probability comes from a softmax.
+"""
+
+import jax
 import jax.numpy as jnp
-from jax.scipy.special import xlogy
 from jaxtyping import Array, Bool, Float, Int
 
 
+def _relative(p: Float[Array, "*L"], q: Array | float) -> Float[Array, "*L"]:
+    """The terms p log(p / q) of a divergence; constantly 0 where p = 0."""
+    p, q = jnp.where(p == 0, 1.0, p), jnp.where(p == 0, 1.0, q)
+    return p * (jnp.log(p) - jnp.log(q))
+
+
 def entropy(p: Float[Array, "*L K"]) -> Float[Array, "*L"]:
-    """H(X) = -sum p log p of a distribution along the last axis, with 0 log 0 = 0."""
-    return -xlogy(p, p).sum(-1)
+    """H(X) = -sum p log p of a distribution along the last axis."""
+    return -_relative(p, 1.0).sum(-1)
+
+
+def joint_entropy(joint: Float[Array, "X Y"]) -> Float[Array, ""]:
+    """H(X, Y) = -sum p(x, y) log p(x, y)."""
+    return entropy(joint.ravel())
+
+
+def conditional_entropy(joint: Float[Array, "X Y"]) -> Float[Array, ""]:
+    """H(X | Y) = -sum p(x, y) log p(x | y); H(Y | X) is that of `joint.T`."""
+    return -_relative(joint, joint.sum(0)).sum()
+
+
+def kl_divergence(p: Float[Array, "*L K"], q: Float[Array, "*L K"]) -> Float[Array, "*L"]:
+    """KL(p || q) = sum p log(p / q) along the last axis; infinite where q = 0 < p.
+
+    Its gradient is not finite there either.
+    """
+    return _relative(p, q).sum(-1)
 
 
 def mutual_information(joint: Float[Array, "X Y"]) -> Float[Array, ""]:
-    """I(X; Y) = H(X) + H(Y) - H(X, Y) of a table of joint probabilities."""
-    return entropy(joint.sum(1)) + entropy(joint.sum(0)) - entropy(joint.ravel())
+    """I(X; Y) = H(X) + H(Y) - H(X, Y)."""
+    return entropy(joint.sum(1)) + entropy(joint.sum(0)) - joint_entropy(joint)
+
+
+def variational_bound(joint: Float[Array, "X Y"], log_q: Float[Array, "X Y"]) -> Float[Array, ""]:
+    """J_V = H(X) + E[log q(x | y)] <= I(X; Y), with equality where q is the posterior p(x | y).
+
+    The gap is E_y KL(p(x | y) || q(x | y)) (Barber and Agakov 2003; Mahajan et al. 2019, section
+    3.1, for x = z and y = sigma(tau)).
+
+    Args:
+        joint: p(x, y).
+        log_q: log q(x | y), of which each column is a distribution; -inf is nothing where p = 0.
+    """
+    log_q = jnp.where((joint == 0) & jnp.isneginf(log_q), 0.0, log_q)
+    return entropy(joint.sum(1)) + (joint * log_q).sum()
+
+
+def count_table(
+    x: Int[Array, "E"],
+    y: Int[Array, "E"],
+    num_x: int,
+    num_y: int,
+    mask: Bool[Array, "E"] | None = None,
+) -> Int[Array, "{num_x} {num_y}"]:
+    """How often each pair was seen; pairs that `mask` leaves out or that are out of range are not.
+
+    Args:
+        x: values in 0, ..., `num_x - 1`.
+        y: values in 0, ..., `num_y - 1`, of the same observations.
+        num_x: how many values there are of x.
+        num_y: how many values there are of y.
+        mask: observations to count; all of them by default.
+    """
+    if mask is not None:
+        x = jnp.where(mask, x, -1)
+    return jax.nn.one_hot(x, num_x, dtype=int).T @ jax.nn.one_hot(y, num_y, dtype=int)
+
+
+def plug_in_entropy(counts: Int[Array, "*L K"]) -> Float[Array, "*L"]:
+    """Entropy of the observed frequencies: biased downwards; NaN of no observation."""
+    return entropy(counts / counts.sum(-1, keepdims=True))
+
+
+def miller_madow_entropy(counts: Int[Array, "*L K"]) -> Float[Array, "*L"]:
+    """Plug-in entropy + (K - 1) / 2N, with K values seen in N observations (Miller 1955)."""
+    num_seen = (counts > 0).sum(-1)
+    return plug_in_entropy(counts) + (num_seen - 1) / (2 * counts.sum(-1))
+
+
+def plug_in_mutual_information(counts: Int[Array, "X Y"]) -> Float[Array, ""]:
+    """I(X; Y) of the observed frequencies: biased upwards; NaN of no observation."""
+    return mutual_information(counts / counts.sum())
+
+
+def corrected_mutual_information(counts: Int[Array, "X Y"]) -> Float[Array, ""]:
+    """I(X; Y) of Miller-Madow entropies: plug-in - (K_xy - K_x - K_y + 1) / 2N.
+
+    The first term of the bias in 1 / N (Miller 1955; Panzeri and Treves 1996), with the values
+    seen, K, in place of the possible ones. It may fall below 0, and corrects little where most
+    values were seen once: it is then all but H(X), as the plug-in estimate is.
+    """
+    of_x, of_y = miller_madow_entropy(counts.sum(1)), miller_madow_entropy(counts.sum(0))
+    return of_x + of_y - miller_madow_entropy(counts.ravel())
 
 
 def same_sequence(actions: Int[Array, "T E N"], mask: Bool[Array, "T E"]) -> Bool[Array, "E E"]:
     """Which of E episodes took the very same joint actions, compared pair by pair."""
     marked = jnp.where(mask[..., None], actions, -1)
     return (marked[:, :, None] == marked[:, None, :]).all(axis=(0, 3))
+
+
+def sequence_ids(actions: Int[Array, "T E N"], mask: Bool[Array, "T E"]) -> Int[Array, "E"]:
+    """Names each episode by the first one that took the very same joint actions."""
+    return same_sequence(actions, mask).argmax(-1)
 
 
 def action_information(
@@ -35,11 +130,34 @@ def action_information(
         mask: steps really taken.
     """
     num_latents, num_episodes = latent_probs.shape[0], actions.shape[1]
-    same = same_sequence(actions, mask).astype(latent_probs.dtype)
+    if num_episodes % num_latents:
+        raise ValueError(f"{num_episodes} episodes are not as many of each of {num_latents} z")
     per_latent = num_episodes // num_latents
-    given_latent = same.reshape(num_episodes, num_latents, per_latent).mean(-1)
-    own = jnp.repeat(jnp.arange(num_latents), per_latent)
-    p_given_own = given_latent[jnp.arange(num_episodes), own]
-    p_sequence = given_latent @ latent_probs
-    weight = jnp.repeat(latent_probs, per_latent) / per_latent
-    return (xlogy(weight, p_given_own) - xlogy(weight, p_sequence)).sum()
+    latent_ids = jnp.repeat(jnp.arange(num_latents), per_latent)
+    counts = count_table(latent_ids, sequence_ids(actions, mask), num_latents, num_episodes)
+    return mutual_information(latent_probs[:, None] * counts / per_latent)
+
+
+def sampled_action_information(
+    latent_ids: Int[Array, "E"],
+    actions: Int[Array, "T E N"],
+    mask: Bool[Array, "T E"],
+    num_latents: int,
+    *,
+    corrected: bool = False,
+) -> Float[Array, ""]:
+    """I(z; joint actions), counted over episodes whose z was sampled.
+
+    Either estimate needs many episodes of each sequence: both are about H(z) where none repeats.
+
+    Args:
+        latent_ids: z of each episode, in 0, ..., `num_latents - 1`.
+        actions: joint actions of each episode.
+        mask: steps really taken; an episode of none is not counted.
+        num_latents: how many values z has.
+        corrected: `corrected_mutual_information` in place of the plug-in estimate.
+    """
+    ids, num_episodes = sequence_ids(actions, mask), actions.shape[1]
+    counts = count_table(latent_ids, ids, num_latents, num_episodes, mask.any(0))
+    estimate = corrected_mutual_information if corrected else plug_in_mutual_information
+    return estimate(counts)

@@ -11,15 +11,11 @@ from maven_jax.agents import episode_inputs
 from maven_jax.algorithms import Algorithm
 from maven_jax.config import Config, Hyperparameters
 from maven_jax.discriminators import Discriminator, Posterior, trajectory_features
-from maven_jax.exploration import boltzmann_policy, greedy_actions, greedy_policy
+from maven_jax.exploration import boltzmann_policy, greedy_policy
 from maven_jax.latents import Latent
 from maven_jax.layers import apply
-from maven_jax.losses import (
-    intrinsic_reward,
-    latent_policy_loss,
-    td_loss,
-    weighted_mean,
-)
+from maven_jax.losses import intrinsic_reward, weighted_mean
+from maven_jax.objectives import Networks
 from maven_jax.types import Episode, LatentOutcome, Metrics, NetworkParams, Params
 
 
@@ -34,32 +30,10 @@ def make_optimizer(hyperparameters: Hyperparameters) -> optax.GradientTransforma
     )
 
 
-def make_latent_optimizer(hyperparameters: Hyperparameters) -> optax.GradientTransformation:
-    """Adam, for the latent policy."""
-    return optax.adam(hyperparameters.latent_learning_rate)
-
-
 def utilities(algorithm: Algorithm, params: Params, batch: Episode) -> Float[Array, "T1 B N A"]:
     """Q_i(tau_i, u; z) along time-major episodes."""
     inputs = episode_inputs(batch.agents_view, batch.actions, batch.action_mask.shape[-1])
     return apply(algorithm.agent, params.agent, inputs, batch.latent, method="unroll")
-
-
-def mixed(
-    algorithm: Algorithm,
-    params: Params,
-    chosen: Float[Array, "T B N"],
-    global_state: Float[Array, "T B S"],
-    latent: Float[Array, "B Z"],
-) -> Float[Array, "T B"]:
-    """Q_tot of the chosen utilities."""
-    latent = jnp.broadcast_to(latent, (*chosen.shape[:2], latent.shape[-1]))
-    return apply(algorithm.mixer, params.mixer, chosen, global_state, latent)
-
-
-def select(q_values: Float[Array, "*L A"], actions: Array) -> Float[Array, "*L"]:
-    """The utilities of the given actions, without a gather: its transpose, a scatter, is slow."""
-    return (q_values * jax.nn.one_hot(actions, q_values.shape[-1])).sum(-1)
 
 
 def posterior(
@@ -72,10 +46,13 @@ def posterior(
 ) -> Posterior:
     """Log q_v(z | sigma(tau)) of the z that each episode was played with."""
     legal = batch.action_mask[:-1]
-    if config.discriminator.hard_actions:
-        policies = greedy_policy(q_values, legal)
-    else:
-        policies = boltzmann_policy(q_values, legal, temperature)
+    match config.discriminator.reads:
+        case "policies":
+            policies = boltzmann_policy(q_values, legal, temperature)
+        case "greedy_actions":
+            policies = greedy_policy(q_values, legal)
+        case "taken_actions":
+            policies = jax.nn.one_hot(batch.actions, q_values.shape[-1])
     features = trajectory_features(policies, batch.global_state[:-1])
     if config.discriminator.signal == "reward":
         features = jax.lax.stop_gradient(features)
@@ -104,24 +81,8 @@ def loss(
         algorithm: the parts.
         config: static choices of the loss terms.
     """
-    q_values = utilities(algorithm, params, batch)
-    target_q_values = utilities(algorithm, target_params, batch)
-    chooser = q_values if config.training.double_q else target_q_values
-    next_actions = greedy_actions(chooser[1:], batch.action_mask[1:])
-    q_taken = mixed(
-        algorithm,
-        params,
-        select(q_values[:-1], batch.actions),
-        batch.global_state[:-1],
-        batch.latent,
-    )
-    q_next = mixed(
-        algorithm,
-        target_params,
-        select(target_q_values[1:], next_actions),
-        batch.global_state[1:],
-        batch.latent,
-    )
+    online = Networks(utilities(algorithm, params, batch), params.mixer)
+    target = Networks(utilities(algorithm, target_params, batch), target_params.mixer)
     reward, mi_loss = batch.reward, jnp.float32(0.0)
     metrics: Metrics = {}
     if algorithm.discriminator is not None:
@@ -129,7 +90,7 @@ def loss(
             algorithm.discriminator,
             config,
             params,
-            q_values[:-1],
+            online.q_values[:-1],
             batch,
             hyperparameters.temperature,
         )
@@ -138,10 +99,11 @@ def loss(
         if config.discriminator.signal == "reward":
             log_p = algorithm.latent.log_prob(latent_params, batch.global_state[0], batch.latent)
             auxiliary = intrinsic_reward(log_q, log_p, reference=config.fidelity == "reference")
-            reward = reward + hyperparameters.intrinsic_weight * auxiliary
-            metrics["intrinsic_reward"] = weighted_mean(auxiliary, batch.mask)
-    discount = hyperparameters.gamma * batch.discount
-    q_loss, q_metrics = td_loss(q_taken, q_next, reward, discount, batch.mask)
+            reward = reward + hyperparameters.intrinsic_weight * weight * auxiliary
+            metrics["intrinsic_reward"] = weighted_mean(auxiliary, weight)
+    q_loss, q_metrics = algorithm.objective(
+        algorithm.mixer, online, target, reward, batch, hyperparameters, config
+    )
     total = q_loss + hyperparameters.mi_weight * mi_loss
     return total, {"loss": total} | q_metrics | metrics
 
@@ -175,17 +137,8 @@ def update_latent(
     config: Config,
 ) -> tuple[NetworkParams, Any]:
     """One gradient step of the latent policy on replayed outcomes (J_RL, Algorithm 1)."""
-
-    def latent_loss(params: NetworkParams) -> Float[Array, ""]:
-        return latent_policy_loss(
-            latent.log_prob(params, batch.initial_state, batch.latent),
-            hyperparameters.latent_return_scale * batch.episode_return,
-            latent.entropy(params, batch.initial_state),
-            hyperparameters.latent_entropy_weight,
-            reference=config.fidelity == "reference",
-        )
-
-    updates, opt_state = make_latent_optimizer(hyperparameters).update(
-        jax.grad(latent_loss)(params), opt_state, params
+    grads = jax.grad(latent.loss)(
+        params, batch, hyperparameters, reference=config.fidelity == "reference"
     )
+    updates, opt_state = latent.optimizer(hyperparameters).update(grads, opt_state, params)
     return optax.apply_updates(params, updates), opt_state

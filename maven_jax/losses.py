@@ -48,6 +48,16 @@ def td_loss(
     return loss, metrics
 
 
+def monotonicity_penalty(slopes: Float[Array, "*L N"], mask: Bool[Array, "*L"]) -> Float[Array, ""]:
+    """Mean of `max(0, -dQ_tot/dQ_i)`: what a mixer without `abs` pays for a falling Q_tot.
+
+    Args:
+        slopes: dQ_tot/dQ_i for every agent.
+        mask: steps that count.
+    """
+    return weighted_mean(jax.nn.relu(-slopes).mean(-1), mask)
+
+
 def mi_lower_bound(
     log_q: Float[Array, "*L"], weight: Float[Array, "*L"], latent_entropy: Float[Array, ""]
 ) -> Float[Array, ""]:

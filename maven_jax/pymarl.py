@@ -33,6 +33,12 @@ def agent_from_pymarl(arrays: Arrays) -> dict[str, Any]:
 
 def mixer_from_pymarl(arrays: Arrays) -> dict[str, Any]:
     """Parameters of `MonotonicMixer` from QMIX's four hypernetworks, and `skip_connections`."""
+    if not arrays:
+        return {}
+    if "Q.0.weight" in arrays:
+        names = {"Q.0": "q_hidden_0", "Q.2": "q_hidden_1", "Q.4": "q"}
+        names |= {"V.0": "value_hidden", "V.2": "value"}
+        return _params(**{ours: _linear(arrays, theirs) for theirs, ours in names.items()})
     stacked = [_linear(arrays, name) for name in ("hyper_w_1", "hyper_w_final", "hyper_b_1", "V.0")]
     hyper = {
         name: jnp.concatenate([layer[name] for layer in stacked], axis=-1)
@@ -58,7 +64,11 @@ def discriminator_from_pymarl(arrays: Arrays, recurrent: Arrays | None = None) -
 
 def latent_from_pymarl(arrays: Arrays) -> dict[str, Any]:
     """Parameters of `LatentPolicyNetwork` from `affine1` and `affine2`."""
-    return _params(hidden=_linear(arrays, "affine1"), logits=_linear(arrays, "affine2"))
+    layers = {"hidden_0": _linear(arrays, "affine1")}
+    if "affine3.weight" in arrays:
+        layers["hidden_1"] = _linear(arrays, "affine2")
+        return _params(**layers, output=_linear(arrays, "affine3"))
+    return _params(**layers, output=_linear(arrays, "affine2"))
 
 
 def _params(**layers: Any) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 from maven_jax.agents import RecurrentAgent, agent_inputs
 from maven_jax.config import ConfigError
 from maven_jax.discriminators import last_step
-from maven_jax.exploration import epsilon_greedy
+from maven_jax.exploration import Behaviour
 from maven_jax.layers import apply
 from maven_jax.types import EnvSpec, Episode, MarlEnv, Metrics, NetworkParams, ScalarKey
 
@@ -86,7 +86,7 @@ def rollout(
     key: ScalarKey,
     start: Start,
     latent: Float[Array, "E Z"],
-    epsilon: Float[Array, ""] | float,
+    behaviour: Behaviour,
 ) -> Rollout:
     """Plays every started environment to its end, or to the time limit.
 
@@ -94,10 +94,10 @@ def rollout(
         env: its `step` is vmapped; it may be stepped on after its end, which is masked away.
         agent: the utility network of `params`.
         params: the agent's weights.
-        key: used for exploration.
+        key: for the behaviour's draws.
         start: from `start_episodes`.
         latent: z of each environment, fixed for the episode.
-        epsilon: exploration; 0 is greedy play.
+        behaviour: how utilities become actions.
 
     Returns:
         Time-major episodes, with the utilities they were played by.
@@ -108,7 +108,7 @@ def rollout(
         env_state, observation, hidden, last_action, active = carry
         inputs = agent_inputs(observation.agents_view, last_action)
         hidden, q_values = apply(agent, params, hidden, inputs, latent)
-        actions = epsilon_greedy(step_key, q_values, observation.action_mask, epsilon)
+        actions = behaviour(step_key, q_values, observation.action_mask)
         env_state, timestep = jax.vmap(env.step)(env_state, actions)
         last_action = jax.nn.one_hot(actions, agent.num_actions)
         carry = (env_state, timestep.observation, hidden, last_action, active & ~timestep.last())

@@ -1,6 +1,7 @@
 """A whole training run as one pure function of a key and hyperparameters."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -10,8 +11,8 @@ import optax
 from maven_jax.algorithms import make_algorithm
 from maven_jax.config import Config, Hyperparameters, check, validate
 from maven_jax.evaluation import evaluate
-from maven_jax.exploration import linear_schedule
-from maven_jax.learner import make_latent_optimizer, make_optimizer, update, update_latent
+from maven_jax.exploration import Behaviour, boltzmann_actions, epsilon_greedy, linear_schedule
+from maven_jax.learner import make_optimizer, update, update_latent
 from maven_jax.replay import latent_outcome, make_replay, swap_time_and_batch
 from maven_jax.rollout import env_spec, rollout, start_episodes
 from maven_jax.types import Episode, MarlEnv, Metrics, Params, ScalarKey, TrainState
@@ -70,8 +71,15 @@ def make_trainer(config: Config, env: MarlEnv) -> Trainer:
             hyperparameters.epsilon_finish,
             hyperparameters.epsilon_steps,
         )
+        behaviour: Behaviour
+        if config.exploration.kind == "boltzmann":
+            behaviour = partial(
+                boltzmann_actions, temperature=hyperparameters.exploration_temperature
+            )
+        else:
+            behaviour = partial(epsilon_greedy, epsilon=epsilon)
         episode = rollout(
-            env, algorithm.agent, state.params.agent, act_key, start, z, epsilon
+            env, algorithm.agent, state.params.agent, act_key, start, z, behaviour
         ).episodes
         metrics = {"epsilon": epsilon, "train_return": episode.reward.sum()}
         return episode, metrics
@@ -147,7 +155,7 @@ def make_trainer(config: Config, env: MarlEnv) -> Trainer:
             target_params=params,
             opt_state=make_optimizer(hyperparameters).init(params),
             latent_params=latent_params,
-            latent_opt_state=make_latent_optimizer(hyperparameters).init(latent_params),
+            latent_opt_state=latent.optimizer(hyperparameters).init(latent_params),
             replay=None,
             latent_replay=None,
             key=key,

@@ -1,5 +1,6 @@
 """The recorded latent policy: its optimiser steps on replayed episodes."""
 
+import dataclasses
 import json
 from functools import partial
 
@@ -10,10 +11,10 @@ import pytest
 
 from maven_jax import learner, pymarl
 from maven_jax.config import Config, Hyperparameters
-from maven_jax.latents import CategoricalLatent
+from maven_jax.latents import BanditLatent, CategoricalLatent
 from maven_jax.types import LatentOutcome
 
-KINDS = ("policy",)
+KINDS = ("policy", "returns")
 
 
 @pytest.fixture(scope="module")
@@ -22,10 +23,23 @@ def case(golden_path):
         return dict(file)
 
 
+def make_latent(recorded, hidden_size):
+    """The latent of a recorded configuration."""
+    if recorded["kind"] == "policy":
+        return CategoricalLatent(recorded["latent_dim"], hidden_size)
+    return BanditLatent(
+        recorded["latent_dim"],
+        hidden_size,
+        scale=float(recorded["reward_scaling"]),
+        temperature=1.0,
+        epsilon=recorded["epsilon"],
+    )
+
+
 def test_optimiser_steps(case):
     recorded = json.loads(str(case["config"]))
     start = {k.removeprefix("params/"): v for k, v in case.items() if k.startswith("params/")}
-    latent = CategoricalLatent(recorded["latent_dim"], start["affine1.weight"].shape[0])
+    latent = make_latent(recorded, hidden_size=start["affine1.weight"].shape[0])
     hyperparameters = jax.tree.map(
         jnp.float32,
         Hyperparameters(
@@ -38,14 +52,15 @@ def test_optimiser_steps(case):
         partial(learner.update_latent, latent=latent, config=Config(fidelity="reference"))
     )
     params = pymarl.latent_from_pymarl(start)
-    opt_state = learner.make_latent_optimizer(hyperparameters).init(params)
+    opt_state = latent.optimizer(hyperparameters).init(params)
+    unmixed = dataclasses.replace(latent, epsilon=0.0) if recorded["kind"] == "returns" else latent
     for i, indices in enumerate(case["batch_indices"]):
         batch = LatentOutcome(
             jnp.asarray(case["state"][indices]),
             jnp.asarray(case["latent"][indices]),
             jnp.asarray(case["returns"][indices]),
         )
-        entropy = latent.entropy(params, batch.initial_state).mean()
+        entropy = unmixed.entropy(params, batch.initial_state).mean()
         np.testing.assert_allclose(entropy, case["out/entropy"][i], rtol=1e-5)
         params, opt_state = step(params, opt_state, batch, hyperparameters)
         prefix = f"params_after_{i + 1}/"
@@ -55,5 +70,8 @@ def test_optimiser_steps(case):
             for a, b in zip(jax.tree.leaves(params), jax.tree.leaves(expected), strict=True):
                 np.testing.assert_allclose(a, b, atol=1e-4)
     states = jnp.asarray(case["state"][: len(case["out/probs_or_returns_after"])])
-    probs = latent.distribution(params, states).probs
-    np.testing.assert_allclose(probs, case["out/probs_or_returns_after"], rtol=1e-4, atol=1e-5)
+    if isinstance(latent, BanditLatent):
+        trained = latent.estimates(params, states)
+    else:
+        trained = latent.distribution(params, states).probs
+    np.testing.assert_allclose(trained, case["out/probs_or_returns_after"], rtol=1e-4, atol=1e-5)

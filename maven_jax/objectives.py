@@ -1,0 +1,202 @@
+"""What the utilities learn from a batch: Q-learning on mixed values, or QTRAN's three terms.
+
+An objective belongs to a mixer and knows how to call it. It reads utilities along whole episodes,
+so it never touches the recurrent networks.
+"""
+
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from maven_jax.config import Config, Hyperparameters
+from maven_jax.exploration import greedy_actions
+from maven_jax.layers import apply
+from maven_jax.losses import monotonicity_penalty, td_loss
+from maven_jax.mixers import CounterfactualValues, JointCritic, Mixer
+from maven_jax.qtran import nonoptimum_loss, optimum_loss
+from maven_jax.types import Episode, Metrics, NetworkParams
+
+
+class Networks(NamedTuple):
+    """One set of weights at work on a batch: its utilities, and the weights of its mixer."""
+
+    q_values: Float[Array, "T1 B N A"]
+    mixer: NetworkParams
+
+
+@runtime_checkable
+class Objective(Protocol):
+    """From a time-major batch to the loss of utilities and mixer.
+
+    Args:
+        mixer: the mixer whose weights `online` and `target` hold.
+        online: differentiated.
+        target: the target network.
+        reward: the batch's reward, r_aux included.
+        batch: time-major episodes.
+        hyperparameters: traced numbers.
+        config: static choices.
+    """
+
+    def __call__(
+        self,
+        mixer: Mixer,
+        online: Networks,
+        target: Networks,
+        reward: Float[Array, "T B"],
+        batch: Episode,
+        hyperparameters: Hyperparameters,
+        config: Config,
+    ) -> tuple[Float[Array, ""], Metrics]: ...
+
+
+def select(q_values: Float[Array, "*L A"], actions: Int[Array, "*L"]) -> Float[Array, "*L"]:
+    """The values of the given actions, without a gather: its transpose, a scatter, is slow."""
+    return (q_values * jax.nn.one_hot(actions, q_values.shape[-1])).sum(-1)
+
+
+def mixed(
+    mixer: Mixer,
+    params: NetworkParams,
+    chosen: Float[Array, "T B N"],
+    global_state: Float[Array, "T B S"],
+    latent: Float[Array, "B Z"],
+) -> Float[Array, "T B *K"]:
+    """The mixer's values of the chosen utilities: Q_tot, or one for each agent."""
+    return apply(mixer, params, chosen, global_state, _at_each_step(latent, chosen.shape[0]))
+
+
+def q_learning(
+    mixer: Mixer,
+    online: Networks,
+    target: Networks,
+    reward: Float[Array, "T B"],
+    batch: Episode,
+    hyperparameters: Hyperparameters,
+    config: Config,
+) -> tuple[Float[Array, ""], Metrics]:
+    """L_QL: squared TD errors of the mixed values (Rashid et al. 2018, equation 6)."""
+    state, latent = batch.global_state, batch.latent
+    next_actions = _next_actions(online, target, batch, double_q=config.training.double_q)
+    taken = select(online.q_values[:-1], batch.actions)
+    q_taken = mixed(mixer, online.mixer, taken, state[:-1], latent)
+    next_chosen = select(target.q_values[1:], next_actions)
+    q_next = mixed(mixer, target.mixer, next_chosen, state[1:], latent)
+    return _td_loss(q_taken, q_next, reward, batch, hyperparameters)
+
+
+def penalised_q_learning(
+    mixer: Mixer,
+    online: Networks,
+    target: Networks,
+    reward: Float[Array, "T B"],
+    batch: Episode,
+    hyperparameters: Hyperparameters,
+    config: Config,
+) -> tuple[Float[Array, ""], Metrics]:
+    """`q_learning`, plus a penalty where Q_tot falls as a utility rises.
+
+    The soft form of QMIX's constraint: `monotonicity_weight` times `losses.monotonicity_penalty` of
+    dQ_tot/dQ_i at the utilities taken. Weight 0 leaves the mixer unconstrained.
+    """
+    loss, metrics = q_learning(mixer, online, target, reward, batch, hyperparameters, config)
+
+    def total(utilities: Float[Array, "T B N"]) -> Float[Array, ""]:
+        state = batch.global_state[:-1]
+        return mixed(mixer, online.mixer, utilities, state, batch.latent).sum()
+
+    slopes = jax.grad(total)(select(online.q_values[:-1], batch.actions))
+    penalty = monotonicity_penalty(slopes, batch.mask)
+    loss = loss + hyperparameters.monotonicity_weight * penalty
+    return loss, metrics | {"monotonicity_penalty": penalty}
+
+
+def qtran(
+    mixer: Mixer,
+    online: Networks,
+    target: Networks,
+    reward: Float[Array, "T B"],
+    batch: Episode,
+    hyperparameters: Hyperparameters,
+    config: Config,
+) -> tuple[Float[Array, ""], Metrics]:
+    """L_td of Q_jt, and the two constraints that tie the utilities to it (Son et al. 2019)."""
+    assert isinstance(mixer, JointCritic)
+    reference = config.fidelity == "reference"
+    legal, state, latent = batch.action_mask[:-1], batch.global_state, batch.latent
+    q_values = online.q_values[:-1]
+    greedy = greedy_actions(q_values, legal)
+    next_actions = _next_actions(
+        online, target, batch, double_q=config.training.double_q and not reference
+    )
+    taken = _joint(mixer, online.mixer, batch.actions, state[:-1], latent)
+    at_greedy = _joint(mixer, online.mixer, greedy, state[:-1], latent)
+    following = _joint(mixer, target.mixer, next_actions, state[1:], latent)
+    loss, metrics = _td_loss(
+        select(taken.q_joint, batch.actions),
+        select(following.q_joint, next_actions),
+        reward,
+        batch,
+        hyperparameters,
+    )
+    optimum = optimum_loss(
+        select(q_values, greedy),
+        select(at_greedy.q_joint, greedy),
+        taken.value,
+        batch.mask,
+        reference=reference,
+    )
+    nonoptimum = nonoptimum_loss(
+        q_values,
+        select(q_values, batch.actions),
+        taken.q_joint,
+        taken.value,
+        legal,
+        batch.mask,
+        reference=reference,
+    )
+    metrics |= {"optimum_loss": optimum, "nonoptimum_loss": nonoptimum}
+    loss = loss + hyperparameters.optimum_weight * optimum
+    return loss + hyperparameters.nonoptimum_weight * nonoptimum, metrics
+
+
+def _next_actions(
+    online: Networks, target: Networks, batch: Episode, *, double_q: bool
+) -> Int[Array, "T B N"]:
+    """The greedy actions at each next step, by the online network with double Q-learning."""
+    chooser = online if double_q else target
+    return greedy_actions(chooser.q_values[1:], batch.action_mask[1:])
+
+
+def _td_loss(
+    q_taken: Float[Array, "T B *K"],
+    q_next: Float[Array, "T B *K"],
+    reward: Float[Array, "T B"],
+    batch: Episode,
+    hyperparameters: Hyperparameters,
+) -> tuple[Float[Array, ""], Metrics]:
+    """`td_loss`, with the team's reward and mask for every agent where each has a value."""
+
+    def for_each(x: Array) -> Array:
+        missing = q_taken.ndim - x.ndim
+        return jnp.broadcast_to(x.reshape(*x.shape, *[1] * missing), q_taken.shape)
+
+    discount = hyperparameters.gamma * batch.discount
+    return td_loss(q_taken, q_next, *map(for_each, (reward, discount, batch.mask)))
+
+
+def _joint(
+    critic: JointCritic,
+    params: NetworkParams,
+    actions: Int[Array, "T B N"],
+    global_state: Float[Array, "T B S"],
+    latent: Float[Array, "B Z"],
+) -> CounterfactualValues:
+    one_hot = jax.nn.one_hot(actions, critic.num_actions)
+    return apply(critic, params, one_hot, global_state, _at_each_step(latent, actions.shape[0]))
+
+
+def _at_each_step(latent: Float[Array, "B Z"], num_steps: int) -> Float[Array, "T B Z"]:
+    return jnp.broadcast_to(latent, (num_steps, *latent.shape))

@@ -1,0 +1,266 @@
+import importlib
+import itertools
+
+import chex
+import hypothesis.strategies as st
+import jax
+import jax.numpy as jnp
+import jumanji
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis.extra.numpy import arrays
+from jaxtyping import TypeCheckError
+from jumanji.testing.env_not_smoke import (
+    check_env_does_not_smoke,
+    check_env_specs_does_not_smoke,
+)
+from jumanji.types import StepType
+
+import maven_jax.envs
+from maven_jax.cli import complete, make_env, run
+from maven_jax.config import Config, EnvConfig
+from maven_jax.envs import MatrixGame
+from maven_jax.envs.matrix_game import PAYOFFS
+from maven_jax.results import load_run
+
+SMALL = """
+algorithm: qmix
+env: {name: matrix_game, options: %s}
+network: {hidden_size: 8, mixer_embed_size: 4}
+training: {total_env_steps: 20, batch_size: 4, replay_size: 16, updates_per_evaluation: 5}
+evaluation: {episodes: 4}
+"""
+
+
+def play_all(env):
+    """Every joint action [A ** N, N], and the time steps [A ** N, 3] of playing each twice."""
+    actions = list(itertools.product(range(env.num_actions), repeat=env.num_agents))
+
+    def play(action):
+        state, first = env.reset(jax.random.key(0))
+        _, rest = jax.lax.scan(env.step, state, jnp.stack([action, action]))
+        return jax.tree.map(lambda head, tail: jnp.concatenate([head[None], tail]), first, rest)
+
+    actions = np.array(actions, np.int32)
+    return actions, jax.device_get(jax.jit(jax.vmap(play))(actions))
+
+
+def test_payoffs_of_the_named_games():
+    expected = {
+        "non_monotonic": [[10.4, 0, 10], [0, 10, 10], [10, 10, 10]],
+        "qtran": [[8, -12, -12], [-12, 0, 0], [-12, 0, 0]],
+        "penalty": [[-100, 0, 10], [0, 2, 0], [10, 0, -100]],
+        "climbing": [[11, -30, 0], [-30, 7, 6], [0, 0, 5]],
+    }
+    assert expected == PAYOFFS
+    for game, table in expected.items():
+        np.testing.assert_array_equal(MatrixGame(game).payoff, table)
+    assert MatrixGame().game == "non_monotonic"
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.data())
+def test_every_joint_action_of_any_game_pays_its_entry_and_ends_it(data):
+    num_agents, num_actions = data.draw(st.sampled_from([(1, 4), (2, 3), (3, 2), (33, 1)]))
+    numbers = st.floats(-1e6, 1e6, width=32)
+    payoff = data.draw(arrays(np.float32, (num_actions,) * num_agents, elements=numbers))
+    env = MatrixGame(payoff=payoff.tolist())
+    assert (env.num_agents, env.num_actions, env.time_limit) == (num_agents, num_actions, 1)
+    actions, steps = play_all(env)
+    entries = payoff[tuple(actions.T)]
+
+    np.testing.assert_array_equal(steps.reward[:, 0], 0)
+    np.testing.assert_array_equal(steps.reward[:, 1], entries)
+    np.testing.assert_array_equal(steps.reward[:, 2], 0)
+    np.testing.assert_array_equal(steps.discount, [[1, 0, 0]] * len(actions))
+    last = steps.step_type == StepType.LAST
+    np.testing.assert_array_equal(last, [[False, True, True]] * len(actions))
+    best = entries == payoff.max()
+    np.testing.assert_array_equal(steps.extras["optimal"], np.stack([0 * best, best, best], 1))
+    assert env.optimal_return == payoff.max()
+    for leaf, shape in zip(
+        steps.observation, [(num_agents, 1), (num_agents, num_actions), (1,)], strict=True
+    ):
+        np.testing.assert_array_equal(leaf, np.ones((len(actions), 3, *shape)))
+
+
+def test_agents_index_the_axes_in_order():
+    env = MatrixGame("climbing")
+    state, _ = env.reset(jax.random.key(0))
+    _, timestep = env.step(state, jnp.array([1, 2]))
+    assert timestep.reward == 6
+    _, timestep = env.step(state, jnp.array([2, 1]))
+    assert timestep.reward == 0
+
+
+def test_a_second_step_changes_nothing():
+    env = MatrixGame("qtran")
+    state, _ = env.reset(jax.random.key(0))
+    ended, first = env.step(state, jnp.array([0, 0]))
+    again, second = env.step(ended, jnp.array([1, 2]))
+    chex.assert_trees_all_equal(ended, again)
+    assert first.reward == 8
+    assert second.reward == 0
+    assert second.extras["optimal"] == 1
+
+
+@pytest.mark.parametrize("env", [MatrixGame(), MatrixGame(payoff=np.zeros((2, 2, 2)))], ids=repr)
+def test_step_keeps_the_pytree_of_reset(env):
+    before = jax.eval_shape(env.reset, jax.random.key(0))
+    after = jax.eval_shape(env.step, before[0], env.action_spec.generate_value())
+    chex.assert_trees_all_equal_structs(before, after)
+    chex.assert_trees_all_equal_shapes_and_dtypes(before, after)
+
+
+@pytest.mark.parametrize(
+    "env", [MatrixGame("penalty"), MatrixGame(payoff=[1, 2]), MatrixGame(payoff=[[[5]]])], ids=repr
+)
+def test_jumanji_checks(env):
+    check_env_does_not_smoke(env)
+    check_env_specs_does_not_smoke(env)
+    _, timestep = env.reset(jax.random.key(0))
+    env.observation_spec.validate(timestep.observation)
+    env.observation_spec.validate(env.observation_spec.generate_value())
+    env.reward_spec.validate(timestep.reward)
+    env.discount_spec.validate(timestep.discount)
+    assert env.action_spec.num_values.tolist() == [env.num_actions] * env.num_agents
+
+
+@pytest.mark.parametrize(
+    "payoff",
+    [
+        [[1, 2.5], [3, 4]],
+        ((1, 2.5), (3, 4)),
+        [["1e0", 2.5], [3, 4]],
+        np.array([[1, 2.5], [3, 4]]),
+        jnp.array([[1, 2.5], [3, 4]]),
+    ],
+    ids=["lists", "tuples", "as YAML reads 1e0", "numpy", "jax"],
+)
+def test_forms_of_a_payoff(payoff):
+    env = MatrixGame(payoff=payoff)
+    np.testing.assert_array_equal(env.payoff, [[1, 2.5], [3, 4]])
+    assert env.game is None
+    assert repr(env) == "MatrixGame(payoff=[[1.0, 2.5], [3.0, 4.0]])"
+
+
+@pytest.mark.parametrize(
+    ("game", "message"),
+    [
+        (
+            "non_monotone",
+            "^game must be one of non_monotonic, qtran, penalty, climbing, got 'non_monotone'; "
+            "did you mean 'non_monotonic'[?]$",
+        ),
+        ("zzz", "^game must be one of .*, got 'zzz'$"),
+    ],
+)
+def test_unknown_game_is_refused(game, message):
+    with pytest.raises(ValueError, match=message):
+        MatrixGame(game)
+
+
+def test_game_and_payoff_at_once_are_refused():
+    with pytest.raises(ValueError, match=r"^game must be left out where payoff .* got 'qtran'"):
+        MatrixGame("qtran", payoff=[[1, 2], [3, 4]])
+
+
+@pytest.mark.parametrize(
+    ("payoff", "got"),
+    [
+        (3.0, "3.0"),
+        ("qtran", "'qtran'"),
+        ([], r"\[\]"),
+        ([[], []], r"\[\[\], \[\]\]"),
+        ([[1, 2], [3]], r"\[\[1, 2\], \[3\]\]"),
+        ([[1, 2], 3], r"\[\[1, 2\], 3\]"),
+        ([[1, 2, 3], [4, 5, 6]], r"\[\[1, 2, 3\], \[4, 5, 6\]\]"),
+        ([[[1, 2], [3, 4]], [[1, 2], [3]]], r"\[\[\[1, 2\], .*"),
+        (np.ones((2, 1)), r"\[\[1.0\], \[1.0\]\]"),
+        ([np.ones((2, 2)), np.ones((2, 3))], ".*"),
+        (np.ones((99, 98)), r"\[\[1.0, .*\.\.\.\]"),
+    ],
+)
+def test_payoff_of_another_shape_is_refused(payoff, got):
+    message = f"^payoff must be lists of numbers nested one level for each agent, .*, got {got}$"
+    with pytest.raises(ValueError, match=message) as refusal:
+        MatrixGame(payoff=payoff)
+    assert len(str(refusal.value)) < 400
+
+
+def test_a_list_within_itself_is_refused():
+    payoff = []
+    payoff.append(payoff)
+    with pytest.raises(ValueError, match=r"^payoff must be lists of numbers nested "):
+        MatrixGame(payoff=payoff)
+
+
+@pytest.mark.parametrize(
+    "entry", [float("nan"), -float("inf"), 1e39, 10**400, "x", None, True, {"a": 1}, 1j]
+)
+def test_entry_that_is_no_finite_number_is_refused(entry):
+    message = r"^payoff must hold numbers that are finite .*, got .* at \[1, 0\]$"
+    with pytest.raises(ValueError, match=message):
+        MatrixGame(payoff=[[1, 2], [entry, 4]])
+
+
+@pytest.mark.parametrize("wrong", [{"game": 3}, {"game": None}, {"payoff": {"a": 1}}])
+def test_wrong_type_is_refused(wrong):
+    """Under a runtime type checker the checker speaks first."""
+    with pytest.raises((ValueError, TypeCheckError), match=next(iter(wrong))):
+        MatrixGame(**wrong)
+
+
+def test_registered_with_jumanji(recwarn):
+    env = jumanji.make("MatrixGame-v0", game="qtran")
+    assert repr(env) == "MatrixGame(game='qtran')"
+    importlib.reload(maven_jax.envs)
+    assert "MatrixGame-v0" in jumanji.registered_environments()
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize(
+    ("options", "recorded"),
+    [
+        ({}, {"game": "non_monotonic"}),
+        ({"game": "qtran"}, {"game": "qtran"}),
+        ({"payoff": [[1, 0], [0, 2]]}, {"payoff": [[1, 0], [0, 2]]}),
+    ],
+)
+def test_options_that_a_run_records(options, recorded):
+    config = complete(Config(env=EnvConfig("matrix_game", options)))
+    assert config.env.options == recorded
+    assert repr(make_env(config)) == repr(MatrixGame(**options))
+
+
+def test_the_command_line_trains_on_a_table_from_a_file(tmp_path):
+    config, out = tmp_path / "small.yaml", tmp_path / "run"
+    config.write_text(SMALL % "{payoff: [[1, 0], [0, 2.5]]}")
+    arguments = ["train", str(config), "--seeds", "1", "--no-tensorboard", "--out", str(out)]
+    assert run(arguments) == 0
+    loaded = load_run(out)
+    assert loaded.config.env.options == {"payoff": [[1, 0], [0, 2.5]]}
+    assert loaded.final("extras/optimal")[0] == (loaded.final("return")[0] == 2.5)
+    assert run(["evaluate", str(out)]) == 0
+
+
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        ("{game: qtrann}", "env.options: game must be one of "),
+        ("{game: 3}", "env.options.game is 3; allowed: a string"),
+        ("{payoff: 3}", "env.options: payoff must be lists of numbers "),
+        ("{payoff: [[1, 2], [.nan, 4]]}", "env.options: payoff must hold numbers "),
+        ("{game: qtran, payoff: [1, 2]}", "env.options: game must be left out "),
+        ("{payof: [1, 2]}", "unknown option of environment matrix_game 'payof'; did you mean"),
+        ("{viewer: [1, 2]}", "unknown option of environment matrix_game 'viewer'; allowed: "),
+    ],
+)
+def test_bad_options_are_one_line_and_exit_code_2(written, message, capsys, tmp_path):
+    (tmp_path / "small.yaml").write_text(SMALL % written)
+    assert run(["train", str(tmp_path / "small.yaml"), "--out", str(tmp_path / "run")]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"maven-jax: error: {message}")
+    assert error.count("\n") == 1
+    assert not (tmp_path / "run").exists()
