@@ -46,9 +46,15 @@ class LatentHead(nn.Module):
 
     Mahajan et al. 2019, section 3: the hypernetwork that conditions the agents on z. W is constant
     over an episode: unrolling computes it once.
+
+    Attributes:
+        num_actions: `A`.
+        paired: read the outer product of z and id, without a bias, in place of the two side by
+            side: with a one-hot z no two values of z share a weight of this layer.
     """
 
     num_actions: int
+    paired: bool = False
 
     @nn.compact
     def __call__(
@@ -57,10 +63,13 @@ class LatentHead(nn.Module):
         *_, batch, num_agents, size = hidden.shape
         who = jnp.broadcast_to(jnp.eye(num_agents), (batch, num_agents, num_agents))
         what = jnp.broadcast_to(latent[:, None], (batch, num_agents, latent.shape[-1]))
-        hypernetwork = Linear(self.num_actions * size, name="hypernetwork")
-        weights = hypernetwork(jnp.concatenate([what, who], axis=-1)).reshape(
-            batch, num_agents, self.num_actions, size
-        )
+        if self.paired:
+            pairs = (who[..., None] * what[..., None, :]).reshape(batch, num_agents, -1)
+            condition, use_bias = pairs, False
+        else:
+            condition, use_bias = jnp.concatenate([what, who], axis=-1), True
+        hypernetwork = Linear(self.num_actions * size, use_bias, name="hypernetwork")
+        weights = hypernetwork(condition).reshape(batch, num_agents, self.num_actions, size)
         return jnp.einsum("...h,...ah->...a", hidden, weights)
 
 
@@ -71,17 +80,22 @@ class RecurrentAgent(nn.Module):
         hidden_size: width `H` of the first layer and of the recurrent state.
         num_actions: `A`.
         latent_head: condition the last layer on the latent z (MAVEN).
+        paired_head: give every pair of z and agent a last layer of its own.
     """
 
     hidden_size: int
     num_actions: int
     latent_head: bool = False
+    paired_head: bool = False
 
     def setup(self) -> None:
         self.input_layer = Linear(self.hidden_size)
         self.gru = GRU(self.hidden_size)
-        head = LatentHead if self.latent_head else PlainHead
-        self.head = head(self.num_actions)
+        self.head = (
+            LatentHead(self.num_actions, self.paired_head)
+            if self.latent_head
+            else PlainHead(self.num_actions)
+        )
 
     def initial_carry(self, num_envs: int, num_agents: int) -> Float[Array, "E N H"]:
         """The recurrent state before the first observation: zeros."""

@@ -97,7 +97,12 @@ def make_algorithm(config: Config, spec: EnvSpec) -> Algorithm:
     mixer, objective, has_latent = ALGORITHMS[config.algorithm]
     latent = _latent(config) if has_latent else NullLatent()
     return Algorithm(
-        agent=RecurrentAgent(config.network.hidden_size, spec.num_actions, has_latent),
+        agent=RecurrentAgent(
+            config.network.hidden_size,
+            spec.num_actions,
+            latent_head=has_latent,
+            paired_head=config.network.latent_head == "paired",
+        ),
         mixer=mixer(config, spec),
         objective=objective,
         latent=latent,

@@ -1,4 +1,4 @@
-"""The command line: `maven-jax train | figure3 | evaluate | plot`.
+"""The command line: `maven-jax train | figure3 | evaluate | plot | convert`.
 
 The only module that knows environments by their names. Bad input ends with one line and exit
 code 2 before anything compiles; Ctrl-C ends with exit code 130 and what was learned on disk.
@@ -22,7 +22,7 @@ import numpy as np
 import tyro
 from rich.console import Console
 
-from maven_jax.algorithms import make_algorithm
+from maven_jax.algorithms import ALGORITHMS, make_algorithm
 from maven_jax.config import (
     Config,
     ConfigError,
@@ -33,16 +33,25 @@ from maven_jax.config import (
     unknown,
     validate,
 )
+from maven_jax.convert import read_folder, write_run
 from maven_jax.envs import MatrixGame, MStepMatrixGame
+from maven_jax.envs.matrix_game import PAYOFFS
 from maven_jax.evaluation import evaluate
+from maven_jax.matrix_games import study
 from maven_jax.plots import draw_curves, draw_figure3
-from maven_jax.reports import evaluation_table, figure3_data, figure3_summary, figure3_table
+from maven_jax.reports import (
+    evaluation_table,
+    figure3_data,
+    figure3_summary,
+    figure3_table,
+    study_table,
+)
 from maven_jax.results import load_run, load_weights
 from maven_jax.rollout import env_spec
 from maven_jax.runner import InterruptedRunError, Seeds, train_run
 from maven_jax.sweep import seed_keys, take_seeds
 from maven_jax.train import make_trainer
-from maven_jax.types import MarlEnv
+from maven_jax.types import MarlEnv, NetworkParams, Params
 
 ENVIRONMENTS: dict[str, Callable[..., MarlEnv]] = {
     "m_step_matrix": MStepMatrixGame,
@@ -112,6 +121,34 @@ class Plot:
     """Picture to write; it must not exist."""
     metric: str = "return"
     """A column of metrics.csv."""
+
+
+@dataclass(frozen=True)
+class MatrixGames:
+    """Learn one-step games with every mixer, under uniform and epsilon-greedy behaviour."""
+
+    games: tuple[str, ...] = tuple(PAYOFFS)
+    """Names of games, all of one shape."""
+    algorithms: tuple[str, ...] = ("iql", "vdn", "qmix", "qmix_unconstrained", "qtran")
+    """Names of algorithms without a latent."""
+    seeds: int = 10
+    """Seeds of each."""
+    steps: int = 4000
+    """Gradient steps of each."""
+
+
+@dataclass(frozen=True)
+class Convert:
+    """Make a run of weights that the published PyTorch code saved, and evaluate it."""
+
+    folder: tyro.conf.Positional[Path]
+    """Folder of agent.th, mixer.th, ez_bandit_policy.th or the like; or of .npz files so named."""
+    config: str
+    """The run's configuration: a YAML file, or the name of a packaged one."""
+    out: Path
+    """Folder to make for the run."""
+    fresh_discriminator: bool = False
+    """Draw the discriminator's weights, which the published code does not save."""
 
 
 def run(argv: Sequence[str]) -> int:
@@ -188,10 +225,7 @@ def train(command: Train, console: Console) -> None:
 
 def figure3(command: Figure3, console: Console) -> None:
     """`maven-jax figure3`."""
-    if command.out.exists():
-        raise ConfigError(
-            f"output folder '{command.out}' exists; allowed: a path where nothing is yet"
-        )
+    _refuse_existing(command.out)
     configs = {name: _figure3_config(name, command) for name in ("maven", "qmix")}
     best = MStepMatrixGame(command.m).optimal_return
     runs = {
@@ -222,7 +256,6 @@ def evaluate_run(command: Evaluate, console: Console) -> None:
     evaluation = dataclasses.replace(run.config.evaluation, episodes=episodes)
     config = dataclasses.replace(run.config, evaluation=evaluation)
     env = make_env(config)
-    algorithm = make_algorithm(config, env_spec(env))
     trainer = make_trainer(config, env)
     num_seeds = run.info["num_seeds"]
     expected = jax.eval_shape(
@@ -231,15 +264,7 @@ def evaluate_run(command: Evaluate, console: Console) -> None:
         config.hyperparameters,
     )
     params, latent_params = load_weights(run, expected.params, expected.latent_params)
-    test = jax.jit(
-        jax.vmap(
-            lambda p, lp, key: evaluate(
-                p, lp, key, config.hyperparameters.temperature, env, algorithm, config
-            )
-        )
-    )
-    keys = jax.random.split(jax.random.key(seed), num_seeds)
-    metrics = take_seeds(test(params, latent_params, keys), num_seeds)
+    metrics = _test(params, latent_params, seed, num_seeds, config, env)
     console.print(evaluation_table(run, metrics, episodes))
 
 
@@ -256,6 +281,47 @@ def plot(command: Plot, console: Console) -> None:
     console.print(f"picture: {command.out}", highlight=False, soft_wrap=True)
 
 
+def convert(command: Convert, console: Console) -> None:
+    """`maven-jax convert FOLDER --config CONFIG --out RUN`."""
+    config = complete(load_config(command.config))
+    env = make_env(config)
+    make_trainer(config, env)  # checks what `evaluate` will
+    _refuse_existing(command.out)
+    weights = read_folder(
+        command.folder, config, env_spec(env), fresh_discriminator=command.fresh_discriminator
+    )
+    params, latent_params = jax.tree.map(lambda x: np.asarray(x)[None], weights)
+    metrics = _test(params, latent_params, 0, 1, config, env)
+    write_run(command.out, config, command.folder, params, latent_params, metrics)
+    console.print(evaluation_table(load_run(command.out), metrics, config.evaluation.episodes))
+    if command.fresh_discriminator and "mi_bound_test" in metrics:
+        console.print("J_V is of an untrained discriminator: it says nothing.")
+    console.print(f"run: {command.out}/", highlight=False, soft_wrap=True)
+
+
+def matrix_games(command: MatrixGames, console: Console) -> None:
+    """`maven-jax matrix-games`."""
+    check(1 <= command.seeds <= 10**4, "seeds", command.seeds, "a whole number from 1 to 10000")
+    check(1 <= command.steps <= 10**6, "steps", command.steps, "a whole number from 1 to 1000000")
+    for kind, given, known in (
+        ("game", command.games, list(PAYOFFS)),
+        (
+            "algorithm",
+            command.algorithms,
+            [a for a, row in ALGORITHMS.items() if not row.has_latent],
+        ),
+    ):
+        check(len(given) > 0, f"{kind}s", given, f"one or more of {', '.join(known)}")
+        for name in given:
+            if name not in known:
+                raise unknown(kind, name, known)
+    games = {name: np.array(PAYOFFS[name], np.float32) for name in command.games}
+    tables, env = np.stack(list(games.values())), MatrixGame(command.games[0])
+    for algorithm in command.algorithms:
+        learnt = study(algorithm, env, tables, command.seeds, command.steps)
+        console.print(study_table(algorithm, games, learnt))
+
+
 def _figure3_config(name: str, command: Figure3) -> Config:
     config = complete(load_config(name))
     config = dataclasses.replace(
@@ -267,11 +333,36 @@ def _figure3_config(name: str, command: Figure3) -> Config:
     return config
 
 
+def _test(
+    params: Params,
+    latent_params: NetworkParams,
+    seed: int,
+    num_seeds: int,
+    config: Config,
+    env: MarlEnv,
+) -> dict[str, np.ndarray]:
+    """`evaluate` of weights with an axis of seeds."""
+    algorithm = make_algorithm(config, env_spec(env))
+    temperature = config.hyperparameters.temperature
+    test = jax.jit(
+        jax.vmap(lambda p, lp, key: evaluate(p, lp, key, temperature, env, algorithm, config))
+    )
+    keys = jax.random.split(jax.random.key(seed), num_seeds)
+    return take_seeds(test(params, latent_params, keys), num_seeds)
+
+
+def _refuse_existing(folder: Path) -> None:
+    if folder.exists():
+        raise ConfigError(f"output folder '{folder}' exists; allowed: a path where nothing is yet")
+
+
 COMMANDS: dict[str, tuple[type, Callable[[Any, Console], None]]] = {
     "train": (Train, train),
     "figure3": (Figure3, figure3),
     "evaluate": (Evaluate, evaluate_run),
     "plot": (Plot, plot),
+    "convert": (Convert, convert),
+    "matrix-games": (MatrixGames, matrix_games),
 }
 
 

@@ -77,6 +77,9 @@ class NetworkConfig:
 
     hidden_size: int = 64
     """Width of the agents' first layer and GRU."""
+    latent_head: Literal["additive", "paired"] = "additive"
+    """The last layer's weights as a sum of what z and the agent's id each give, as published, or a
+    layer for every pair of the two: then values of z share the recurrent network alone."""
     mixer_embed_size: int = 32
     """Width of the mixing layer."""
     mixer_skip_connections: bool = False

@@ -101,7 +101,7 @@ def loss(
             auxiliary = intrinsic_reward(log_q, log_p, reference=config.fidelity == "reference")
             reward = reward + hyperparameters.intrinsic_weight * weight * auxiliary
             metrics["intrinsic_reward"] = weighted_mean(auxiliary, weight)
-    q_loss, q_metrics = algorithm.objective(
+    q_loss, q_metrics = algorithm.objective.loss(
         algorithm.mixer, online, target, reward, batch, hyperparameters, config
     )
     total = q_loss + hyperparameters.mi_weight * mi_loss

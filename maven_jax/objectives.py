@@ -1,10 +1,13 @@
 """What the utilities learn from a batch: Q-learning on mixed values, or QTRAN's three terms.
 
 An objective belongs to a mixer and knows how to call it. It reads utilities along whole episodes,
-so it never touches the recurrent networks.
+so it never touches the recurrent networks. Every loss takes the mixer, the online networks, which
+are differentiated, the target networks, the reward (r_aux included), a time-major batch, the traced
+hyperparameters and the configuration.
 """
 
-from typing import NamedTuple, Protocol, runtime_checkable
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,30 +29,21 @@ class Networks(NamedTuple):
     mixer: NetworkParams
 
 
-@runtime_checkable
-class Objective(Protocol):
-    """From a time-major batch to the loss of utilities and mixer.
+Loss = Callable[
+    [Mixer, Networks, Networks, Float[Array, "T B"], Episode, Hyperparameters, Config],
+    tuple[Float[Array, ""], Metrics],
+]
+"""From mixer, online and target networks, reward (r_aux included) and batch to loss and metrics."""
 
-    Args:
-        mixer: the mixer whose weights `online` and `target` hold.
-        online: differentiated.
-        target: the target network.
-        reward: the batch's reward, r_aux included.
-        batch: time-major episodes.
-        hyperparameters: traced numbers.
-        config: static choices.
-    """
+JointValue = Callable[[Mixer, Networks, Episode], Float[Array, "T B *K"]]
+"""The values that are learnt of the joint actions taken: one, or one for each agent."""
 
-    def __call__(
-        self,
-        mixer: Mixer,
-        online: Networks,
-        target: Networks,
-        reward: Float[Array, "T B"],
-        batch: Episode,
-        hyperparameters: Hyperparameters,
-        config: Config,
-    ) -> tuple[Float[Array, ""], Metrics]: ...
+
+class Objective(NamedTuple):
+    """How utilities and mixer learn, and what value they then give a joint action."""
+
+    loss: Loss
+    joint_value: JointValue
 
 
 def select(q_values: Float[Array, "*L A"], actions: Int[Array, "*L"]) -> Float[Array, "*L"]:
@@ -68,7 +62,13 @@ def mixed(
     return apply(mixer, params, chosen, global_state, _at_each_step(latent, chosen.shape[0]))
 
 
-def q_learning(
+def mixed_value(mixer: Mixer, networks: Networks, batch: Episode) -> Float[Array, "T B *K"]:
+    """The mixer's values of the utilities of the actions taken."""
+    taken = select(networks.q_values[:-1], batch.actions)
+    return mixed(mixer, networks.mixer, taken, batch.global_state[:-1], batch.latent)
+
+
+def q_learning_loss(
     mixer: Mixer,
     online: Networks,
     target: Networks,
@@ -80,14 +80,13 @@ def q_learning(
     """L_QL: squared TD errors of the mixed values (Rashid et al. 2018, equation 6)."""
     state, latent = batch.global_state, batch.latent
     next_actions = _next_actions(online, target, batch, double_q=config.training.double_q)
-    taken = select(online.q_values[:-1], batch.actions)
-    q_taken = mixed(mixer, online.mixer, taken, state[:-1], latent)
+    q_taken = mixed_value(mixer, online, batch)
     next_chosen = select(target.q_values[1:], next_actions)
     q_next = mixed(mixer, target.mixer, next_chosen, state[1:], latent)
     return _td_loss(q_taken, q_next, reward, batch, hyperparameters)
 
 
-def penalised_q_learning(
+def penalised_q_learning_loss(
     mixer: Mixer,
     online: Networks,
     target: Networks,
@@ -96,12 +95,12 @@ def penalised_q_learning(
     hyperparameters: Hyperparameters,
     config: Config,
 ) -> tuple[Float[Array, ""], Metrics]:
-    """`q_learning`, plus a penalty where Q_tot falls as a utility rises.
+    """`q_learning_loss`, plus a penalty where Q_tot falls as a utility rises.
 
     The soft form of QMIX's constraint: `monotonicity_weight` times `losses.monotonicity_penalty` of
     dQ_tot/dQ_i at the utilities taken. Weight 0 leaves the mixer unconstrained.
     """
-    loss, metrics = q_learning(mixer, online, target, reward, batch, hyperparameters, config)
+    loss, metrics = q_learning_loss(mixer, online, target, reward, batch, hyperparameters, config)
 
     def total(utilities: Float[Array, "T B N"]) -> Float[Array, ""]:
         state = batch.global_state[:-1]
@@ -113,7 +112,15 @@ def penalised_q_learning(
     return loss, metrics | {"monotonicity_penalty": penalty}
 
 
-def qtran(
+def counterfactual_value(mixer: Mixer, networks: Networks, batch: Episode) -> Float[Array, "T B N"]:
+    """Q_jt of the actions taken, once in the row of every agent."""
+    assert isinstance(mixer, JointCritic)
+    state, latent = batch.global_state[:-1], batch.latent
+    taken = _joint(mixer, networks.mixer, batch.actions, state, latent)
+    return select(taken.q_joint, batch.actions)
+
+
+def qtran_loss(
     mixer: Mixer,
     online: Networks,
     target: Networks,
@@ -200,3 +207,8 @@ def _joint(
 
 def _at_each_step(latent: Float[Array, "B Z"], num_steps: int) -> Float[Array, "T B Z"]:
     return jnp.broadcast_to(latent, (num_steps, *latent.shape))
+
+
+q_learning = Objective(q_learning_loss, mixed_value)
+penalised_q_learning = Objective(penalised_q_learning_loss, mixed_value)
+qtran = Objective(qtran_loss, counterfactual_value)

@@ -1,10 +1,15 @@
 """What the command line prints of results: tables and sentences."""
 
+from collections import Counter
+from collections.abc import Mapping
+
 import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from maven_jax import published
+from maven_jax.matrix_games import Study
+from maven_jax.payoff_tables import best_additive, best_monotone
 from maven_jax.plots import step_grid
 from maven_jax.results import Run, quartiles
 
@@ -56,6 +61,64 @@ def figure3_summary(runs: dict[str, Run], best_return: float) -> str:
             f"{len(finals)} seeds within 0.1 of the best return, {best_return:.0f}."
         )
     return "\n".join(sentences)
+
+
+def study_table(algorithm: str, games: Mapping[str, np.ndarray], learnt: Study) -> Table:
+    """What one algorithm learnt of each payoff table, a row for each behaviour.
+
+    The values are those of the seed whose squared error is the median. Beside the error stand the
+    smallest that any additive and any monotone table has, where that can be searched.
+    """
+    table = Table(
+        title=f"{algorithm}: {_runs(learnt.greedy.shape[2])}", title_justify="left", box=SIMPLE_HEAD
+    )
+    for heading in ("game", "behaviour", "learnt values", "greedy: seeds"):
+        table.add_column(heading)
+    for heading in ("payoff", "squared\nerror", "best\nadditive", "best\nmonotone"):
+        table.add_column(heading, justify="right")
+    for game, (name, payoff) in enumerate(games.items()):
+        bounds = [f"{squared_error(fit(payoff), payoff):.2f}" for fit in FITS]
+        for behaviour, label in enumerate(("uniform", "epsilon-greedy")):
+            values, greedy = learnt.joint_values[game, behaviour], learnt.greedy[game, behaviour]
+            errors = np.array([squared_error(value, payoff) for value in values])
+            typical = values[np.argsort(errors)[(len(errors) - 1) // 2]]
+            chosen = Counter(map(action_name, greedy))
+            payoffs = [payoff[tuple(actions)] for actions in greedy]
+            low, median, high = np.percentile(errors, [25, 50, 75])
+            table.add_row(
+                name if behaviour == 0 else "",
+                label,
+                matrix_text(typical),
+                "\n".join(f"{action}: {count}" for action, count in chosen.most_common()),
+                f"{np.mean(payoffs):.2f}",
+                f"{median:.2f}\n{low:.2f} to {high:.2f}",
+                *bounds,
+                end_section=behaviour == 1,
+            )
+    return table
+
+
+FITS = (best_additive, best_monotone)
+
+
+def squared_error(values: np.ndarray, payoff: np.ndarray) -> float:
+    """Sum over joint actions of the squared difference, in squared units of payoff."""
+    return float(((np.asarray(values, float) - np.asarray(payoff, float)) ** 2).sum())
+
+
+def action_name(joint_action: np.ndarray) -> str:
+    """Letters for actions, as the papers name them: (A, C)."""
+    return "(" + ", ".join(chr(ord("A") + action) for action in joint_action) + ")"
+
+
+def matrix_text(values: np.ndarray) -> str:
+    """A payoff table's rows; one of more than two agents as a list of its entries."""
+    rows = values if values.ndim == 2 else values.reshape(1, -1)
+    return "\n".join(" ".join(f"{value:7.2f}" for value in row) for row in rows)
+
+
+def _runs(count: int) -> str:
+    return f"{count} seed" + ("s" if count != 1 else "")
 
 
 def evaluation_table(run: Run, metrics: dict[str, np.ndarray], episodes: int) -> Table:

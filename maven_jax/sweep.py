@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -49,10 +48,37 @@ def make_mesh(num_seeds: int) -> Mesh:
     return Mesh(np.array(jax.devices()[:num_seeds]), ("seeds",))
 
 
-def pad_lanes(keys: jax.Array, num_devices: int) -> jax.Array:
-    """Repeats the last key until the devices share the lanes evenly."""
-    missing = -keys.shape[0] % num_devices
-    return jnp.concatenate([keys, jnp.repeat(keys[-1:], missing, axis=0)])
+def pad_lanes(lanes: Any, num_devices: int) -> Any:
+    """Repeats the last entry of every array until the devices share the lanes evenly."""
+
+    def pad(x: jax.Array) -> jax.Array:
+        missing = -x.shape[0] % num_devices
+        return jnp.concatenate([x, jnp.repeat(x[-1:], missing, axis=0)])
+
+    return jax.tree.map(pad, lanes)
+
+
+def over_lanes(function: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
+    """`function(lane, shared)` vmapped over lanes, which the devices share and none communicates.
+
+    Of its two arguments and its results, all but the second have a leading axis of lanes.
+    """
+    return jax.shard_map(
+        jax.vmap(function, in_axes=(0, None)),
+        mesh=mesh,
+        in_specs=(PartitionSpec("seeds"), PartitionSpec()),
+        out_specs=PartitionSpec("seeds"),
+        check_vma=False,
+    )
+
+
+def map_lanes(function: Callable[..., Any], lanes: Any, shared: Any) -> Any:
+    """Runs `function(lane, shared)` for every lane, on all devices; arrays on the host."""
+    num_lanes = jax.tree.leaves(lanes)[0].shape[0]
+    mesh = make_mesh(num_lanes)
+    lanes = jax.device_put(pad_lanes(lanes, mesh.size), NamedSharding(mesh, PartitionSpec("seeds")))
+    shared = jax.tree.map(jnp.float32, shared)
+    return take_seeds(jax.jit(over_lanes(function, mesh))(lanes, shared), num_lanes)
 
 
 def compile_sweep(
@@ -69,18 +95,8 @@ def compile_sweep(
     started = time.perf_counter()
     mesh = mesh or make_mesh(keys.shape[0])
     over_seeds, shared = PartitionSpec("seeds"), PartitionSpec()
-    sharded = partial(
-        jax.shard_map,
-        mesh=mesh,
-        in_specs=(over_seeds, shared),
-        out_specs=over_seeds,
-        check_vma=False,
-    )
-    init = jax.jit(
-        sharded(jax.vmap(trainer.init, in_axes=(0, None))),
-        compiler_options=_cheap_compilation(mesh),
-    )
-    chunk = jax.jit(sharded(jax.vmap(trainer.chunk, in_axes=(0, None))), donate_argnums=0)
+    init = jax.jit(over_lanes(trainer.init, mesh), compiler_options=_cheap_compilation(mesh))
+    chunk = jax.jit(over_lanes(trainer.chunk, mesh), donate_argnums=0)
     lanes = jax.device_put(pad_lanes(keys, mesh.size), NamedSharding(mesh, over_seeds))
     hyperparameters = jax.tree.map(jnp.float32, hyperparameters)
     hyperparameters = jax.device_put(hyperparameters, NamedSharding(mesh, shared))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from helpers import random_params
 
-from maven_jax.agents import RecurrentAgent, agent_inputs, episode_inputs
+from maven_jax.agents import LatentHead, RecurrentAgent, agent_inputs, episode_inputs
 from maven_jax.types import EnvSpec
 
 SPEC = EnvSpec(num_agents=2, num_actions=3, view_size=4, state_size=5, time_limit=6)
@@ -154,3 +154,17 @@ def test_without_a_latent(latent_head, inputs):
 
     q_values = jax.eval_shape(unroll, jax.random.key(0))
     assert q_values.shape == (TIME + 1, BATCH, SPEC.num_agents, SPEC.num_actions)
+
+
+def test_paired_head_has_a_layer_for_every_pair_of_z_and_agent():
+    head = LatentHead(SPEC.num_actions, paired=True)
+    hidden = np.random.default_rng(0).normal(size=(BATCH, SPEC.num_agents, HIDDEN))
+    hidden = hidden.astype(np.float32)
+    params = random_params(lambda key: head.init(key, hidden, LATENTS))
+    kernel = params["params"]["hypernetwork"]["kernel"]
+    kernel = kernel.reshape(SPEC.num_agents, LATENT_SIZE, SPEC.num_actions, HIDDEN)
+    q_values = jax.jit(head.apply)(params, hidden, LATENTS)
+    for b, z in enumerate(LATENTS.argmax(-1)):
+        for agent in range(SPEC.num_agents):
+            expected = kernel[agent, z] @ hidden[b, agent]
+            np.testing.assert_allclose(q_values[b, agent], expected, rtol=1e-5, atol=1e-5)

@@ -62,7 +62,22 @@ def test_scientific_notation_that_yaml_reads_as_a_string_is_a_number():
             {"hyperparameters": {"gamma": "high"}},
             "hyperparameters.gamma is 'high'; allowed: a number",
         ),
-        ({"latent": {"kind": "normal"}}, "latent.kind is 'normal'; allowed: categorical, uniform"),
+        (
+            {"latent": {"kind": "normal"}},
+            "latent.kind is 'normal'; allowed: categorical, gaussian, logistic, bandit, uniform",
+        ),
+        (
+            {"discriminator": {"reads": "actions"}},
+            "discriminator.reads is 'actions'; allowed: policies, greedy_actions, taken_actions",
+        ),
+        (
+            {"exploration": {"kind": "softmax"}},
+            "exploration.kind is 'softmax'; allowed: epsilon_greedy, boltzmann",
+        ),
+        (
+            {"network": {"latent_head": "wide"}},
+            "network.latent_head is 'wide'; allowed: additive, paired",
+        ),
         ({"latent": 3}, "latent is 3; allowed: a mapping of fields to values"),
         ([1], "config is [1]; allowed: a mapping of fields to values"),
     ],
@@ -126,9 +141,20 @@ def test_wrong_keys_and_types_are_named(overrides, message):
             "hyperparameters.learning_rate is nan; allowed: a finite number in single precision",
         ),
         (
-            {"discriminator": {"signal": "reward"}},
-            "discriminator.signal is 'reward'; "
-            "allowed: gradient, or reward with discriminator.kind feed_forward",
+            {"latent": {"bandit_temperature": 0.0}},
+            "latent.bandit_temperature is 0.0; allowed: a positive number",
+        ),
+        (
+            {"latent": {"bandit_epsilon": 1.5}},
+            "latent.bandit_epsilon is 1.5; allowed: a number from 0 to 1",
+        ),
+        (
+            {"hyperparameters": {"exploration_temperature": 0.0}},
+            "hyperparameters.exploration_temperature is 0.0; allowed: a positive number",
+        ),
+        (
+            {"hyperparameters": {"monotonicity_weight": -1.0}},
+            "hyperparameters.monotonicity_weight is -1.0; allowed: a number of at least 0",
         ),
     ],
 )

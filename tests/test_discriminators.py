@@ -7,6 +7,7 @@ from helpers import random_params
 from maven_jax.discriminators import (
     Discriminator,
     FeedForwardDiscriminator,
+    GaussianHead,
     RecurrentDiscriminator,
     feature_size,
     last_step,
@@ -33,6 +34,12 @@ class Compiled:
 
     def __call__(self, features, mask=MASK, latent=LATENT):
         return jax.device_get(self.apply(self.params, features, mask, latent))
+
+
+def spoken(posterior):
+    """The one log-probability of each episode of a recurrent discriminator."""
+    np.testing.assert_array_equal(posterior.weight.sum(0), 1)
+    return posterior.log_prob.sum(0)
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +94,8 @@ def test_probabilities_of_all_latents_sum_to_one(any_discriminator, features):
     one_episode = np.repeat(features[:, 2:3], LATENT_SIZE, axis=1)
     its_mask = np.repeat(MASK[:, 2:3], LATENT_SIZE, axis=1)
     every_latent = np.eye(LATENT_SIZE, dtype=np.float32)
-    log_prob = any_discriminator(one_episode, its_mask, every_latent).log_prob
+    log_prob, weight = any_discriminator(one_episode, its_mask, every_latent)
+    log_prob = log_prob[weight[:, 0] > 0]
     np.testing.assert_allclose(np.exp(log_prob).sum(-1), 1, rtol=1e-5)
     assert (np.ptp(log_prob, axis=-1) > 0.1).all()
 
@@ -105,36 +113,37 @@ def test_feed_forward_reads_each_step_alone(feed_forward, features):
     assert np.argwhere(differs).tolist() == [[3, 2]]
 
 
-def test_recurrent_has_one_entry_an_episode(recurrent, features):
+def test_recurrent_speaks_at_the_last_step_of_each_episode(recurrent, features):
     posterior = recurrent(features)
-    assert posterior.log_prob.shape == (BATCH,)
-    np.testing.assert_array_equal(posterior.weight, np.ones(BATCH))
+    assert posterior.log_prob.shape == (TIME, BATCH)
+    np.testing.assert_array_equal(posterior.weight, last_step(jnp.asarray(MASK)))
+    assert not posterior.log_prob[posterior.weight == 0].any()
 
 
 def test_recurrent_reads_up_to_the_last_step(recurrent, features):
-    before = recurrent(features).log_prob
+    before = spoken(recurrent(features))
     padding = np.where(MASK[..., None], features, 99.0)
-    np.testing.assert_array_equal(recurrent(padding).log_prob, before)
+    np.testing.assert_array_equal(spoken(recurrent(padding)), before)
     for t in (LENGTHS - 1, np.zeros_like(LENGTHS)):
         changed = features.copy()
         changed[t, np.arange(BATCH)] += 1
-        assert (recurrent(changed).log_prob != before).all()
+        assert (spoken(recurrent(changed)) != before).all()
 
 
 def test_recurrent_of_a_padded_episode_is_that_of_the_episode(recurrent, features):
-    padded = recurrent(features).log_prob
+    padded = spoken(recurrent(features))
     part = np.s_[: LENGTHS[2], 2:3]
-    alone = recurrent(features[part], MASK[part], LATENT[2:3]).log_prob
+    alone = spoken(recurrent(features[part], MASK[part], LATENT[2:3]))
     np.testing.assert_allclose(alone[0], padded[2], rtol=1e-5)
 
 
 def test_reference_reads_every_episode_at_the_end_of_the_longest(reference, features):
     mask = MASK & (np.arange(TIME)[:, None] < 4)
-    before = reference(features, mask).log_prob
+    before = spoken(reference(features, mask))
     for t, is_read in [(3, True), (4, False)]:
         changed = features.copy()
         changed[t] += 1
-        differs = reference(changed, mask).log_prob != before
+        differs = spoken(reference(changed, mask)) != before
         np.testing.assert_array_equal(differs, [is_read] * BATCH)
 
 
@@ -144,7 +153,7 @@ def test_reference_starts_from_ones(reference, features):
     summary = jax.jit(gru_unroll)(GRUParams(**weights["gru"]), carry, features)[-1]
     logits = summary @ weights["head"]["logits"]["kernel"] + weights["head"]["logits"]["bias"]
     expected = (jax.nn.log_softmax(logits) * LATENT).sum(-1)
-    np.testing.assert_allclose(reference(features).log_prob, expected, rtol=1e-4)
+    np.testing.assert_allclose(spoken(reference(features)), expected, rtol=1e-4)
 
 
 def feature_gradient(compiled, features):
@@ -165,3 +174,36 @@ def test_gradient_reaches_the_features_of_steps_taken(name, features, request):
 
 def test_gradient_of_the_reference_reaches_padding_too(reference, features):
     assert feature_gradient(reference, features).all()
+
+
+@pytest.mark.parametrize(
+    "discriminator",
+    [
+        FeedForwardDiscriminator(7, 1, discrete=False),
+        RecurrentDiscriminator(7, 1, recurrent_size=6, discrete=False),
+    ],
+    ids=["feed_forward", "recurrent"],
+)
+def test_gaussian_heads_are_densities(discriminator, features):
+    """Of a one-dimensional z: integrated on a fine grid, the density is 1."""
+    params = random_params(lambda key: discriminator.init_params(key, SPEC, 1))
+    params = jax.tree.map(lambda x: 0.1 * x, params)
+    grid = np.linspace(-30, 30, 6001, dtype=np.float32)
+
+    @jax.jit
+    def log_prob(z):
+        posterior = discriminator.apply(params, features[:, :1], MASK[:, :1], z[None, None])
+        return posterior.log_prob[LENGTHS[0] - 1, 0]
+
+    density = np.exp(jax.vmap(log_prob)(grid))
+    np.testing.assert_allclose(density.sum() * (grid[1] - grid[0]), 1, rtol=1e-3)
+
+
+def test_gaussian_head_by_hand(variant):
+    """Features 2 and -1: location 2, log scale -1; log N(3; 2, 1/e)."""
+    linear = {"kernel": jnp.array([[1.0], [0.0]]), "bias": jnp.zeros(1)}
+    log_scale = {"kernel": jnp.array([[0.0], [1.0]]), "bias": jnp.zeros(1)}
+    params = {"params": {"location": linear, "log_scale": log_scale}}
+    head = variant(lambda f, z: GaussianHead(1, 0).apply(params, f, z))
+    expected = -0.5 * np.e**2 + 1 - 0.5 * np.log(2 * np.pi)
+    np.testing.assert_allclose(head(jnp.array([2.0, -1.0]), jnp.array([3.0])), expected, rtol=1e-5)

@@ -64,7 +64,7 @@ def metrics(request):
     latent_params = jax.tree.map(
         jnp.zeros_like, algorithm.latent.init_params(jax.random.key(2), spec.state_size)
     )
-    latent_params["params"]["logits"]["bias"] = jnp.log(jnp.float32(PROBS))
+    latent_params["params"]["output"]["bias"] = jnp.log(jnp.float32(PROBS))
     run = jax.jit(lambda key: evaluate(params, latent_params, key, 1.0, env, algorithm, config))
     return run(jax.random.key(0))
 

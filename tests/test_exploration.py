@@ -7,6 +7,8 @@ from hypothesis import given, settings
 from hypothesis.extra.numpy import arrays
 
 from maven_jax.exploration import (
+    act_greedily,
+    boltzmann_actions,
     boltzmann_policy,
     epsilon_greedy,
     greedy_actions,
@@ -20,6 +22,7 @@ NUM_AGENTS, NUM_ACTIONS = 3, 4
 jitted_epsilon_greedy = jax.jit(epsilon_greedy)
 jitted_greedy = jax.jit(greedy_actions)
 jitted_boltzmann = jax.jit(boltzmann_policy)
+jitted_boltzmann_actions = jax.jit(boltzmann_actions)
 
 q_arrays = arrays(
     np.float32,
@@ -38,6 +41,8 @@ def test_illegal_actions_are_never_chosen(seed, q_values, mask, epsilon):
     explored = jitted_epsilon_greedy(jax.random.key(seed), q_values, mask, epsilon)
     assert mask[agents, explored].all()
     assert mask[agents, jitted_greedy(q_values, mask)].all()
+    key, temperature = jax.random.key(seed), 0.01 + epsilon
+    assert mask[agents, jitted_boltzmann_actions(key, q_values, mask, temperature)].all()
 
 
 @few
@@ -55,6 +60,20 @@ def test_epsilon_zero_takes_the_best_legal_action(seed, q_values, mask):
 )
 def test_frequency_of_explored_actions(epsilon, expected):
     assert_frequencies(explore(epsilon), expected)
+
+
+def test_frequency_of_boltzmann_actions():
+    q_values = np.tile(np.log(np.float32([1, 3, 100, 4])), (20_000, 1))
+    mask = np.tile([True, True, False, True], (20_000, 1))
+    drawn = np.asarray(jitted_boltzmann_actions(jax.random.key(0), q_values, mask, 0.5))
+    assert_frequencies(drawn, np.array([1, 9, 0, 16]) / 26)
+
+
+def test_greedy_behaviour_reads_no_key():
+    q_values, mask = np.eye(3, 4, dtype=np.float32), np.ones((3, 4), bool)
+    for seed in range(3):
+        actions = act_greedily(jax.random.key(seed), q_values, mask)
+        np.testing.assert_array_equal(actions, [0, 1, 2])
 
 
 def test_agents_explore_independently():

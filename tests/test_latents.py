@@ -1,20 +1,31 @@
 from functools import partial
 
+import distrax
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import random_params
 from jax.test_util import check_grads
 
-from maven_jax.latents import CategoricalLatent, Latent, NullLatent, UniformLatent
+from maven_jax.config import Hyperparameters
+from maven_jax.latents import (
+    BanditLatent,
+    CategoricalLatent,
+    Latent,
+    LocationScaleLatent,
+    NullLatent,
+    UniformLatent,
+)
+from maven_jax.types import LatentOutcome
 
 CATEGORICAL = CategoricalLatent(size=3, hidden_size=2)
 
 # The hidden layer is relu(s0); each state below gives the softmax of one row of logits.
 PARAMS = {
     "params": {
-        "hidden": {"kernel": jnp.eye(2), "bias": jnp.zeros(2)},
-        "logits": {
+        "hidden_0": {"kernel": jnp.eye(2), "bias": jnp.zeros(2)},
+        "output": {
             "kernel": jnp.array(np.log([[1.0, 2.0, 5.0], [3.0, 1.0, 4.0]]), jnp.float32),
             "bias": jnp.zeros(3),
         },
@@ -59,7 +70,7 @@ class Policy:
 
 @pytest.fixture(
     scope="module",
-    params=[CategoricalLatent(5, 7), UniformLatent(5)],
+    params=[CategoricalLatent(5, 7), UniformLatent(5), BanditLatent(5, 7, 2.0, 0.5, 0.1)],
     ids=lambda x: type(x).__name__,
 )
 def policy(request):
@@ -106,7 +117,7 @@ def test_samples_vmapped_over_seeds(policy):
 @pytest.mark.parametrize(("sign", "expected"), [(1.0, [2, 2]), (-1.0, [0, 1])])
 def test_sampling_follows_the_initial_state(sign, expected):
     certain = jax.tree.map(lambda x: sign * 100 * x, PARAMS)
-    certain["params"]["hidden"] = PARAMS["params"]["hidden"]
+    certain["params"]["hidden_0"] = PARAMS["params"]["hidden_0"]
     sample = jax.jit(CATEGORICAL.sample)
     for seed in range(5):
         samples = sample(certain, jax.random.key(seed), STATES[:2])
@@ -149,7 +160,127 @@ def test_null_latent_is_empty_and_certain():
     np.testing.assert_array_equal(latent.entropy(params, states), np.zeros(6))
 
 
-def test_only_the_categorical_latent_is_learnt():
-    latents = [CATEGORICAL, UniformLatent(3), NullLatent()]
-    assert all(isinstance(latent, Latent) for latent in latents)
-    assert [latent.learnt for latent in latents] == [True, False, False]
+GAUSSIAN = LocationScaleLatent(size=2, hidden_size=2, base=distrax.Normal)
+LOGISTIC = LocationScaleLatent(size=2, hidden_size=2, base=distrax.Logistic)
+# Locations are the first two outputs, log scales the others: at state [1, 0], [1, -2] and [0, 1].
+CONTINUOUS_PARAMS = {
+    "params": {
+        "hidden_0": PARAMS["params"]["hidden_0"],
+        "output": {
+            "kernel": jnp.array([[1.0, -2.0, 0.0, 1.0], [0.0, 0.0, 0.0, 0.0]]),
+            "bias": jnp.zeros(4),
+        },
+    }
+}
+
+
+def test_gaussian_log_prob_and_entropy_by_hand(variant):
+    z = jnp.array([2.0, -2.0])
+    log_prob = variant(lambda z: GAUSSIAN.log_prob(CONTINUOUS_PARAMS, STATES[0], z))(z)
+    np.testing.assert_allclose(log_prob, -0.5 - 1 - np.log(2 * np.pi), rtol=1e-5)
+    entropy = variant(lambda s: GAUSSIAN.entropy(CONTINUOUS_PARAMS, s))(STATES[0])
+    np.testing.assert_allclose(entropy, 1 + np.log(2 * np.pi * np.e), rtol=1e-5)
+
+
+def test_logistic_log_prob_and_entropy_by_hand(variant):
+    """At its location the density is 1 / 4s; the entropy is log s + 2."""
+    z = jnp.array([1.0, -2.0])
+    log_prob = variant(lambda z: LOGISTIC.log_prob(CONTINUOUS_PARAMS, STATES[0], z))(z)
+    np.testing.assert_allclose(log_prob, -2 * np.log(4) - 1, rtol=1e-5)
+    entropy = variant(lambda s: LOGISTIC.entropy(CONTINUOUS_PARAMS, s))(STATES[0])
+    np.testing.assert_allclose(entropy, 5.0, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("latent", "deviation"),
+    [(GAUSSIAN, 1.0), (LOGISTIC, np.pi / np.sqrt(3))],
+    ids=["gaussian", "logistic"],
+)
+def test_continuous_samples_have_the_location_and_the_scale(latent, deviation):
+    states = jnp.repeat(STATES[:1], NUM_SAMPLES, axis=0)
+    samples = np.asarray(jax.jit(latent.sample)(CONTINUOUS_PARAMS, jax.random.key(0), states))
+    scale = deviation * np.array([1, np.e])
+    np.testing.assert_allclose(samples.mean(0), [1, -2], atol=0.2)
+    np.testing.assert_allclose(samples.std(0), scale, rtol=0.05)
+
+
+@pytest.mark.parametrize("latent", [GAUSSIAN, LOGISTIC], ids=["gaussian", "logistic"])
+def test_continuous_gradients_agree_with_finite_differences(latent):
+    with jax.enable_x64(True):
+        params = jax.tree.map(jnp.float64, CONTINUOUS_PARAMS)
+        states, z = jnp.array([[0.7, 0.2], [0.3, 1.1]]), jnp.array([[0.5, -1.0], [2.0, 0.1]])
+
+        @jax.jit
+        def both(params):
+            return latent.log_prob(params, states, z), latent.entropy(params, states)
+
+        check_grads(both, (params,), order=1, modes=["rev"])
+
+
+def test_support_of_a_discrete_z_is_every_value():
+    support = CATEGORICAL.support(PARAMS, jax.random.key(0), STATES, num_draws=99)
+    np.testing.assert_array_equal(support.latent, np.eye(3))
+    np.testing.assert_allclose(support.probs, PROBS.mean(0), rtol=1e-5)
+
+
+def test_support_of_a_continuous_z_is_draws():
+    support = GAUSSIAN.support(CONTINUOUS_PARAMS, jax.random.key(0), STATES, num_draws=7)
+    assert support.latent.shape == (7, 2)
+    assert np.unique(support.latent).size == 14
+    np.testing.assert_allclose(support.probs, 1 / 7, rtol=1e-6)
+
+
+BANDIT = BanditLatent(size=3, hidden_size=2, scale=10.0, temperature=2.0, epsilon=0.3)
+BANDIT_PARAMS = {
+    "params": {
+        "hidden_0": {"kernel": jnp.eye(2), "bias": jnp.zeros(2)},
+        "hidden_1": {"kernel": jnp.eye(2), "bias": jnp.zeros(2)},
+        "output": {
+            "kernel": jnp.array([[0.1, 0.5, -0.2], [0.0, 0.0, 0.0]]),
+            "bias": jnp.array([0.0, 0.0, 0.2]),
+        },
+    }
+}
+
+
+def test_bandit_by_hand(variant):
+    """At state [1, 0] the estimates are 1, 5 and 0."""
+    estimates = variant(lambda s: BANDIT.estimates(BANDIT_PARAMS, s))(STATES[0])
+    np.testing.assert_allclose(estimates, [1, 5, 0], atol=1e-5)
+    softmax = np.exp([0.5, 2.5, 0.0]) / np.exp([0.5, 2.5, 0.0]).sum()
+    log_prob = variant(lambda s: log_probs(BANDIT, BANDIT_PARAMS, s))(STATES[:1])
+    np.testing.assert_allclose(np.exp(log_prob[0]), 0.7 * softmax + 0.1, rtol=1e-4)
+    batch = LatentOutcome(STATES[[0, 0]], jnp.eye(3)[:2], jnp.array([3.0, 4.0]))
+    loss = variant(lambda p: BANDIT.loss(p, batch, Hyperparameters(), reference=False))(
+        BANDIT_PARAMS
+    )
+    np.testing.assert_allclose(loss, (2**2 + 1**2) / 2, rtol=1e-5)
+
+
+def test_bandit_loss_gradients_agree_with_finite_differences():
+    with jax.enable_x64(True):
+        params = random_params(lambda key: BANDIT.init_params(key, 2))
+        params = jax.tree.map(jnp.float64, params)
+        batch = LatentOutcome(
+            jnp.float64(STATES) + 0.1, jnp.eye(3, dtype=jnp.float64), jnp.array([3.0, 4.0, 5.0])
+        )
+        loss = jax.jit(lambda p: BANDIT.loss(p, batch, Hyperparameters(), reference=False))
+        check_grads(loss, (params,), order=1, modes=["rev"])
+
+
+@pytest.mark.parametrize(
+    ("latent", "learnt", "discrete"),
+    [
+        (CATEGORICAL, True, True),
+        (BANDIT, True, True),
+        (GAUSSIAN, True, False),
+        (UniformLatent(3), False, True),
+        (NullLatent(), False, True),
+    ],
+    ids=lambda x: type(x).__name__,
+)
+def test_protocol(latent, learnt, discrete):
+    assert isinstance(latent, Latent)
+    assert (latent.learnt, latent.discrete) == (learnt, discrete)
+    if not learnt:
+        assert not jax.tree.leaves(latent.init_params(jax.random.key(0), 2))

@@ -113,7 +113,7 @@ def test_the_latent_policy_moves_towards_what_pays(weights):
 
     def step(batch, **hyperparameters):
         hyperparameters = config.hyperparameters._replace(**hyperparameters)
-        opt_state = learner.make_latent_optimizer(hyperparameters).init(params)
+        opt_state = latent.optimizer(hyperparameters).init(params)
         return learner.update_latent(params, opt_state, batch, hyperparameters, latent, config)[0]
 
     paid = step(outcomes)

@@ -10,6 +10,7 @@ from maven_jax.losses import (
     intrinsic_reward,
     latent_policy_loss,
     mi_lower_bound,
+    monotonicity_penalty,
     td_loss,
     weighted_mean,
 )
@@ -39,6 +40,13 @@ def test_td_loss(variant):
     for name, total in expected.items():
         np.testing.assert_allclose(metrics[name], total / 3, rtol=1e-6, err_msg=name)
     np.testing.assert_array_equal(loss, metrics["td_loss"])
+
+
+def test_monotonicity_penalty(variant):
+    """Falls of 2 and 0.5 among four slopes of two steps; the third step does not count."""
+    slopes = jnp.array([[1.0, -2.0], [-0.5, 3.0], [-9.0, -9.0]])
+    penalty = variant(monotonicity_penalty)(slopes, jnp.array([True, True, False]))
+    np.testing.assert_allclose(penalty, 2.5 / 4)
 
 
 def test_td_loss_of_no_step_is_zero(variant):

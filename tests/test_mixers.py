@@ -8,15 +8,11 @@ from hypothesis import given, settings
 from hypothesis.extra.numpy import arrays
 from jax.test_util import check_grads
 
-from maven_jax.mixers import MonotonicMixer
+from maven_jax.mixers import IndependentMixer, JointCritic, QMixer, SumMixer
 from maven_jax.types import EnvSpec
 
 SPEC = EnvSpec(num_agents=3, num_actions=2, view_size=5, state_size=4, time_limit=6)
 LATENT_SIZE = 2
-
-
-def identity(x):
-    return x
 
 
 # Two agents, one state feature, one latent feature, embedding 1. At state 1 and z 2 the hyper-
@@ -34,23 +30,23 @@ TINY_PARAMS = {
 TINY_STATE, TINY_LATENT = jnp.array([1.0]), jnp.array([2.0])
 
 
-def tiny(weight_transform=jnp.abs, skip_connections=False):
+def tiny(monotonic=True, skip_connections=False):
     """Q_tot of the tiny mixer as a function of the two utilities, the state and z."""
-    mixer = MonotonicMixer(1, skip_connections, weight_transform)
+    mixer = QMixer(1, skip_connections, monotonic)
     return lambda *args: mixer.apply(TINY_PARAMS, *args)
 
 
 @pytest.mark.parametrize(
-    ("weight_transform", "skip_connections", "expected"),
+    ("monotonic", "skip_connections", "expected"),
     [
-        (jnp.abs, False, 1.5 * np.expm1(-4) + 2.25),
-        (jnp.abs, True, 1.5 * np.expm1(-4) + 2.25 - 3),
-        (identity, False, -1.5 * 4 + 2.25),
-        (identity, True, -1.5 * 4 + 2.25 + 5),
+        (True, False, 1.5 * np.expm1(-4) + 2.25),
+        (True, True, 1.5 * np.expm1(-4) + 2.25 - 3),
+        (False, False, -1.5 * 4 + 2.25),
+        (False, True, -1.5 * 4 + 2.25 + 5),
     ],
 )
-def test_hand_computed_joint_value(variant, weight_transform, skip_connections, expected):
-    q_tot = variant(tiny(weight_transform, skip_connections))
+def test_hand_computed_joint_value(variant, monotonic, skip_connections, expected):
+    q_tot = variant(tiny(monotonic, skip_connections))
     actual = q_tot(jnp.array([1.0, -2.0]), TINY_STATE, TINY_LATENT)
     np.testing.assert_allclose(actual, expected, rtol=1e-6)
 
@@ -63,12 +59,12 @@ def test_hidden_layer_of_the_state_value_is_rectified():
 
 def test_raising_a_utility_lowers_the_joint_value_without_abs():
     before, after = jnp.array([1.0, -2.0]), jnp.array([2.0, -2.0])
-    with_abs, without = tiny(), tiny(identity)
+    with_abs, without = tiny(), tiny(monotonic=False)
     assert without(after, TINY_STATE, TINY_LATENT) < without(before, TINY_STATE, TINY_LATENT)
     assert with_abs(after, TINY_STATE, TINY_LATENT) > with_abs(before, TINY_STATE, TINY_LATENT)
 
 
-MIXERS = [MonotonicMixer(8), MonotonicMixer(8, skip_connections=True)]
+MIXERS = [QMixer(8), QMixer(8, skip_connections=True)]
 SKIPPING = MIXERS[1]
 
 
@@ -105,6 +101,68 @@ def test_raising_any_utility_never_lowers_the_joint_value(
     after = np.asarray(joint_values(params, raised, global_state, latent))
     rounding = 1e-5 * (1 + np.abs(before).max())
     assert (after >= before - rounding).all()
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 2**31 - 1))
+def test_without_abs_some_utility_lowers_the_joint_value(seed):
+    """Among 64 random states and z, a counterexample to monotonicity is found."""
+    mixer = QMixer(8, monotonic=False)
+    params = initialise(mixer, seed=seed)
+    slopes = unconstrained_slopes(params, *random_inputs(64))
+    assert slopes.min() < 0 < slopes.max()
+
+
+@jax.jit
+def unconstrained_slopes(params, utilities, *condition):
+    mixer = QMixer(8, monotonic=False)
+    return jax.grad(lambda q: mixer.apply(params, q, *condition).sum())(utilities)
+
+
+def test_sum_and_independent_mixers(variant):
+    inputs = jnp.array([[1.0, -2.0, 4.0]]), jnp.ones((1, 4)), jnp.ones((1, 2))
+    total = variant(lambda *args: SumMixer().apply({}, *args))(*inputs)
+    np.testing.assert_allclose(total, [3.0])
+    alone = variant(lambda *args: IndependentMixer().apply({}, *args))(*inputs)
+    np.testing.assert_array_equal(alone, inputs[0])
+    assert not jax.tree.leaves(SumMixer().init_params(jax.random.key(0), SPEC, LATENT_SIZE))
+
+
+CRITIC = JointCritic(hidden_size=1, num_actions=2)
+# One state feature, two agents, no latent: the critic reads state, 2 x 2 actions and the id.
+CRITIC_PARAMS = {
+    "params": {
+        "q_hidden_0": {
+            "kernel": jnp.array([[1.0], [10.0], [20.0], [30.0], [40.0], [100.0], [200.0]]),
+            "bias": jnp.zeros(1),
+        },
+        "q_hidden_1": {"kernel": jnp.ones((1, 1)), "bias": jnp.ones(1)},
+        "q": {"kernel": jnp.array([[1.0, -1.0]]), "bias": jnp.array([0.0, 0.5])},
+        "value_hidden": {"kernel": jnp.full((1, 1), -2.0), "bias": jnp.zeros(1)},
+        "value": {"kernel": jnp.full((1, 1), 3.0), "bias": jnp.ones(1)},
+    }
+}
+
+
+def test_joint_critic_by_hand(variant):
+    """Agent 0 took action 1 and agent 1 took action 0; a row reads the other's action alone."""
+    actions = jnp.array([[0.0, 1.0], [1.0, 0.0]])
+    critic = variant(lambda u, s: CRITIC.apply(CRITIC_PARAMS, u, s, jnp.zeros(0)))
+    q_joint, value = critic(actions, jnp.array([-4.0]))
+    first, second = -4 + 30 + 100 + 1, -4 + 20 + 200 + 1
+    np.testing.assert_allclose(q_joint, [[first, 0.5 - first], [second, 0.5 - second]])
+    np.testing.assert_allclose(value, 3 * 8 + 1)
+
+
+def test_joint_critic_gradients_agree_with_finite_differences():
+    critic = JointCritic(4, SPEC.num_actions)
+    params = initialise(critic)
+    _, global_state, latent = random_inputs()
+    with jax.enable_x64(True):
+        arguments = jax.tree.map(
+            jnp.float64, (params, np.eye(3, 2, dtype=np.float32), global_state, latent)
+        )
+        check_grads(jax.jit(critic.apply), arguments, order=1, modes=["rev"])
 
 
 @pytest.fixture(scope="module")
@@ -144,9 +202,9 @@ def test_without_a_latent_the_state_alone_conditions_the_mixer():
     assert np.unique(q_tot).size == 5
 
 
-@pytest.mark.parametrize("weight_transform", [jnp.abs, identity], ids=["abs", "identity"])
-def test_gradients_agree_with_finite_differences(params, weight_transform):
-    mixer = MonotonicMixer(8, True, weight_transform)
+@pytest.mark.parametrize("monotonic", [True, False])
+def test_gradients_agree_with_finite_differences(params, monotonic):
+    mixer = QMixer(8, True, monotonic)
     with jax.enable_x64(True):
         arguments = jax.tree.map(jnp.float64, (params, *random_inputs()))
         check_grads(jax.jit(mixer.apply), arguments, order=1, modes=["rev"])

@@ -1,3 +1,4 @@
+from functools import partial
 from typing import NamedTuple
 
 import chex
@@ -10,6 +11,7 @@ from jumanji.types import restart, transition, truncation
 
 from maven_jax.agents import RecurrentAgent, episode_inputs
 from maven_jax.envs import MStepMatrixGame
+from maven_jax.exploration import epsilon_greedy
 from maven_jax.rollout import env_spec, rollout, start_episodes
 from maven_jax.types import EnvSpec
 
@@ -29,7 +31,8 @@ class Play:
         def play(params, key, latent, epsilon):
             start_key, key = jax.random.split(key)
             start = start_episodes(env, start_key, NUM_ENVS)
-            return rollout(env, self.agent, params, key, start, latent, epsilon)
+            behaviour = partial(epsilon_greedy, epsilon=epsilon)
+            return rollout(env, self.agent, params, key, start, latent, behaviour)
 
         self.compiled = play
 

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from maven_jax.config import ConfigError, from_dict
+from maven_jax.algorithms import ALGORITHMS
+from maven_jax.config import ConfigError, from_dict, to_dict
 from maven_jax.envs import MStepMatrixGame
 from maven_jax.sweep import Sweep, SweepChunk, compile_sweep, run_sweep, seed_keys, take_seeds
 from maven_jax.train import make_train, make_trainer
@@ -163,6 +164,38 @@ def test_any_length_of_game_trains(m):
     )
     assert state.env_steps > 4 * m
     assert all(np.isfinite(values[0]).all() for values in metrics.values())
+
+
+FORMS = [
+    *({"algorithm": name} for name in sorted(ALGORITHMS)),
+    *({"latent": {"kind": kind}} for kind in ("gaussian", "logistic", "bandit", "uniform")),
+    {"discriminator": {"reads": "taken_actions", "signal": "reward"}},
+    {"discriminator": {"kind": "feed_forward", "reads": "taken_actions", "signal": "reward"}},
+    {"discriminator": {"kind": "feed_forward", "reads": "greedy_actions"}},
+    {"exploration": {"kind": "boltzmann"}, "network": {"latent_head": "paired"}},
+    {"algorithm": "maven_qtran", "latent": {"kind": "gaussian"}, "fidelity": "reference"},
+]
+
+
+@pytest.mark.parametrize("form", FORMS, ids=str)
+def test_every_form_trains(form):
+    """A chunk moves the weights of every part that has some, and all metrics are finite."""
+    plain = to_dict(small_config("maven", updates_per_evaluation=2))
+    for section, values in form.items():
+        plain[section] = plain[section] | values if isinstance(values, dict) else values
+    config = from_dict(plain)
+    trainer = make_trainer(config, MStepMatrixGame(m=2))
+    hyperparameters = jax.tree.map(jnp.float32, config.hyperparameters)
+    hyperparameters = hyperparameters._replace(intrinsic_weight=0.5, monotonicity_weight=0.5)
+    state = jax.jit(trainer.init)(jax.random.key(0), hyperparameters)
+    after, metrics = jax.jit(trainer.chunk)(state, hyperparameters)
+    chex.assert_tree_all_finite(metrics)
+    moved = jax.tree.map(
+        lambda a, b: bool((a != b).any()),
+        (state.params, state.latent_params),
+        (after.params, after.latent_params),
+    )
+    assert all(jax.tree.leaves(moved))
 
 
 def test_impossible_values_are_refused_before_tracing():
