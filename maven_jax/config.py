@@ -131,8 +131,9 @@ class DiscriminatorConfig:
 class ExplorationConfig:
     """How the agents act in training."""
 
-    kind: Literal["epsilon_greedy", "boltzmann"] = "epsilon_greedy"
-    """Greedy but for a scheduled share of random actions, or by softmax of the utilities."""
+    kind: Literal["epsilon_greedy", "team_epsilon_greedy", "boltzmann"] = "epsilon_greedy"
+    """Greedy but for a scheduled share of random actions, drawn for each agent or for all at once;
+    or by softmax of the utilities."""
 
 
 @dataclass(frozen=True)

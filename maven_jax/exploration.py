@@ -56,9 +56,38 @@ def epsilon_greedy(
     """
     explore_key, action_key = jax.random.split(key)
     explore = jax.random.bernoulli(explore_key, epsilon, q_values.shape[:-1])
-    logits = masked_utilities(jnp.zeros_like(q_values), action_mask)
-    random_actions = jax.random.categorical(action_key, logits)
+    random_actions = _uniform_actions(action_key, action_mask)
     return jnp.where(explore, random_actions, greedy_actions(q_values, action_mask))
+
+
+def team_epsilon_greedy(
+    key: ScalarKey,
+    q_values: Float[Array, "*L N A"],
+    action_mask: Bool[Array, "*L N A"],
+    epsilon: Float[Array, ""] | float,
+) -> Int[Array, "*L N"]:
+    """As `epsilon_greedy`, but one coin decides for the team, as one z does: all explore at once.
+
+    A joint action that needs all of them to deviate is met with probability of order epsilon, not
+    epsilon to the power of their number.
+
+    Args:
+        key: used once.
+        q_values: utilities.
+        action_mask: legal actions; where none is legal (padding), action 0 counts as greedy.
+        epsilon: probability in [0, 1] that the team explores; then each agent on its own takes a
+            uniform legal action.
+    """
+    explore_key, action_key = jax.random.split(key)
+    explore = jax.random.bernoulli(explore_key, epsilon, (*q_values.shape[:-2], 1))
+    random_actions = _uniform_actions(action_key, action_mask)
+    return jnp.where(explore, random_actions, greedy_actions(q_values, action_mask))
+
+
+def _uniform_actions(key: ScalarKey, action_mask: Bool[Array, "*L A"]) -> Int[Array, "*L"]:
+    """A uniform legal action for every agent."""
+    logits = masked_utilities(jnp.zeros(action_mask.shape), action_mask)
+    return jax.random.categorical(key, logits)
 
 
 def boltzmann_actions(

@@ -11,7 +11,13 @@ import optax
 from maven_jax.algorithms import make_algorithm
 from maven_jax.config import Config, Hyperparameters, check, validate
 from maven_jax.evaluation import evaluate
-from maven_jax.exploration import Behaviour, boltzmann_actions, epsilon_greedy, linear_schedule
+from maven_jax.exploration import (
+    Behaviour,
+    boltzmann_actions,
+    epsilon_greedy,
+    linear_schedule,
+    team_epsilon_greedy,
+)
 from maven_jax.learner import make_optimizer, update, update_latent
 from maven_jax.replay import latent_outcome, make_replay, swap_time_and_batch
 from maven_jax.rollout import env_spec, rollout, start_episodes
@@ -72,12 +78,14 @@ def make_trainer(config: Config, env: MarlEnv) -> Trainer:
             hyperparameters.epsilon_steps,
         )
         behaviour: Behaviour
-        if config.exploration.kind == "boltzmann":
-            behaviour = partial(
-                boltzmann_actions, temperature=hyperparameters.exploration_temperature
-            )
-        else:
-            behaviour = partial(epsilon_greedy, epsilon=epsilon)
+        match config.exploration.kind:
+            case "epsilon_greedy":
+                behaviour = partial(epsilon_greedy, epsilon=epsilon)
+            case "team_epsilon_greedy":
+                behaviour = partial(team_epsilon_greedy, epsilon=epsilon)
+            case "boltzmann":
+                temperature = hyperparameters.exploration_temperature
+                behaviour = partial(boltzmann_actions, temperature=temperature)
         episode = rollout(
             env, algorithm.agent, state.params.agent, act_key, start, z, behaviour
         ).episodes

@@ -159,11 +159,11 @@ def test_without_a_latent(latent_head, inputs):
 def test_paired_head_has_a_layer_for_every_pair_of_z_and_agent():
     head = LatentHead(SPEC.num_actions, paired=True)
     hidden = np.random.default_rng(0).normal(size=(BATCH, SPEC.num_agents, HIDDEN))
-    hidden = hidden.astype(np.float32)
-    params = random_params(lambda key: head.init(key, hidden, LATENTS))
+    hidden, latents = jnp.float32(hidden), jnp.asarray(LATENTS)
+    params = random_params(lambda key: head.init(key, hidden, latents))
     kernel = params["params"]["hypernetwork"]["kernel"]
     kernel = kernel.reshape(SPEC.num_agents, LATENT_SIZE, SPEC.num_actions, HIDDEN)
-    q_values = jax.jit(head.apply)(params, hidden, LATENTS)
+    q_values = jax.jit(head.apply)(params, hidden, latents)
     for b, z in enumerate(LATENTS.argmax(-1)):
         for agent in range(SPEC.num_agents):
             expected = kernel[agent, z] @ hidden[b, agent]

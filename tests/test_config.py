@@ -72,7 +72,8 @@ def test_scientific_notation_that_yaml_reads_as_a_string_is_a_number():
         ),
         (
             {"exploration": {"kind": "softmax"}},
-            "exploration.kind is 'softmax'; allowed: epsilon_greedy, boltzmann",
+            "exploration.kind is 'softmax'; "
+            "allowed: epsilon_greedy, team_epsilon_greedy, boltzmann",
         ),
         (
             {"network": {"latent_head": "wide"}},

@@ -192,7 +192,8 @@ def test_gaussian_heads_are_densities(discriminator, features):
 
     @jax.jit
     def log_prob(z):
-        posterior = discriminator.apply(params, features[:, :1], MASK[:, :1], z[None, None])
+        inputs = jnp.asarray(features[:, :1]), jnp.asarray(MASK[:, :1]), z[None, None]
+        posterior = discriminator.apply(params, *inputs)
         return posterior.log_prob[LENGTHS[0] - 1, 0]
 
     density = np.exp(jax.vmap(log_prob)(grid))

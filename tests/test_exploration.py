@@ -15,6 +15,7 @@ from maven_jax.exploration import (
     greedy_policy,
     linear_schedule,
     masked_utilities,
+    team_epsilon_greedy,
 )
 
 NUM_AGENTS, NUM_ACTIONS = 3, 4
@@ -22,6 +23,7 @@ NUM_AGENTS, NUM_ACTIONS = 3, 4
 jitted_epsilon_greedy = jax.jit(epsilon_greedy)
 jitted_greedy = jax.jit(greedy_actions)
 jitted_boltzmann = jax.jit(boltzmann_policy)
+jitted_team_epsilon_greedy = jax.jit(team_epsilon_greedy)
 jitted_boltzmann_actions = jax.jit(boltzmann_actions)
 
 q_arrays = arrays(
@@ -42,6 +44,7 @@ def test_illegal_actions_are_never_chosen(seed, q_values, mask, epsilon):
     assert mask[agents, explored].all()
     assert mask[agents, jitted_greedy(q_values, mask)].all()
     key, temperature = jax.random.key(seed), 0.01 + epsilon
+    assert mask[agents, jitted_team_epsilon_greedy(key, q_values, mask, epsilon)].all()
     assert mask[agents, jitted_boltzmann_actions(key, q_values, mask, temperature)].all()
 
 
@@ -69,8 +72,19 @@ def test_frequency_of_boltzmann_actions():
     assert_frequencies(drawn, np.array([1, 9, 0, 16]) / 26)
 
 
+def test_a_team_explores_at_once():
+    """Two agents, greedy action 1 of three, epsilon 0.3: alike but for the agents' own draws."""
+    q_values = np.tile(np.float32([1, 2, 9, -5]), (20_000, 2, 1))
+    mask = np.tile([True, True, False, True], (20_000, 2, 1))
+    first, second = np.asarray(jitted_team_epsilon_greedy(jax.random.key(0), q_values, mask, 0.3)).T
+    assert_frequencies(first, [0.1, 0.8, 0, 0.1])
+    joint = 0.3 * np.outer([1, 1, 0, 1], [1, 1, 0, 1]) / 9
+    joint[1, 1] += 0.7
+    assert_frequencies(4 * first + second, joint.ravel())
+
+
 def test_greedy_behaviour_reads_no_key():
-    q_values, mask = np.eye(3, 4, dtype=np.float32), np.ones((3, 4), bool)
+    q_values, mask = jnp.eye(3, 4), jnp.ones((3, 4), bool)
     for seed in range(3):
         actions = act_greedily(jax.random.key(seed), q_values, mask)
         np.testing.assert_array_equal(actions, [0, 1, 2])

@@ -51,7 +51,8 @@ def test_hand_computed_log_prob_and_entropy(variant):
 
 def test_uniform_latent(variant):
     uniform = UniformLatent(4)
-    states, latents = jnp.ones((2, 5, 3)), jnp.ones((2, 5, 4))
+    states = jnp.ones((2, 5, 3))
+    latents = jnp.eye(4)[jnp.arange(10).reshape(2, 5) % 4]
     log_prob = variant(lambda s, z: uniform.log_prob({}, s, z))(states, latents)
     np.testing.assert_allclose(log_prob, np.full((2, 5), np.log(1 / 4)), rtol=1e-6)
     entropy = variant(lambda s: uniform.entropy({}, s))(states)
@@ -241,6 +242,11 @@ BANDIT_PARAMS = {
         },
     }
 }
+
+
+def with_kernel(kernel):
+    output = BANDIT_PARAMS["params"]["output"] | {"kernel": kernel}
+    return {"params": BANDIT_PARAMS["params"] | {"output": output}}
 
 
 def test_bandit_by_hand(variant):
