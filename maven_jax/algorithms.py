@@ -1,6 +1,7 @@
 """Algorithms as data: the only place that branches on an algorithm's name."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import distrax
@@ -32,6 +33,9 @@ class Algorithm(NamedTuple):
     mixer: Mixer
     objective: Objective
     latent: Latent
+    """What is learnt, and what test episodes draw z from."""
+    played_latent: Latent
+    """What training episodes draw z from."""
     discriminator: Discriminator | None
 
 
@@ -95,7 +99,7 @@ def make_algorithm(config: Config, spec: EnvSpec) -> Algorithm:
     if config.algorithm not in ALGORITHMS:
         raise unknown("algorithm", config.algorithm, ALGORITHMS)
     mixer, objective, has_latent = ALGORITHMS[config.algorithm]
-    latent = _latent(config) if has_latent else NullLatent()
+    latent, played_latent = _latents(config) if has_latent else (NullLatent(), NullLatent())
     return Algorithm(
         agent=RecurrentAgent(
             config.network.hidden_size,
@@ -106,8 +110,25 @@ def make_algorithm(config: Config, spec: EnvSpec) -> Algorithm:
         mixer=mixer(config, spec),
         objective=objective,
         latent=latent,
+        played_latent=played_latent,
         discriminator=_discriminator(config, latent) if has_latent else None,
     )
+
+
+def _latents(config: Config) -> tuple[Latent, Latent]:
+    """The latent of test episodes and that of training episodes; the same, but for the bandit."""
+    sizes = config.latent
+    if sizes.kind == "bandit":
+        bandit = partial(
+            BanditLatent,
+            sizes.size,
+            sizes.hidden_size,
+            sizes.bandit_scale,
+            sizes.bandit_temperature,
+        )
+        return bandit(sizes.bandit_test_epsilon), bandit(sizes.bandit_epsilon)
+    latent = _latent(config)
+    return latent, latent
 
 
 def _latent(config: Config) -> Latent:
@@ -119,15 +140,7 @@ def _latent(config: Config) -> Latent:
             return LocationScaleLatent(sizes.size, sizes.hidden_size, distrax.Normal)
         case "logistic":
             return LocationScaleLatent(sizes.size, sizes.hidden_size, distrax.Logistic)
-        case "bandit":
-            return BanditLatent(
-                sizes.size,
-                sizes.hidden_size,
-                sizes.bandit_scale,
-                sizes.bandit_temperature,
-                sizes.bandit_epsilon,
-            )
-        case "uniform":
+        case _:
             return UniformLatent(sizes.size)
 
 

@@ -58,6 +58,9 @@ ENVIRONMENTS: dict[str, Callable[..., MarlEnv]] = {
     "matrix_game": MatrixGame,
 }
 
+FIGURE_3 = ("maven", "qmix", "maven_team")
+"""The packaged configurations whose curves the figure shows."""
+
 INTERRUPTED = 130
 """The exit code after Ctrl-C."""
 
@@ -83,7 +86,7 @@ class Train:
 
 @dataclass(frozen=True)
 class Figure3:
-    """Train MAVEN and QMIX on the m-step matrix game and draw Figure 3(b) of the MAVEN paper."""
+    """Train MAVEN, QMIX and MAVEN team on the matrix game: Figure 3(b) of the MAVEN paper."""
 
     out: Path = Path("runs/figure3")
     """Folder to make: one run for each algorithm, the picture and its data."""
@@ -226,7 +229,7 @@ def train(command: Train, console: Console) -> None:
 def figure3(command: Figure3, console: Console) -> None:
     """`maven-jax figure3`."""
     _refuse_existing(command.out)
-    configs = {name: _figure3_config(name, command) for name in ("maven", "qmix")}
+    configs = {name: _figure3_config(name, command) for name in FIGURE_3}
     best = MStepMatrixGame(command.m).optimal_return
     runs = {
         name: train_run(
@@ -239,7 +242,7 @@ def figure3(command: Figure3, console: Console) -> None:
         for name, config in configs.items()
     }
     picture = command.out / "figure3.png"
-    draw_figure3(runs["maven"], runs["qmix"], picture)
+    draw_figure3(runs, picture)
     data = command.out / "figure3.csv"
     data.write_text(figure3_data(runs))
     console.print(figure3_table(runs))
@@ -303,13 +306,10 @@ def matrix_games(command: MatrixGames, console: Console) -> None:
     """`maven-jax matrix-games`."""
     check(1 <= command.seeds <= 10**4, "seeds", command.seeds, "a whole number from 1 to 10000")
     check(1 <= command.steps <= 10**6, "steps", command.steps, "a whole number from 1 to 1000000")
+    without_latent = [name for name, row in ALGORITHMS.items() if not row.has_latent]
     for kind, given, known in (
         ("game", command.games, list(PAYOFFS)),
-        (
-            "algorithm",
-            command.algorithms,
-            [a for a, row in ALGORITHMS.items() if not row.has_latent],
-        ),
+        ("algorithm", command.algorithms, without_latent),
     ):
         check(len(given) > 0, f"{kind}s", given, f"one or more of {', '.join(known)}")
         for name in given:

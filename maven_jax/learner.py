@@ -97,7 +97,9 @@ def loss(
         mi_loss = -weighted_mean(log_q, weight)
         metrics["discriminator_loss"] = mi_loss
         if config.discriminator.signal == "reward":
-            log_p = algorithm.latent.log_prob(latent_params, batch.global_state[0], batch.latent)
+            log_p = algorithm.played_latent.log_prob(
+                latent_params, batch.global_state[0], batch.latent
+            )
             auxiliary = intrinsic_reward(log_q, log_p, reference=config.fidelity == "reference")
             reward = reward + hyperparameters.intrinsic_weight * weight * auxiliary
             metrics["intrinsic_reward"] = weighted_mean(auxiliary, weight)

@@ -1,6 +1,6 @@
 """Figures from results."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from maven_jax import published
 from maven_jax.config import ConfigError
 from maven_jax.results import Run, quartiles
 
-COLORS = {"maven": "#1f5fa8", "qmix": "#d1652a"}
+COLORS = {"maven": "#1f5fa8", "qmix": "#d1652a", "maven_team": "#2c8a57"}
 OTHER_COLORS = ("#3a8f5c", "#8457a6", "#a83c4b", "#6b6b6b")
 GRID_POINTS = 100
 
@@ -44,27 +44,33 @@ def draw_curves(runs: Sequence[Run], path: Path, metric: str = "return") -> None
     _save(figure, path)
 
 
-def draw_figure3(maven: Run, qmix: Run, path: Path) -> None:
-    """MAVEN and QMIX with the published medians, and what z tells about MAVEN's actions."""
+def draw_figure3(runs: Mapping[str, Run], path: Path) -> None:
+    """Returns with the published medians, and what z tells about MAVEN's actions.
+
+    Args:
+        runs: by the name of their configuration; `maven` is among them.
+        path: picture to write.
+    """
+    maven = runs["maven"]
     length = maven.config.env.options["m"]
     figure = _figure(2)
     left, right = figure.subplots(1, 2)
-    for run in (maven, qmix):
-        name = run.config.algorithm
-        draw_band(left, run, "return", COLORS[name], name.upper())
-        if length == published.M:
-            left.plot(
-                published.STEPS,
-                published.FIGURE_3[name][50],
-                color=COLORS[name],
-                linestyle=":",
-                marker="o",
-                markersize=4,
-                label=f"{name.upper()}, published median",
-            )
-    left.set_xlim(0, max(step_grid(maven)[-1], step_grid(qmix)[-1]) * 1.01)
+    for name, run in runs.items():
+        draw_band(left, run, "return", COLORS[name], figure3_label(name))
+    comparable = published.FIGURE_3.keys() if length == published.M else ()
+    for name in comparable:
+        left.plot(
+            published.STEPS,
+            published.FIGURE_3[name][50],
+            color=COLORS[name],
+            linestyle=":",
+            marker="o",
+            markersize=4,
+            label=f"{figure3_label(name)}, published median",
+        )
+    left.set_xlim(0, max(step_grid(run)[-1] for run in runs.values()) * 1.01)
     _style(left, "return of greedy episodes")
-    _title(left, f"{length}-step matrix game, {_seeds(maven, qmix)}")
+    _title(left, f"{length}-step matrix game, {_seeds(*runs.values())}")
     labels = {
         "latent_entropy": "H(z) of the latent policy",
         "mi_bound_test": "variational bound J_V",
@@ -77,6 +83,12 @@ def draw_figure3(maven: Run, qmix: Run, path: Path) -> None:
     _style(right, "nats")
     _title(right, "MAVEN: what z tells")
     _save(figure, path)
+
+
+def figure3_label(name: str) -> str:
+    """A configuration's name as the figure's legend and tables have it: MAVEN, MAVEN team."""
+    algorithm, _, rest = name.partition("_")
+    return f"{algorithm.upper()} {rest}".rstrip()
 
 
 def _labels(paths: Sequence[Path]) -> list[str]:

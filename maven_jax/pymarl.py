@@ -103,7 +103,9 @@ def expected_state_dicts(config: Config, spec: EnvSpec) -> StateDicts:
     Raises:
         ConfigError: the algorithm is unknown, or the published code has nothing like it.
     """
-    agent, mixer, _, latent, discriminator = make_algorithm(config, spec)
+    algorithm = make_algorithm(config, spec)
+    agent, mixer, discriminator = algorithm.agent, algorithm.mixer, algorithm.discriminator
+    latent = algorithm.latent
     check(
         latent.discrete,
         "latent.kind",

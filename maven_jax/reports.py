@@ -10,7 +10,7 @@ from rich.table import Table
 from maven_jax import published
 from maven_jax.matrix_games import Study
 from maven_jax.payoff_tables import best_additive, best_monotone
-from maven_jax.plots import step_grid
+from maven_jax.plots import figure3_label, step_grid
 from maven_jax.results import Run, quartiles
 
 
@@ -38,12 +38,11 @@ def figure3_table(runs: dict[str, Run]) -> Table:
         here = quartiles(run, "return", np.array(steps))
         for percentile, values in zip((25, 50, 75), here, strict=True):
             heading = "median" if percentile == 50 else f"{percentile}%"
-            table.add_column(f"{name.upper()}\n{heading}", justify="right")
+            table.add_column(f"{figure3_label(name)}\n{heading}", justify="right")
             cells = [f"{value:.1f}" for value in values]
-            if comparable:
-                there = published.FIGURE_3[name].get(percentile)
-                published_cells = [f"{value:.1f}" for value in there] if there else ["-"] * 8
-                cells = ["/".join(pair) for pair in zip(published_cells, cells, strict=False)]
+            there = published.FIGURE_3.get(name, {}).get(percentile)
+            if comparable and there:
+                cells = [f"{a:.1f}/{b}" for a, b in zip(there, cells, strict=False)]
             columns.append(cells)
     for step, *cells in zip(steps, *columns, strict=True):
         table.add_row(f"{step // 1000}k", *cells)
@@ -57,7 +56,7 @@ def figure3_summary(runs: dict[str, Run], best_return: float) -> str:
         finals = run.final("return")
         reached = int((finals >= best_return - 0.1).sum())
         sentences.append(
-            f"{name.upper()} ends at a median of {np.median(finals):.2f}; {reached} of "
+            f"{figure3_label(name)} ends at a median of {np.median(finals):.2f}; {reached} of "
             f"{len(finals)} seeds within 0.1 of the best return, {best_return:.0f}."
         )
     return "\n".join(sentences)

@@ -70,7 +70,7 @@ def make_trainer(config: Config, env: MarlEnv) -> Trainer:
         """One episode, played with z from the latent policy and exploration."""
         start_key, latent_key, act_key = jax.random.split(key, 3)
         start = start_episodes(env, start_key, 1)
-        z = latent.sample(state.latent_params, latent_key, start.initial_state)
+        z = algorithm.played_latent.sample(state.latent_params, latent_key, start.initial_state)
         epsilon = linear_schedule(
             state.env_steps,
             hyperparameters.epsilon_start,

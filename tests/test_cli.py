@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -110,8 +111,17 @@ def test_figure3_draws_and_tells_what_it_shows(tmp_path, capsys):
     assert str(out / "figure3.png") in printed
     assert (out / "figure3.png").read_bytes().startswith(b"\x89PNG")
     table = pd.read_csv(out / "figure3.csv")
-    assert set(table["algorithm"]) == {"maven", "qmix"}
+    assert set(table["algorithm"]) == {"maven", "qmix", "maven_team"}
     assert table["env_steps"].max() == 80
+
+
+def test_matrix_games_prints_what_was_learnt_beside_what_can_be(capsys):
+    arguments = ["--games", "qtran", "--algorithms", "vdn", "--seeds", "3", "--steps", "40"]
+    assert run(["matrix-games", *arguments]) == 0
+    printed = capsys.readouterr().out
+    for words in ("vdn: 3 seeds", "qtran", "uniform", "epsilon-greedy", "455.11", "288.00"):
+        assert words in printed
+    assert re.search(r"\([ABC], [ABC]\): [123]", printed)
 
 
 @pytest.mark.parametrize(
@@ -120,7 +130,10 @@ def test_figure3_draws_and_tells_what_it_shows(tmp_path, capsys):
         (["trian"], "unknown command 'trian'; did you mean 'train'?"),
         (["train", "mavn"], "unknown config 'mavn'; did you mean 'maven'?"),
         (["train", "no/such.yaml"], "config 'no/such.yaml' is not a file"),
-        (["train"], "train needs CONFIG first; allowed: a YAML file, or one of maven, qmix"),
+        (
+            ["train"],
+            "train needs CONFIG first; allowed: a YAML file, or one of maven, maven_team, qmix",
+        ),
         (["train", "--seeds", "3"], "train needs CONFIG first"),
         (["train", "maven", "--seeds", "0"], "seeds is 0; allowed: a whole number from 1 to 65536"),
         (["train", "maven", "--seed", "-1"], "seed is -1; allowed: a whole number from 0"),
@@ -134,7 +147,7 @@ def test_figure3_draws_and_tells_what_it_shows(tmp_path, capsys):
             "env.options: good_branches must be one of (2, 4), got 3",
         ),
         (["train", "maven", "--env.name", "m_step"], "unknown environment 'm_step'; did you mean"),
-        (["train", "maven", "--algorithm", "vdm"], "unknown algorithm 'vdm'; allowed: maven, qmix"),
+        (["train", "maven", "--algorithm", "vdm"], "unknown algorithm 'vdm'; did you mean 'vdn'?"),
         (
             ["train", "maven", "--training.replay-size", "8"],
             "training.replay_size is 8; allowed: at least training.batch_size, which is 32",
@@ -149,6 +162,14 @@ def test_figure3_draws_and_tells_what_it_shows(tmp_path, capsys):
         ),
         (["figure3", "--seeds", "0"], "seeds is 0; allowed: a whole number from 1 to 65536"),
         (["figure3", "--steps", "0"], "training.total_env_steps is 0; allowed:"),
+        (["matrix-games", "--games", "qtrain"], "unknown game 'qtrain'; did you mean 'qtran'?"),
+        (["matrix-games", "--games"], "games is (); allowed: one or more of non_monotonic"),
+        (
+            ["matrix-games", "--algorithms", "qtran", "maven"],
+            "unknown algorithm 'maven'; allowed: iql, qmix, qmix_unconstrained, qtran, vdn",
+        ),
+        (["matrix-games", "--seeds", "0"], "seeds is 0; allowed: a whole number from 1 to 10000"),
+        (["matrix-games", "--steps", "0"], "steps is 0; allowed: a whole number from 1 to 1000000"),
         (["figure3", "--m", "0"], "env.options: m must be an integer from 1 to 10000, got 0"),
         (["evaluate", "nowhere"], "run 'nowhere' is not a folder"),
         (["plot", "nowhere"], "run 'nowhere' is not a folder"),

@@ -172,7 +172,8 @@ FORMS = [
     {"discriminator": {"reads": "taken_actions", "signal": "reward"}},
     {"discriminator": {"kind": "feed_forward", "reads": "taken_actions", "signal": "reward"}},
     {"discriminator": {"kind": "feed_forward", "reads": "greedy_actions"}},
-    {"exploration": {"kind": "boltzmann"}, "network": {"latent_head": "paired"}},
+    {"latent": {"kind": "bandit", "bandit_epsilon": 0.5}, "exploration": {"kind": "boltzmann"}},
+    {"exploration": {"kind": "team_epsilon_greedy"}, "network": {"latent_head": "paired"}},
     {"algorithm": "maven_qtran", "latent": {"kind": "gaussian"}, "fidelity": "reference"},
 ]
 
