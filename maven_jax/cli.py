@@ -4,18 +4,14 @@ The only module that knows environments by their names. Bad input ends with one 
 code 2 before anything compiles; Ctrl-C ends with exit code 130 and what was learned on disk.
 """
 
-import contextlib
 import dataclasses
 import inspect
-import io
-import itertools
-import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import jax
 import numpy as np
@@ -23,6 +19,7 @@ import tyro
 from rich.console import Console
 
 from maven_jax.algorithms import ALGORITHMS, make_algorithm
+from maven_jax.arguments import parse
 from maven_jax.config import (
     Config,
     ConfigError,
@@ -63,8 +60,6 @@ FIGURE_3 = ("maven", "qmix", "maven_team")
 
 INTERRUPTED = 130
 """The exit code after Ctrl-C."""
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -377,7 +372,7 @@ def _run_command(argv: list[str], console: Console) -> int:
     if name not in COMMANDS:
         raise unknown("command", name, COMMANDS)
     kind, execute = COMMANDS[name]
-    command = _parse_train(rest) if kind is Train else _parse(kind, name, rest)
+    command = _parse_train(rest) if kind is Train else parse(kind, name, rest)
     if command is not None:
         execute(command, console)
     return 0
@@ -400,42 +395,10 @@ def _parse_train(args: list[str]) -> Train | None:
         raise ConfigError(f"train needs CONFIG first; allowed: a YAML file, or one of {names}")
     source = args[0] if args and not args[0].startswith("-") else "maven"
     config = complete(load_config(source))
-    command = _parse(Train, "train", args, Train(source, config=config))
+    command = parse(Train, "train", args, Train(source, config=config))
     if command is not None:
         validate(command.config)
     return command
-
-
-def _parse(kind: type[T], name: str, args: list[str], default: T | None = None) -> T | None:
-    """The command's dataclass from its arguments; None where only help was asked for.
-
-    Raises:
-        ConfigError: an unknown option or a value of the wrong type.
-    """
-    said = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(said):
-            return tyro.cli(kind, prog=f"maven-jax {name}", args=args, default=default)
-    except SystemExit as stop:
-        if not stop.code:
-            return None
-    raise ConfigError(_one_line(said.getvalue())) from None
-
-
-def _one_line(panel: str) -> str:
-    """The first paragraph of the parser's panel, and the nearest option where it names one."""
-    lines = [line.strip("│╭╮╰╯─|+ ") for line in panel.splitlines()[1:]]
-    lines = [line if line.strip("-") else "" for line in lines]
-    started = itertools.dropwhile(lambda line: not line, lines)
-    paragraph = " ".join(itertools.takewhile(bool, started))
-    wrong_type = re.match(
-        r"Error parsing (\S+): (invalid literal|could not convert).*: (.*)", paragraph
-    )
-    if wrong_type:
-        kind = "a whole number" if wrong_type[2] == "invalid literal" else "a number"
-        return f"{wrong_type[1]} is {wrong_type[3]}; allowed: {kind}"
-    near = re.search(r"Perhaps you meant:.*?(--[\w.-]+)", " ".join(lines))
-    return paragraph + (f"; did you mean {near[1]}?" if near else "")
 
 
 def _options(name: str) -> dict[str, Any]:

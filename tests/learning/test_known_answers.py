@@ -130,3 +130,32 @@ def test_mutual_information_tells_latents_apart():
     ceiling = np.log(4)
     assert (metrics["mi_bound_test"] > 0.8 * ceiling).all()
     assert (metrics["mi_bound_test"] <= ceiling + 1e-5).all()
+
+
+@pytest.mark.parametrize("kind", ["recurrent", "feed_forward"])
+def test_the_auxiliary_reward_tells_latents_apart_and_the_bound_stays_below(kind):
+    """q_v reads the actions taken, so J_V <= I(z; actions) on the same episodes; r_aux raises I."""
+    metrics = train(
+        ConstantReward(True),
+        "maven",
+        steps=3000,
+        hyperparameters={"intrinsic_weight": 2.0, "mi_weight": 1.0, "epsilon_steps": 600.0},
+        latent={"size": 4, "kind": "uniform"},
+        discriminator={"kind": kind, "reads": "taken_actions", "signal": "reward"},
+    )
+    assert (metrics["mi_bound_test"] <= metrics["action_information"] + 1e-5).all()
+    assert (metrics["action_information"] >= 0.75 * np.log(4)).all()
+    assert (metrics["mi_bound_test"] >= 0.3 * np.log(4)).all()
+
+
+def test_the_bandit_finds_the_latents_that_pay():
+    """Two steps long, z decides: the z that play the better branch get all of p(z)."""
+    metrics = train(
+        MStepMatrixGame(m=2),
+        "maven",
+        steps=3000,
+        latent={"size": 4, "kind": "bandit", "bandit_epsilon": 0.5, "bandit_temperature": 0.1},
+        exploration={"kind": "team_epsilon_greedy"},
+        network={"hidden_size": 16, "mixer_embed_size": 8, "latent_head": "paired"},
+    )
+    np.testing.assert_allclose(metrics["return"], metrics["return_z"].max(-1), atol=0.05)

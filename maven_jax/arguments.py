@@ -1,0 +1,45 @@
+"""Arguments of a command to its dataclass, and the parser's complaints to one line."""
+
+import contextlib
+import io
+import itertools
+import re
+from typing import TypeVar
+
+import tyro
+
+from maven_jax.config import ConfigError
+
+T = TypeVar("T")
+
+
+def parse(kind: type[T], name: str, args: list[str], default: T | None = None) -> T | None:
+    """The command's dataclass from its arguments; None where only help was asked for.
+
+    Raises:
+        ConfigError: an unknown option or a value of the wrong type.
+    """
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return tyro.cli(kind, prog=f"maven-jax {name}", args=args, default=default)
+    except SystemExit as stop:
+        if not stop.code:
+            return None
+    raise ConfigError(_one_line(said.getvalue())) from None
+
+
+def _one_line(panel: str) -> str:
+    """The first paragraph of the parser's panel, and the nearest option where it names one."""
+    lines = [line.strip("│╭╮╰╯─|+ ") for line in panel.splitlines()[1:]]
+    lines = [line if line.strip("-") else "" for line in lines]
+    started = itertools.dropwhile(lambda line: not line, lines)
+    paragraph = " ".join(itertools.takewhile(bool, started))
+    wrong_type = re.match(
+        r"Error parsing (\S+): (invalid literal|could not convert).*: (.*)", paragraph
+    )
+    if wrong_type:
+        kind = "a whole number" if wrong_type[2] == "invalid literal" else "a number"
+        return f"{wrong_type[1]} is {wrong_type[3]}; allowed: {kind}"
+    near = re.search(r"Perhaps you meant:.*?(--[\w.-]+)", " ".join(lines))
+    return paragraph + (f"; did you mean {near[1]}?" if near else "")
