@@ -359,7 +359,18 @@ def validate(config: Config) -> None:
         latent.replay_size,
         f"at least latent.batch_size, which is {latent.batch_size}",
     )
-    check(latent.size >= 2, "latent.size", latent.size, "a whole number of at least 2")
+    check(
+        latent.size >= 2 or latent.kind in ("gaussian", "logistic"),
+        "latent.size",
+        latent.size,
+        "a whole number of at least 2",
+    )
+    check(
+        config.discriminator.signal == "gradient" or config.hyperparameters.mi_weight > 0,
+        "hyperparameters.mi_weight",
+        config.hyperparameters.mi_weight,
+        "a positive number where discriminator.signal is reward: it is what trains q_v",
+    )
     for key in ("bandit_scale", "bandit_temperature"):
         value = getattr(latent, key)
         check(0 < value < math.inf, f"latent.{key}", value, "a positive number")

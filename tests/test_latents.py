@@ -256,7 +256,7 @@ def test_bandit_by_hand(variant):
     softmax = np.exp([0.5, 2.5, 0.0]) / np.exp([0.5, 2.5, 0.0]).sum()
     log_prob = variant(lambda s: log_probs(BANDIT, BANDIT_PARAMS, s))(STATES[:1])
     np.testing.assert_allclose(np.exp(log_prob[0]), 0.7 * softmax + 0.1, rtol=1e-4)
-    batch = LatentOutcome(STATES[[0, 0]], jnp.eye(3)[:2], jnp.array([3.0, 4.0]))
+    batch = LatentOutcome(STATES[jnp.array([0, 0])], jnp.eye(3)[:2], jnp.array([3.0, 4.0]))
     loss = variant(lambda p: BANDIT.loss(p, batch, Hyperparameters(), reference=False))(
         BANDIT_PARAMS
     )
