@@ -99,7 +99,7 @@ def make_fit(config: Config, env: MarlEnv, num_steps: int) -> Fit:
             index, key = step_and_key
             params, opt_state = carry
             epsilon = linear_schedule(index, 1.0, LAST_EPSILON, num_steps / 2)
-            rate: Any = linear_schedule(index, hyperparameters.learning_rate, 0.0, num_steps)
+            rate: Any = linear_schedule(index, hyperparameters.learning_rate, 0.0, float(num_steps))
 
             def act(key, q_values, action_mask):
                 explored = epsilon_greedy(key, q_values, action_mask, epsilon)

@@ -1,7 +1,7 @@
 """What the command line prints of results: tables and sentences."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from rich.box import SIMPLE_HEAD
@@ -26,27 +26,31 @@ def figure3_data(runs: dict[str, Run]) -> str:
 
 
 def figure3_table(runs: dict[str, Run]) -> Table:
-    """Percentiles at the steps where the paper's figure was read off, its own where m is 10."""
+    """Quartiles at the steps where the paper's figure was read off, its own below where m is 10."""
     comparable = all(run.config.env.options["m"] == published.M for run in runs.values())
-    title = "Return of greedy episodes" + (", published/here" if comparable else "")
+    title = "Return of greedy episodes: quartiles over seeds"
+    title += "; below, as published" if comparable else ""
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     table.add_column("steps", justify="right")
     last = min(run.last_step for run in runs.values())
     steps = [step for step in published.STEPS if step <= last]
     columns = []
     for name, run in runs.items():
-        here = quartiles(run, "return", np.array(steps))
-        for percentile, values in zip((25, 50, 75), here, strict=True):
-            heading = "median" if percentile == 50 else f"{percentile}%"
-            table.add_column(f"{figure3_label(name)}\n{heading}", justify="right")
-            cells = [f"{value:.1f}" for value in values]
-            there = published.FIGURE_3.get(name, {}).get(percentile)
-            if comparable and there:
-                cells = [f"{a:.1f}/{b}" for a, b in zip(there, cells, strict=False)]
-            columns.append(cells)
+        table.add_column(figure3_label(name), justify="right")
+        cells = [_three(row) for row in quartiles(run, "return", np.array(steps)).T]
+        if comparable and name in published.FIGURE_3:
+            there = published.FIGURE_3[name]
+            unknown = (None,) * len(published.STEPS)
+            lines = zip(*(there.get(q, unknown) for q in (25, 50, 75)), strict=True)
+            cells = [f"{cell}\n{_three(line)}" for cell, line in zip(cells, lines, strict=False)]
+        columns.append(cells)
     for step, *cells in zip(steps, *columns, strict=True):
         table.add_row(f"{step // 1000}k", *cells)
     return table
+
+
+def _three(values: Iterable[float | None]) -> str:
+    return " ".join("   -" if value is None else f"{value:4.1f}" for value in values)
 
 
 def figure3_summary(runs: dict[str, Run], best_return: float) -> str:
