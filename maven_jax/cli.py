@@ -314,7 +314,8 @@ def matrix_games(command: MatrixGames, console: Console) -> None:
     tables, env = np.stack(list(games.values())), MatrixGame(command.games[0])
     for algorithm in command.algorithms:
         learnt = study(algorithm, env, tables, command.seeds, command.steps)
-        console.print(study_table(algorithm, games, learnt))
+        for name, values, greedy in zip(command.games, *learnt, strict=True):
+            console.print(study_table(f"{algorithm} on {name}", games[name], values, greedy))
 
 
 def _figure3_config(name: str, command: Figure3) -> Config:

@@ -1,14 +1,13 @@
 """What the command line prints of results: tables and sentences."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from maven_jax import published
-from maven_jax.matrix_games import Study
 from maven_jax.payoff_tables import best_additive, best_monotone
 from maven_jax.plots import figure3_label, step_grid
 from maven_jax.results import Run, quartiles
@@ -66,38 +65,42 @@ def figure3_summary(runs: dict[str, Run], best_return: float) -> str:
     return "\n".join(sentences)
 
 
-def study_table(algorithm: str, games: Mapping[str, np.ndarray], learnt: Study) -> Table:
-    """What one algorithm learnt of each payoff table, a row for each behaviour.
+def study_table(
+    title: str, payoff: np.ndarray, joint_values: np.ndarray, greedy: np.ndarray
+) -> Table:
+    """What one algorithm learnt of one payoff table, a row for each behaviour.
 
-    The values are those of the seed whose squared error is the median. Beside the error stand the
-    smallest that any additive and any monotone table has, where that can be searched.
+    The values are those of the seed whose squared error is the median. The title ends with the
+    smallest error that any additive and any monotone table has.
+
+    Args:
+        title: names the algorithm and the game.
+        payoff: the game's table.
+        joint_values: learnt values over behaviours and seeds, as in `Study`.
+        greedy: joint actions of greedy play, likewise.
     """
-    table = Table(
-        title=f"{algorithm}: {_runs(learnt.greedy.shape[2])}", title_justify="left", box=SIMPLE_HEAD
-    )
-    for heading in ("game", "behaviour", "learnt values", "greedy: seeds"):
-        table.add_column(heading)
-    for heading in ("payoff", "squared\nerror", "best\nadditive", "best\nmonotone"):
-        table.add_column(heading, justify="right")
-    for game, (name, payoff) in enumerate(games.items()):
-        bounds = [f"{squared_error(fit(payoff), payoff):.2f}" for fit in FITS]
-        for behaviour, label in enumerate(("uniform", "epsilon-greedy")):
-            values, greedy = learnt.joint_values[game, behaviour], learnt.greedy[game, behaviour]
-            errors = np.array([squared_error(value, payoff) for value in values])
-            typical = values[np.argsort(errors)[(len(errors) - 1) // 2]]
-            chosen = Counter(map(action_name, greedy))
-            payoffs = [payoff[tuple(actions)] for actions in greedy]
-            low, median, high = np.percentile(errors, [25, 50, 75])
-            table.add_row(
-                name if behaviour == 0 else "",
-                label,
-                matrix_text(typical),
-                "\n".join(f"{action}: {count}" for action, count in chosen.most_common()),
-                f"{np.mean(payoffs):.2f}",
-                f"{median:.2f}\n{low:.2f} to {high:.2f}",
-                *bounds,
-                end_section=behaviour == 1,
-            )
+    additive, monotone = (squared_error(fit(payoff), payoff) for fit in FITS)
+    title = f"{title}: {_runs(greedy.shape[1])}"
+    title += f"; best squared error additive {additive:.2f}, monotone {monotone:.2f}"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    for heading in ("behaviour", "learnt values", "greedy"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("payoff", "squared error"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for label, values, chosen in zip(("uniform", "eps-greedy"), joint_values, greedy, strict=True):
+        errors = np.array([squared_error(value, payoff) for value in values])
+        typical = values[np.argsort(errors)[(len(errors) - 1) // 2]]
+        counts = Counter(map(action_name, chosen)).most_common()
+        payoffs = [payoff[tuple(actions)] for actions in chosen]
+        low, median, high = np.percentile(errors, [25, 50, 75])
+        table.add_row(
+            label,
+            matrix_text(typical),
+            "\n".join(f"{action}: {count}" for action, count in counts),
+            f"{np.mean(payoffs):.2f}",
+            f"{median:.2f}\n{low:.2f} to {high:.2f}",
+            end_section=True,
+        )
     return table
 
 

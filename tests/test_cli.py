@@ -119,7 +119,7 @@ def test_matrix_games_prints_what_was_learnt_beside_what_can_be(capsys):
     arguments = ["--games", "qtran", "--algorithms", "vdn", "--seeds", "3", "--steps", "40"]
     assert run(["matrix-games", *arguments]) == 0
     printed = capsys.readouterr().out
-    for words in ("vdn: 3 seeds", "qtran", "uniform", "epsilon-greedy", "455.11", "288.00"):
+    for words in ("vdn on qtran: 3 seeds", "uniform", "eps-greedy", "455.11", "288.00"):
         assert words in printed
     assert re.search(r"\([ABC], [ABC]\): [123]", printed)
 
