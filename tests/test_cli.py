@@ -249,7 +249,7 @@ def test_an_interruption_leaves_what_has_been_learned(workspace, interruption):
         try:
             wait_for_rows(out / "metrics.csv", process)
             process.send_signal(interruption)
-            _, errors = process.communicate(timeout=60)
+            _, errors = process.communicate(timeout=180)
         finally:
             process.kill()
     assert process.returncode == 130

@@ -134,7 +134,7 @@ def test_mutual_information_tells_latents_apart():
 
 @pytest.mark.parametrize("kind", ["recurrent", "feed_forward"])
 def test_the_auxiliary_reward_tells_latents_apart_and_the_bound_stays_below(kind):
-    """q_v reads the actions taken, so J_V <= I(z; actions) on the same episodes; r_aux sets z apart."""
+    """q_v reads the actions taken: J_V <= I(z; actions) on these episodes. r_aux sets z apart."""
     metrics = train(
         ConstantReward(True),
         "maven",
