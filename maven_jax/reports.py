@@ -98,7 +98,7 @@ def study_table(
             matrix_text(typical),
             "\n".join(f"{action}: {count}" for action, count in counts),
             f"{np.mean(payoffs):.2f}",
-            f"{median:.2f}\n{low:.2f} to {high:.2f}",
+            f"{median:.2f}\n{low:.1f} to {high:.1f}",
             end_section=True,
         )
     return table
