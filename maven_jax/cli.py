@@ -1,4 +1,4 @@
-"""The command line: `maven-jax train | figure3 | evaluate | plot | convert`.
+"""The command line: `maven-jax train | figure3 | evaluate | plot | convert | ...`.
 
 The only module that knows environments by their names. Bad input ends with one line and exit
 code 2 before anything compiles; Ctrl-C ends with exit code 130 and what was learned on disk.
@@ -43,7 +43,7 @@ from maven_jax.reports import (
     figure3_table,
     study_table,
 )
-from maven_jax.results import load_run, load_weights
+from maven_jax.results import load_run, load_weights, refuse_existing
 from maven_jax.rollout import env_spec
 from maven_jax.runner import InterruptedRunError, Seeds, train_run
 from maven_jax.sweep import seed_keys, take_seeds
@@ -223,7 +223,7 @@ def train(command: Train, console: Console) -> None:
 
 def figure3(command: Figure3, console: Console) -> None:
     """`maven-jax figure3`."""
-    _refuse_existing(command.out)
+    refuse_existing("output folder", command.out)
     configs = {name: _figure3_config(name, command) for name in FIGURE_3}
     best = MStepMatrixGame(command.m).optimal_return
     runs = {
@@ -270,8 +270,7 @@ def plot(command: Plot, console: Console) -> None:
     """`maven-jax plot RUN...`."""
     if not command.runs:
         raise ConfigError("no run given; allowed: one or more folders of runs")
-    if command.out.exists():
-        raise ConfigError(f"picture '{command.out}' exists; allowed: a path where nothing is yet")
+    refuse_existing("picture", command.out)
     if command.out.suffix not in (".png", ".pdf", ".svg"):
         raise ConfigError(f"out is '{command.out}'; allowed: a name ending in .png, .pdf or .svg")
     runs = [load_run(path) for path in command.runs]
@@ -284,7 +283,7 @@ def convert(command: Convert, console: Console) -> None:
     config = complete(load_config(command.config))
     env = make_env(config)
     make_trainer(config, env)  # checks what `evaluate` will
-    _refuse_existing(command.out)
+    refuse_existing("output folder", command.out)
     weights = read_folder(
         command.folder, config, env_spec(env), fresh_discriminator=command.fresh_discriminator
     )
@@ -345,11 +344,6 @@ def _test(
     )
     keys = jax.random.split(jax.random.key(seed), num_seeds)
     return take_seeds(test(params, latent_params, keys), num_seeds)
-
-
-def _refuse_existing(folder: Path) -> None:
-    if folder.exists():
-        raise ConfigError(f"output folder '{folder}' exists; allowed: a path where nothing is yet")
 
 
 COMMANDS: dict[str, tuple[type, Callable[[Any, Console], None]]] = {

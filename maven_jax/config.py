@@ -261,7 +261,16 @@ def from_dict(overrides: Any) -> Config:
     Raises:
         ConfigError: unknown key or wrong type. Values are checked by `validate`.
     """
-    return _override(Config(), overrides, prefix="")
+    return override(Config(), overrides)
+
+
+def override(config: Config, overrides: Any) -> Config:
+    """The configuration with other values in the fields that nested dictionaries name.
+
+    Raises:
+        ConfigError: unknown key or wrong type. Values are checked by `validate`.
+    """
+    return _override(config, overrides, prefix="")
 
 
 def to_dict(config: Config) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from maven_jax.layers import GRU, Linear, apply, gru_unroll
+from maven_jax.layers import GRU, Linear, apply, gru_unroll, relu_layers
 from maven_jax.types import EnvSpec, NetworkParams, ScalarKey
 
 
@@ -57,8 +57,7 @@ class CategoricalHead(nn.Module):
     def __call__(
         self, features: Float[Array, "*L F"], latent: Float[Array, "*L Z"]
     ) -> Float[Array, "*L"]:
-        for layer in range(self.hidden_layers):
-            features = nn.relu(Linear(self.hidden_size, name=f"hidden_{layer}")(features))
+        features = relu_layers(features, self.hidden_size, self.hidden_layers)
         logits = Linear(latent.shape[-1], name="logits")(features)
         return (jax.nn.log_softmax(logits) * latent).sum(-1)
 
@@ -73,8 +72,7 @@ class GaussianHead(nn.Module):
     def __call__(
         self, features: Float[Array, "*L F"], latent: Float[Array, "*L Z"]
     ) -> Float[Array, "*L"]:
-        for layer in range(self.hidden_layers):
-            features = nn.relu(Linear(self.hidden_size, name=f"hidden_{layer}")(features))
+        features = relu_layers(features, self.hidden_size, self.hidden_layers)
         location = Linear(latent.shape[-1], name="location")(features)
         scale = jnp.exp(Linear(latent.shape[-1], name="log_scale")(features))
         return distrax.Normal(location, scale).log_prob(latent).sum(-1)

@@ -54,10 +54,7 @@ def epsilon_greedy(
         action_mask: legal actions; where none is legal (padding), action 0 counts as greedy.
         epsilon: probability in [0, 1], for every agent on its own.
     """
-    explore_key, action_key = jax.random.split(key)
-    explore = jax.random.bernoulli(explore_key, epsilon, q_values.shape[:-1])
-    random_actions = _uniform_actions(action_key, action_mask)
-    return jnp.where(explore, random_actions, greedy_actions(q_values, action_mask))
+    return _explore(key, q_values, action_mask, epsilon, coins=q_values.shape[:-1])
 
 
 def team_epsilon_greedy(
@@ -78,16 +75,22 @@ def team_epsilon_greedy(
         epsilon: probability in [0, 1] that the team explores; then each agent on its own takes a
             uniform legal action.
     """
+    return _explore(key, q_values, action_mask, epsilon, coins=(*q_values.shape[:-2], 1))
+
+
+def _explore(
+    key: ScalarKey,
+    q_values: Float[Array, "*L A"],
+    action_mask: Bool[Array, "*L A"],
+    epsilon: Float[Array, ""] | float,
+    coins: tuple[int, ...],
+) -> Int[Array, "*L"]:
+    """Greedy actions, or uniform legal ones where a coin says so; `coins` is their shape."""
     explore_key, action_key = jax.random.split(key)
-    explore = jax.random.bernoulli(explore_key, epsilon, (*q_values.shape[:-2], 1))
-    random_actions = _uniform_actions(action_key, action_mask)
+    explore = jax.random.bernoulli(explore_key, epsilon, coins)
+    logits = masked_utilities(jnp.zeros_like(q_values), action_mask)
+    random_actions = jax.random.categorical(action_key, logits)
     return jnp.where(explore, random_actions, greedy_actions(q_values, action_mask))
-
-
-def _uniform_actions(key: ScalarKey, action_mask: Bool[Array, "*L A"]) -> Int[Array, "*L"]:
-    """A uniform legal action for every agent."""
-    logits = masked_utilities(jnp.zeros(action_mask.shape), action_mask)
-    return jax.random.categorical(key, logits)
 
 
 def boltzmann_actions(

@@ -4,6 +4,7 @@ Each latent is a frozen dataclass of sizes whose methods are pure functions of p
 arrays. A null latent has size 0, so that concatenating it is a no-op.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -15,7 +16,7 @@ import optax
 from jaxtyping import Array, Float
 
 from maven_jax.config import Hyperparameters
-from maven_jax.layers import Linear, apply
+from maven_jax.layers import Linear, apply, relu_layers
 from maven_jax.losses import latent_policy_loss
 from maven_jax.types import LatentOutcome, NetworkParams, ScalarKey
 
@@ -121,7 +122,7 @@ class NullLatent:
         return optax.identity()
 
 
-class DistributionLatent:
+class DistributionLatent(ABC):
     """What follows from a distribution over z whose weights learn by its score function.
 
     Mahajan et al. 2019, section 3: theta ascends J_RL by the gradient of log p(z | s0), with Adam.
@@ -131,10 +132,11 @@ class DistributionLatent:
     size: int
     discrete: bool
 
+    @abstractmethod
     def distribution(
         self, params: NetworkParams, initial_state: Float[Array, "*L S"]
     ) -> distrax.Distribution:
-        raise NotImplementedError
+        """p(z | s0)."""
 
     def sample(self, params, key, initial_state):
         return self.distribution(params, initial_state).sample(seed=key)
@@ -180,9 +182,7 @@ class StateNetwork(nn.Module):
 
     @nn.compact
     def __call__(self, initial_state: Float[Array, "*L S"]) -> Float[Array, "*L F"]:
-        hidden = initial_state
-        for layer in range(self.hidden_layers):
-            hidden = nn.relu(Linear(self.hidden_size, name=f"hidden_{layer}")(hidden))
+        hidden = relu_layers(initial_state, self.hidden_size, self.hidden_layers)
         return Linear(self.num_outputs, name="output")(hidden)
 
 

@@ -48,6 +48,13 @@ class Linear(nn.Module):
         return y + self.param("bias", init, (self.features,)) if self.use_bias else y
 
 
+def relu_layers(x: Float[Array, "*L I"], size: int, count: int) -> Float[Array, "*L F"]:
+    """`count` hidden layers `hidden_0, hidden_1, ...` of the module that calls this."""
+    for layer in range(count):
+        x = nn.relu(Linear(size, name=f"hidden_{layer}")(x))
+    return x
+
+
 class GRUParams(NamedTuple):
     """Gates are stacked `reset, update, candidate` along the last axis: `G = 3 H`."""
 

@@ -38,7 +38,7 @@ def draw_curves(runs: Sequence[Run], path: Path, metric: str = "return") -> None
     names = _labels([run.path.resolve() for run in runs])
     for run, name, color in zip(runs, names, _colors(runs), strict=True):
         seeds = len(np.unique(run.metrics["seed"]))
-        draw_band(ax, run, metric, color, f"{name} ({_count(seeds, 'seed')})")
+        draw_band(ax, run, metric, color, f"{name} ({count_of(seeds, 'seed')})")
     _style(ax, metric.replace("_", " "))
     _title(ax, "median and quartiles over seeds")
     _save(figure, path)
@@ -102,10 +102,11 @@ def _labels(paths: Sequence[Path]) -> list[str]:
 
 def _seeds(*runs: Run) -> str:
     counts = {len(np.unique(run.metrics["seed"])) for run in runs}
-    return " and ".join(_count(count, "seed") for count in sorted(counts))
+    return " and ".join(count_of(count, "seed") for count in sorted(counts))
 
 
-def _count(number: int, noun: str) -> str:
+def count_of(number: int, noun: str) -> str:
+    """A number and its noun: 1 seed, 2 seeds."""
     return f"{number} {noun}" + ("s" if number != 1 else "")
 
 

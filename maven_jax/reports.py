@@ -9,7 +9,7 @@ from rich.table import Table
 
 from maven_jax import published
 from maven_jax.payoff_tables import best_additive, best_monotone
-from maven_jax.plots import figure3_label, step_grid
+from maven_jax.plots import count_of, figure3_label, step_grid
 from maven_jax.results import Run, quartiles
 
 
@@ -79,8 +79,9 @@ def study_table(
         joint_values: learnt values over behaviours and seeds, as in `Study`.
         greedy: joint actions of greedy play, likewise.
     """
-    additive, monotone = (squared_error(fit(payoff), payoff) for fit in FITS)
-    title = f"{title}: {_runs(greedy.shape[1])}"
+    additive = squared_error(best_additive(payoff), payoff)
+    monotone = squared_error(best_monotone(payoff), payoff)
+    title = f"{title}: {count_of(greedy.shape[1], 'seed')}"
     title += f"; best squared error additive {additive:.2f}, monotone {monotone:.2f}"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     for heading in ("behaviour", "learnt values", "greedy"):
@@ -104,9 +105,6 @@ def study_table(
     return table
 
 
-FITS = (best_additive, best_monotone)
-
-
 def squared_error(values: np.ndarray, payoff: np.ndarray) -> float:
     """Sum over joint actions of the squared difference, in squared units of payoff."""
     return float(((np.asarray(values, float) - np.asarray(payoff, float)) ** 2).sum())
@@ -121,10 +119,6 @@ def matrix_text(values: np.ndarray) -> str:
     """A payoff table's rows; one of more than two agents as a list of its entries."""
     rows = values if values.ndim == 2 else values.reshape(1, -1)
     return "\n".join(" ".join(f"{value:7.2f}" for value in row) for row in rows)
-
-
-def _runs(count: int) -> str:
-    return f"{count} seed" + ("s" if count != 1 else "")
 
 
 def evaluation_table(run: Run, metrics: dict[str, np.ndarray], episodes: int) -> Table:

@@ -97,6 +97,12 @@ def quartiles(run: Run, metric: str, grid: np.ndarray) -> np.ndarray:
     return np.percentile(curves, [25, 50, 75], axis=0)
 
 
+def refuse_existing(what: str, path: Path) -> None:
+    """Raises `ConfigError` where something is: nothing on disk is ever written over."""
+    if path.exists():
+        raise ConfigError(f"{what} '{path}' exists; allowed: a path where nothing is yet")
+
+
 def create_run_folder(path: Path, config: Config) -> None:
     """Makes a new run's folder with its configuration.
 
@@ -104,10 +110,7 @@ def create_run_folder(path: Path, config: Config) -> None:
         ConfigError: something is there already, or the folder cannot be made.
     """
     try:
-        if path.exists():
-            raise ConfigError(
-                f"output folder '{path}' exists; allowed: a path where nothing is yet"
-            )
+        refuse_existing("output folder", path)
         path.mkdir(parents=True)
         (path / "config.yaml").write_text(yaml.safe_dump(to_dict(config), sort_keys=False))
     except OSError as error:

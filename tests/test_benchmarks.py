@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from maven_jax.config import from_dict
+from maven_jax.config import from_dict, validate
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
@@ -37,3 +37,27 @@ def test_throughput(tmp_path, capsys):
     assert min(row["updates_per_s"], row["compile_s"]) > 0
     with pytest.raises(SystemExit, match="2"):
         throughput.main(arguments, {"tiny": config})
+
+
+def test_ten_step(tmp_path, capsys):
+    small = {
+        "network": {"hidden_size": 4, "mixer_embed_size": 4},
+        "training": {"batch_size": 2, "updates_per_evaluation": 2, "total_env_steps": 30},
+        "evaluation": {"episodes": 2, "episodes_per_latent": 1},
+    }
+    ten_step = load("ten_step")
+    variants = {name: ten_step.Variant(name, small) for name in ("qmix", "maven")}
+    arguments = ["--seeds", "2", "--steps", "30", "--out", str(tmp_path)]
+    ten_step.main(arguments, variants)
+    printed = capsys.readouterr().out
+    assert "qmix " in printed
+    assert "maven " in printed
+    ten_step.main(arguments, variants)  # reads the runs, which are not made again
+    assert capsys.readouterr().out == printed
+    with pytest.raises(SystemExit, match="2"):
+        ten_step.main([*arguments, "--only", "nothing"], variants)
+
+
+def test_ten_step_variants_are_configurations():
+    for variant in load("ten_step").VARIANTS.values():
+        validate(variant.config(100_000))

@@ -7,6 +7,7 @@ import difflib
 import reprlib
 from collections.abc import Sequence
 from functools import cached_property
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -190,13 +191,13 @@ def _table(payoff: Sequence[object] | ArrayLike) -> NDArray[np.float64]:
     return table
 
 
-def _single(cell: object) -> np.float32:
+def _single(cell: Any) -> np.float32:
     """An entry in single precision, nan if it is no number."""
     if isinstance(cell, bool | np.bool_):
         return np.float32(np.nan)
     try:
         with np.errstate(over="ignore"):
-            return np.float32(float(cell))  # type: ignore[arg-type]
+            return np.float32(float(cell))
     except (TypeError, ValueError, OverflowError):
         return np.float32(np.nan)
 
