@@ -25,10 +25,11 @@ from rich.console import Console
 from rich.table import Table
 
 from maven_jax import Config, load_config
-from maven_jax.cli import complete, make_env
 from maven_jax.config import override
+from maven_jax.environments import complete, make_env
+from maven_jax.grid import make_lanes
 from maven_jax.results import Run, load_run
-from maven_jax.runner import Seeds, train_run
+from maven_jax.runner import Options, train_run
 
 
 class Variant(NamedTuple):
@@ -120,7 +121,8 @@ def main(argv: list[str] | None = None, variants: dict[str, Variant] = VARIANTS)
         if path.exists():
             run = load_run(path)
         else:
-            run = train_run(config, env, path, Seeds(0, arguments.seeds), tensorboard=False)
+            lanes = make_lanes(config.hyperparameters, range(arguments.seeds))
+            run = train_run(config, env, path, lanes, Options(tensorboard=False))
         table.add_row(*describe(name, run, env.optimal_return))
     Console(width=120).print(table)
 

@@ -36,9 +36,10 @@ def measure(configs: dict[str, Config], seeds: list[int], chunks: int) -> list[d
     for name, config in configs.items():
         trainer = make_trainer(config, MStepMatrixGame())
         for num_seeds in seeds:
-            sweep = compile_sweep(trainer, seed_keys(0, num_seeds), config.hyperparameters)
+            sweep = compile_sweep(trainer, num_seeds)
+            run = run_sweep(sweep, seed_keys(0, num_seeds), config.hyperparameters)
             rows.append({"algorithm": name, "seeds": num_seeds, "compile_s": sweep.compile_seconds})
-            runs.append((run_sweep(sweep), config.training.updates_per_evaluation * num_seeds, []))
+            runs.append((run, config.training.updates_per_evaluation * num_seeds, []))
     for _ in range(chunks + 1):
         for run, _, seconds in runs:
             started = time.perf_counter()

@@ -1,6 +1,6 @@
 """The command line: `maven-jax train | figure3 | evaluate | plot | convert | ...`.
 
-The only module that knows environments by their names. Bad input ends with one line and exit
+Bad input ends with one line and exit
 code 2 before anything compiles; Ctrl-C ends with exit code 130 and what was learned on disk.
 """
 
@@ -9,6 +9,7 @@ import inspect
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,40 +21,54 @@ from rich.console import Console
 
 from maven_jax.algorithms import ALGORITHMS, make_algorithm
 from maven_jax.arguments import parse
+from maven_jax.checkpoint import Checkpointing
 from maven_jax.config import (
     Config,
     ConfigError,
     check,
-    coerce,
     load_config,
     packaged_configs,
     unknown,
     validate,
 )
 from maven_jax.convert import read_folder, write_run
+from maven_jax.environments import complete, make_env
 from maven_jax.envs import MatrixGame, MStepMatrixGame
 from maven_jax.envs.matrix_game import PAYOFFS
 from maven_jax.evaluation import evaluate
+from maven_jax.grid import MAX_LANES, Lanes, expand, lanes_from_columns, make_lanes, parse_grid
 from maven_jax.matrix_games import study
-from maven_jax.plots import draw_curves, draw_figure3
+from maven_jax.plots import count_of, draw_curves, draw_figure3
+from maven_jax.processes import is_writer
 from maven_jax.reports import (
     evaluation_table,
     figure3_data,
     figure3_summary,
     figure3_table,
+    points_table,
     study_table,
 )
-from maven_jax.results import load_run, load_weights, refuse_existing
+from maven_jax.results import (
+    Run,
+    load_run,
+    load_runs,
+    load_setup,
+    load_weights,
+    points_of,
+    refuse_existing,
+)
 from maven_jax.rollout import env_spec
-from maven_jax.runner import InterruptedRunError, Seeds, train_run
-from maven_jax.sweep import seed_keys, take_seeds
+from maven_jax.runner import (
+    InterruptedRunError,
+    Options,
+    continue_run,
+    continue_sweep,
+    train_run,
+    train_sweep,
+)
+from maven_jax.sweep import lane_keys, spread, take_lanes
 from maven_jax.train import make_trainer
 from maven_jax.types import MarlEnv, NetworkParams, Params
-
-ENVIRONMENTS: dict[str, Callable[..., MarlEnv]] = {
-    "m_step_matrix": MStepMatrixGame,
-    "matrix_game": MatrixGame,
-}
 
 FIGURE_3 = ("maven", "qmix", "maven_team")
 """The packaged configurations whose curves the figure shows."""
@@ -76,7 +91,30 @@ class Train:
     """How many seeds, counted up from the first."""
     tensorboard: bool = True
     """Write events for TensorBoard."""
+    checkpoint: Checkpointing = field(default_factory=Checkpointing)
     config: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
+
+
+@dataclass(frozen=True)
+class Sweep(Train):
+    """Train a grid of values times many seeds, in as few compiled programs as it takes."""
+
+    grid: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """FIELD=VALUE,VALUE,...: once for each field. Hyperparameters share one program, any other
+    field is compiled once for each value."""
+    group_size: int | None = None
+    """Runs that are in memory at once; by default all."""
+
+
+@dataclass(frozen=True)
+class Resume:
+    """Go on with a run or sweep that was interrupted or killed, from its last checkpoint."""
+
+    run: tyro.conf.Positional[Path]
+    """Folder of a run or of a sweep."""
+    tensorboard: bool = True
+    """Write events for TensorBoard."""
+    checkpoint: Checkpointing = field(default_factory=Checkpointing)
 
 
 @dataclass(frozen=True)
@@ -95,6 +133,7 @@ class Figure3:
     """Length of the game."""
     tensorboard: bool = True
     """Write events for TensorBoard."""
+    checkpoint: Checkpointing = field(default_factory=Checkpointing)
 
 
 @dataclass(frozen=True)
@@ -117,6 +156,16 @@ class Plot:
     """Folders of runs."""
     out: Path = Path("plot.png")
     """Picture to write; it must not exist."""
+    metric: str = "return"
+    """A column of metrics.csv."""
+
+
+@dataclass(frozen=True)
+class Tabulate:
+    """Print what runs and sweeps end at, a row for each point of their grids."""
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """Folders of runs or sweeps."""
     metric: str = "return"
     """A column of metrics.csv."""
 
@@ -167,55 +216,73 @@ def run(argv: Sequence[str]) -> int:
         return INTERRUPTED
 
 
-def make_env(config: Config) -> MarlEnv:
-    """The environment that `config.env` names.
-
-    Raises:
-        ConfigError: no such environment or option, or a value it does not take.
-    """
-    name, options = config.env.name, config.env.options
-    if name not in ENVIRONMENTS:
-        raise unknown("environment", name, ENVIRONMENTS)
-    known = _options(name)
-    for option, value in options.items():
-        if option not in known:
-            raise unknown(f"option of environment {name}", option, known)
-        if known[option] is not None:
-            coerce(value, type(known[option]), f"env.options.{option}")
-    try:
-        return ENVIRONMENTS[name](**options)
-    except ValueError as error:
-        raise ConfigError(f"env.options: {error}") from None
-
-
-def complete(config: Config) -> Config:
-    """The configuration with every option of its environment spelled out.
-
-    An option whose default is None, such as a payoff table, stands instead of all the defaults.
-    """
-    if config.env.name not in ENVIRONMENTS:
-        raise unknown("environment", config.env.name, ENVIRONMENTS)
-    options, known = config.env.options, _options(config.env.name)
-    if not any(known.get(option, "") is None for option in options):
-        options = {key: value for key, value in known.items() if value is not None} | options
-    return dataclasses.replace(config, env=dataclasses.replace(config.env, options=options))
-
-
 def train(command: Train, console: Console) -> None:
     """`maven-jax train CONFIG`."""
     out = command.out or Path("runs") / Path(command.config_source).stem
-    env = make_env(command.config)
-    run = train_run(
-        command.config,
-        env,
-        out,
-        Seeds(command.seed, command.seeds),
-        tensorboard=command.tensorboard,
+    lanes = make_lanes(command.config.hyperparameters, _seeds(command))
+    run = train_run(command.config, make_env(command.config), out, lanes, _options(command))
+    _print_end([run], out, console)
+
+
+def sweep(command: Sweep, console: Console) -> None:
+    """`maven-jax sweep CONFIG --grid FIELD=VALUE,VALUE`."""
+    out = command.out or Path("runs") / f"{Path(command.config_source).stem}-sweep"
+    grid = parse_grid(command.grid, command.config)
+    parts = expand(command.config, grid, _seeds(command), command.group_size)
+    programs = len({(repr(part.config), len(part.lanes.seeds)) for part in parts})
+    runs = sum(len(part.lanes.seeds) for part in parts)
+    console.print(f"{count_of(runs, 'run')} in {count_of(programs, 'program')}", highlight=False)
+    if len(parts) == 1:
+        (part,) = parts
+        run = train_run(part.config, make_env(part.config), out, part.lanes, _options(command))
+        _print_end([run], out, console)
+    else:
+        _print_end(train_sweep(parts, make_env, out, _options(command)), out, console)
+
+
+def resume(command: Resume, console: Console) -> None:
+    """`maven-jax resume RUN`."""
+    if (command.run / "sweep.json").is_file():
+        runs = continue_sweep(command.run, make_env, _options(command))
+    else:
+        env = make_env(load_setup(command.run)[0])
+        runs = [continue_run(command.run, env, _options(command))]
+    _print_end(runs, command.run, console)
+
+
+def _seeds(command: Train | Figure3) -> range:
+    check(
+        1 <= command.seeds <= MAX_LANES,
+        "seeds",
+        command.seeds,
+        f"a whole number from 1 to {MAX_LANES}",
     )
+    check(
+        0 <= command.seed < 2**31 - command.seeds,
+        "seed",
+        command.seed,
+        "a whole number from 0 to 2**31 - seeds",
+    )
+    return range(command.seed, command.seed + command.seeds)
+
+
+def _options(command: Train | Resume | Figure3) -> Options:
+    console = Console(stderr=True, quiet=not is_writer())
+    return Options(command.tensorboard, command.checkpoint, console)
+
+
+def _print_end(runs: list[Run], out: Path, console: Console) -> None:
+    """What training has come to: a sentence of a plain run, a table of a sweep."""
+    points = points_of(runs)
+    if len(points) > 1:
+        console.print(points_table(points, "return"))
+        console.print(f"results in {out}/", highlight=False, soft_wrap=True)
+        return
+    ((_, run),) = points
     low, median, high = np.percentile(run.final("return"), [25, 50, 75])
     console.print(
         f"return after {run.config.training.total_env_steps:,} steps: median {median:.2f}, "
-        f"quartiles {low:.2f} to {high:.2f}, {run.info['num_seeds']} seeds; results in {out}/",
+        f"quartiles {low:.2f} to {high:.2f}, {count_of(run.num_lanes, 'seed')}; results in {out}/",
         highlight=False,
         soft_wrap=True,
     )
@@ -231,8 +298,8 @@ def figure3(command: Figure3, console: Console) -> None:
             config,
             make_env(config),
             command.out / name,
-            Seeds(command.seed, command.seeds),
-            tensorboard=command.tensorboard,
+            make_lanes(config.hyperparameters, _seeds(command)),
+            _options(command),
         )
         for name, config in configs.items()
     }
@@ -255,14 +322,14 @@ def evaluate_run(command: Evaluate, console: Console) -> None:
     config = dataclasses.replace(run.config, evaluation=evaluation)
     env = make_env(config)
     trainer = make_trainer(config, env)
-    num_seeds = run.info["num_seeds"]
+    lanes = lanes_from_columns(run.lanes, config.hyperparameters)
     expected = jax.eval_shape(
-        jax.vmap(trainer.init, in_axes=(0, None)),
-        jax.eval_shape(lambda: seed_keys(0, num_seeds)),
-        config.hyperparameters,
+        jax.vmap(trainer.init),
+        jax.eval_shape(lambda: lane_keys(lanes.seeds)),
+        spread(lanes.hyperparameters, run.num_lanes),
     )
     params, latent_params = load_weights(run, expected.params, expected.latent_params)
-    metrics = _test(params, latent_params, seed, num_seeds, config, env)
+    metrics = _test(params, latent_params, seed, lanes, config, env)
     console.print(evaluation_table(run, metrics, episodes))
 
 
@@ -273,9 +340,20 @@ def plot(command: Plot, console: Console) -> None:
     refuse_existing("picture", command.out)
     if command.out.suffix not in (".png", ".pdf", ".svg"):
         raise ConfigError(f"out is '{command.out}'; allowed: a name ending in .png, .pdf or .svg")
-    runs = [load_run(path) for path in command.runs]
-    draw_curves(runs, command.out, command.metric)
+    draw_curves([load_runs(path) for path in command.runs], command.out, command.metric)
     console.print(f"picture: {command.out}", highlight=False, soft_wrap=True)
+
+
+def tabulate(command: Tabulate, console: Console) -> None:
+    """`maven-jax table RUN...`."""
+    if not command.runs:
+        raise ConfigError("no run given; allowed: one or more folders of runs")
+    points = [
+        (({"run": str(path)} if len(command.runs) > 1 else {}) | coordinates, point)
+        for path in command.runs
+        for coordinates, point in points_of(load_runs(path))
+    ]
+    console.print(points_table(points, command.metric))
 
 
 def convert(command: Convert, console: Console) -> None:
@@ -288,7 +366,8 @@ def convert(command: Convert, console: Console) -> None:
         command.folder, config, env_spec(env), fresh_discriminator=command.fresh_discriminator
     )
     params, latent_params = jax.tree.map(lambda x: np.asarray(x)[None], weights)
-    metrics = _test(params, latent_params, 0, 1, config, env)
+    lanes = make_lanes(config.hyperparameters, [0])
+    metrics = _test(params, latent_params, 0, lanes, config, env)
     write_run(command.out, config, command.folder, params, latent_params, metrics)
     console.print(evaluation_table(load_run(command.out), metrics, config.evaluation.episodes))
     if command.fresh_discriminator and "mi_bound_test" in metrics:
@@ -332,25 +411,27 @@ def _test(
     params: Params,
     latent_params: NetworkParams,
     seed: int,
-    num_seeds: int,
+    lanes: Lanes,
     config: Config,
     env: MarlEnv,
 ) -> dict[str, np.ndarray]:
-    """`evaluate` of weights with an axis of seeds."""
+    """`evaluate` of the weights of every lane."""
     algorithm = make_algorithm(config, env_spec(env))
-    temperature = config.hyperparameters.temperature
-    test = jax.jit(
-        jax.vmap(lambda p, lp, key: evaluate(p, lp, key, temperature, env, algorithm, config))
-    )
-    keys = jax.random.split(jax.random.key(seed), num_seeds)
-    return take_seeds(test(params, latent_params, keys), num_seeds)
+    num_lanes = len(lanes.seeds)
+    temperatures = spread(lanes.hyperparameters, num_lanes).temperature
+    test = jax.jit(jax.vmap(partial(evaluate, env=env, algorithm=algorithm, config=config)))
+    keys = jax.random.split(jax.random.key(seed), num_lanes)
+    return take_lanes(test(params, latent_params, keys, temperatures), num_lanes)
 
 
 COMMANDS: dict[str, tuple[type, Callable[[Any, Console], None]]] = {
     "train": (Train, train),
+    "sweep": (Sweep, sweep),
+    "resume": (Resume, resume),
     "figure3": (Figure3, figure3),
     "evaluate": (Evaluate, evaluate_run),
     "plot": (Plot, plot),
+    "table": (Tabulate, tabulate),
     "convert": (Convert, convert),
     "matrix-games": (MatrixGames, matrix_games),
 }
@@ -367,7 +448,10 @@ def _run_command(argv: list[str], console: Console) -> int:
     if name not in COMMANDS:
         raise unknown("command", name, COMMANDS)
     kind, execute = COMMANDS[name]
-    command = _parse_train(rest) if kind is Train else parse(kind, name, rest)
+    if issubclass(kind, Train):
+        command: Any = _parse_with_config(kind, name, rest)
+    else:
+        command = parse(kind, name, rest)
     if command is not None:
         execute(command, console)
     return 0
@@ -382,21 +466,15 @@ def _usage() -> str:
     return "\n".join(lines)
 
 
-def _parse_train(args: list[str]) -> Train | None:
+def _parse_with_config(kind: type[Train], name: str, args: list[str]) -> Train | None:
     """CONFIG decides the defaults of all other options, so it is read first."""
     wants_help = not {"-h", "--help"}.isdisjoint(args)
     if not wants_help and (not args or args[0].startswith("-")):
         names = ", ".join(sorted(packaged_configs()))
-        raise ConfigError(f"train needs CONFIG first; allowed: a YAML file, or one of {names}")
+        raise ConfigError(f"{name} needs CONFIG first; allowed: a YAML file, or one of {names}")
     source = args[0] if args and not args[0].startswith("-") else "maven"
     config = complete(load_config(source))
-    command = parse(Train, "train", args, Train(source, config=config))
+    command = parse(kind, name, args, kind(source, config=config))
     if command is not None:
         validate(command.config)
     return command
-
-
-def _options(name: str) -> dict[str, Any]:
-    """What a configuration can say to the environment's constructor, with its defaults."""
-    parameters = inspect.signature(ENVIRONMENTS[name]).parameters.values()
-    return {p.name: p.default for p in parameters if p.name != "viewer"}

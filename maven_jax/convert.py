@@ -30,7 +30,6 @@ from maven_jax.results import (
     create_run_folder,
     describe_machine,
     save_weights,
-    write_info,
 )
 from maven_jax.types import EnvSpec, NetworkParams, Params
 
@@ -87,7 +86,7 @@ def write_run(
     latent_params: NetworkParams,
     metrics: dict[str, np.ndarray],
 ) -> None:
-    """Makes a finished run's folder (see `results`) of one seed, 0; all of it, or nothing.
+    """Makes a finished run's folder (see `results`) of one lane, seed 0; all of it, or nothing.
 
     `metrics.csv` has one row, of `num_updates` 0 as it is not known how many there were. Its
     `env_steps` are those that the published code names the folder by, or 0.
@@ -96,9 +95,9 @@ def write_run(
         path: folder to make.
         config: the run's configuration.
         source: folder that the weights are from.
-        params: weights, with an axis of seeds.
+        params: weights, with an axis of lanes.
         latent_params: the same for the latent policy.
-        metrics: an evaluation of these weights, each with an axis of seeds.
+        metrics: an evaluation of these weights, each with an axis of lanes.
 
     Raises:
         ConfigError: the folder exists or cannot be made.
@@ -109,14 +108,12 @@ def write_run(
         "status": "converted",
         "command": sys.argv,
         "source": str(source),
-        "first_seed": 0,
-        "num_seeds": 1,
+        "lanes": {"seed": [0]},
         **describe_machine(),
     }
-    create_run_folder(path, config)
+    create_run_folder(path, config, info)
     try:
-        write_info(path, info)
-        with contextlib.closing(MetricsWriter(path, first_seed=0)) as writer:
+        with contextlib.closing(MetricsWriter(path, {"seed": np.array([0])})) as writer:
             writer.write(metrics | {k: np.array([n]) for k, n in counts.items()}, np.array([True]))
         save_weights(path, params, latent_params)
     except BaseException:

@@ -24,7 +24,7 @@ from maven_jax.exploration import (
 from maven_jax.learner import make_optimizer, update, utilities
 from maven_jax.objectives import Networks
 from maven_jax.rollout import env_spec, rollout, start_episodes
-from maven_jax.sweep import map_lanes, seed_keys
+from maven_jax.sweep import lane_keys, map_lanes, spread
 from maven_jax.types import Episode, MarlEnv, Params, ScalarKey
 
 LEARNING_RATE = 3e-3
@@ -167,9 +167,10 @@ def study(
     shape = len(payoffs), 2, num_seeds
     game, uniform, seed = (axis.ravel() for axis in np.indices(shape))
     lanes = Lane(
-        key=seed_keys(0, num_seeds)[seed],
+        key=lane_keys(seed),
         payoff=jnp.asarray(payoffs, jnp.float32)[game],
         uniform=jnp.asarray(uniform == 0),
     )
-    learnt = map_lanes(make_fit(config, env, num_steps), lanes, config.hyperparameters)
+    hyperparameters = spread(config.hyperparameters, len(seed))
+    learnt = map_lanes(make_fit(config, env, num_steps), lanes, hyperparameters)
     return Study(*(x.reshape(*shape, *x.shape[1:]) for x in learnt))

@@ -2,16 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
 from maven_jax import published
 from maven_jax.config import ConfigError
-from maven_jax.results import Run, quartiles
+from maven_jax.results import Run, points_of, quartiles
 
 COLORS = {"maven": "#1f5fa8", "qmix": "#d1652a", "maven_team": "#2c8a57"}
 OTHER_COLORS = ("#3a8f5c", "#8457a6", "#a83c4b", "#6b6b6b")
@@ -31,14 +34,27 @@ def draw_band(ax: Axes, run: Run, metric: str, color: str, label: str) -> None:
     ax.plot(grid, median, color=color, linewidth=2, label=label)
 
 
-def draw_curves(runs: Sequence[Run], path: Path, metric: str = "return") -> None:
-    """One metric of several runs: median and quartiles over seeds against environment steps."""
+def draw_curves(sweeps: Sequence[Sequence[Run]], path: Path, metric: str = "return") -> None:
+    """One metric against environment steps: median and quartiles over seeds.
+
+    Args:
+        sweeps: each the runs of one sweep, which may be a single one; each point of its grid has a
+            curve.
+        path: picture to write.
+        metric: a column of `metrics.csv`.
+    """
     figure = _figure(1)
     ax = figure.subplots()
-    names = _labels([run.path.resolve() for run in runs])
-    for run, name, color in zip(runs, names, _colors(runs), strict=True):
-        seeds = len(np.unique(run.metrics["seed"]))
-        draw_band(ax, run, metric, color, f"{name} ({count_of(seeds, 'seed')})")
+    points = [
+        (point, coordinates)
+        for runs in sweeps
+        for coordinates, point in points_of(runs)
+        if point.metrics["seed"].size  # else all of it diverged at once
+    ]
+    labels = _labels([(run.path.resolve(), coordinates) for run, coordinates in points])
+    drawn = [run for run, _ in points]
+    for run, label, color in zip(drawn, labels, _colors(drawn), strict=True):
+        draw_band(ax, run, metric, color, f"{label} ({count_of(run.num_lanes, 'seed')})")
     _style(ax, metric.replace("_", " "))
     _title(ax, "median and quartiles over seeds")
     _save(figure, path)
@@ -91,18 +107,30 @@ def figure3_label(name: str) -> str:
     return f"{algorithm.upper()} {rest}".rstrip()
 
 
-def _labels(paths: Sequence[Path]) -> list[str]:
-    """The last parts of the paths, as few as tell them apart."""
-    for length in range(1, max(len(path.parts) for path in paths) + 1):
-        labels = ["/".join(path.parts[-length:]) for path in paths]
+def _labels(points: Sequence[tuple[Path, Mapping[str, Any]]]) -> list[str]:
+    """What tells the points apart: coordinates, and where needed the last parts of the paths."""
+    names = [
+        ", ".join(f"{key.split('.')[-1]} {format_value(v)}" for key, v in coordinates.items())
+        for _, coordinates in points
+    ]
+    if "" not in names and len(set(names)) == len(names):
+        return names
+    for length in range(1, max(len(path.parts) for path, _ in points) + 1):
+        paths = ["/".join(path.parts[-length:]) for path, _ in points]
+        labels = [", ".join(filter(None, both)) for both in zip(paths, names, strict=True)]
         if len(set(labels)) == len(labels):
             break
     return labels
 
 
 def _seeds(*runs: Run) -> str:
-    counts = {len(np.unique(run.metrics["seed"])) for run in runs}
+    counts = {run.num_lanes for run in runs}
     return " and ".join(count_of(count, "seed") for count in sorted(counts))
+
+
+def format_value(value: Any) -> str:
+    """A coordinate as text, a float in as few digits as it was written with."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def count_of(number: int, noun: str) -> str:
@@ -111,7 +139,9 @@ def count_of(number: int, noun: str) -> str:
 
 
 def _colors(runs: Sequence[Run]) -> list[str]:
-    """The algorithm's own colour where it is the only run of it."""
+    """The algorithm's own colour where it is the only run of it; shades, where runs are many."""
+    if len(runs) > len(OTHER_COLORS):
+        return [to_hex(color) for color in colormaps["viridis"](np.linspace(0, 0.9, len(runs)))]
     algorithms = [run.config.algorithm for run in runs]
     others = iter(OTHER_COLORS * len(runs))
     return [

@@ -1,7 +1,8 @@
 """What the command line prints of results: tables and sentences."""
 
+import warnings
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from rich.box import SIMPLE_HEAD
@@ -9,8 +10,8 @@ from rich.table import Table
 
 from maven_jax import published
 from maven_jax.payoff_tables import best_additive, best_monotone
-from maven_jax.plots import count_of, figure3_label, step_grid
-from maven_jax.results import Run, quartiles
+from maven_jax.plots import count_of, figure3_label, format_value, step_grid
+from maven_jax.results import Point, Run, quartiles
 
 
 def figure3_data(runs: dict[str, Run]) -> str:
@@ -20,7 +21,7 @@ def figure3_data(runs: dict[str, Run]) -> str:
         grid = step_grid(run)
         for step, row in zip(grid, quartiles(run, "return", grid).T, strict=True):
             values = ",".join(f"{value:.4g}" for value in row)
-            lines.append(f"{name},{step:.0f},{run.info['num_seeds']},{values}")
+            lines.append(f"{name},{step:.0f},{run.num_lanes},{values}")
     return "\n".join(lines) + "\n"
 
 
@@ -123,22 +124,81 @@ def matrix_text(values: np.ndarray) -> str:
 
 def evaluation_table(run: Run, metrics: dict[str, np.ndarray], episodes: int) -> Table:
     """What each seed reaches, a row for each."""
-    table = Table(title=f"{episodes} greedy episodes a seed: {run.path}", title_justify="left")
+    title = f"{episodes} greedy episodes a run: {run.path}"
+    table = _narrow_table(title)
     columns = {"return": "return", "return_uniform": "uniform z", "latent_entropy": "H(z)"}
     columns |= {"action_information": "I(z; actions)", "mi_bound_test": "J_V"}
     shown = [name for name in columns if name in metrics]
     extras = sorted(name for name in metrics if name.startswith("extras/"))
-    table.add_column("seed", justify="right")
+    for name in run.lanes:
+        table.add_column(name.split(".")[-1], justify="right", overflow="fold")
     for name in shown:
-        table.add_column(columns[name], justify="right")
+        table.add_column(columns[name], justify="right", overflow="fold")
     if "return_z" in metrics:
-        table.add_column("best z", justify="right")
+        table.add_column("best z", justify="right", overflow="fold")
     for name in extras:
-        table.add_column(name.removeprefix("extras/"), justify="right")
-    for seed in range(run.info["num_seeds"]):
-        row = [f"{metrics[name][seed]:.2f}" for name in shown]
+        table.add_column(name.removeprefix("extras/"), justify="right", overflow="fold")
+    for index, lane in enumerate(zip(*run.lanes.values(), strict=True)):
+        row = [*map(format_value, lane), *(f"{metrics[name][index]:.2f}" for name in shown)]
         if "return_z" in metrics:
-            row.append(f"{metrics['return_z'][seed].max():.2f}")
-        row += [f"{metrics[name][seed]:.2f}" for name in extras]
-        table.add_row(str(run.info["first_seed"] + seed), *row)
+            row.append(f"{metrics['return_z'][index].max():.2f}")
+        row += [f"{metrics[name][index]:.2f}" for name in extras]
+        table.add_row(*row)
     return table
+
+
+def points_table(points: Sequence[Point], metric: str) -> Table:
+    """What each point of a grid ends at: quartiles, and the interquartile mean (IQM).
+
+    The interval is a bootstrap's over seeds, at 95 % (Agarwal et al. 2021, `rliable`). Seeds that
+    diverged count with their last finite value, those that never had one not at all.
+
+    Args:
+        points: coordinates and runs.
+        metric: a column of `metrics.csv`.
+    """
+    table = _narrow_table(f"{metric}, last evaluation")
+    names = list(dict.fromkeys(name for coordinates, _ in points for name in coordinates))
+    diverged = any(run.diverged for _, run in points)
+    headings = ["seeds", "quartiles", "IQM (95 %)", *(["non-finite"] if diverged else [])]
+    for heading in [name.split(".")[-1] for name in names] + headings:
+        table.add_column(heading, justify="right", overflow="fold")
+    for coordinates, run in points:
+        values = run.final(metric)
+        cells = [format_value(coordinates.get(name, "")) for name in names] + [str(run.num_lanes)]
+        if values.size:
+            cells.append(" ".join(map(_number, np.percentile(values, [25, 50, 75]))))
+            mean, low, high = map(_number, interquartile_mean(values))
+            cells.append(f"{mean} ({low}, {high})")
+        else:
+            cells += ["-", "-"]
+        if diverged:
+            cells.append(str(len(run.diverged)))
+        table.add_row(*cells)
+    return table
+
+
+def _narrow_table(title: str) -> Table:
+    return Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=0, pad_edge=False)
+
+
+def _number(value: float) -> str:
+    return f"{value:.2f}" if abs(value) < 1e4 else f"{value:.3g}"
+
+
+def interquartile_mean(values: np.ndarray) -> tuple[float, float, float]:
+    """Interquartile mean over seeds, and its 95 % bootstrap interval, always drawn alike."""
+    from rliable import library, metrics  # takes seconds to import
+
+    def iqm(scores: np.ndarray) -> np.ndarray:
+        return np.array([metrics.aggregate_iqm(scores)])
+
+    scores = {"runs": np.asarray(values, float)[:, None]}
+    state = np.random.RandomState(0)  # noqa: NPY002: what rliable takes
+    with warnings.catch_warnings():  # of names that rliable passes on and arch will rename
+        warnings.simplefilter("ignore", FutureWarning)
+        means, intervals = library.get_interval_estimates(
+            scores, iqm, reps=2000, random_state=state
+        )
+    (low,), (high,) = intervals["runs"]
+    return float(means["runs"][0]), float(low), float(high)

@@ -1,11 +1,19 @@
-"""Runs a sweep in a folder: progress, live metrics, and results that survive an interruption."""
+"""Runs a sweep in a folder: progress, live metrics, checkpoints, interruption, going on.
+
+A folder is made with all that a run needs to start, and `continue_run` takes it from wherever it
+stands: from the start, or from its last checkpoint.
+"""
 
 import shutil
+import signal
 import sys
+import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -19,165 +27,417 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from maven_jax.config import Config, ConfigError, check
-from maven_jax.plots import draw_curves
+from maven_jax.checkpoint import (
+    Checkpoint,
+    Checkpointing,
+    CheckpointWriter,
+    load_checkpoint,
+    remove_checkpoints,
+)
+from maven_jax.config import Config, ConfigError
+from maven_jax.grid import Lanes, Part, lanes_from_columns
+from maven_jax.memory import Memory, format_bytes, free_bytes, state_memory
+from maven_jax.plots import count_of, draw_curves
+from maven_jax.processes import anywhere, is_writer
 from maven_jax.results import (
     MetricsWriter,
     Run,
     create_run_folder,
+    create_sweep_folder,
     describe_machine,
     load_run,
+    load_setup,
     save_weights,
+    sweep_parts,
     write_info,
 )
-from maven_jax.sweep import SweepChunk, compile_sweep, run_sweep, seed_keys, take_seeds
-from maven_jax.train import Trainer, make_trainer
+from maven_jax.sweep import (
+    Sweep,
+    SweepChunk,
+    compile_sweep,
+    lane_keys,
+    make_mesh,
+    run_sweep,
+    take_lanes,
+)
+from maven_jax.train import make_trainer
 from maven_jax.types import MarlEnv
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class Seeds:
-    """Consecutive seeds: `first`, `first + 1`, ..."""
+class Options:
+    """What a run leaves and says beside its results; none of it changes them."""
 
-    first: int
-    count: int
-
-
-MAX_SEEDS = 2**16
+    tensorboard: bool = True
+    """Write events for TensorBoard."""
+    checkpoint: Checkpointing = field(default_factory=Checkpointing)
+    """When the whole state is saved."""
+    console: Console = field(default_factory=lambda: Console(stderr=True))
+    """Where progress is shown."""
 
 
 class InterruptedRunError(Exception):
     """Ctrl-C during training; what had been learned, if anything, is in the run's folder."""
 
     def __init__(self, path: Path) -> None:
-        kept = f"what was learned so far is in '{path}'"
+        kept = f"what was learned so far is in '{path}': maven-jax resume '{path}' goes on"
         super().__init__(f"interrupted; {kept if path.exists() else 'nothing was learned yet'}")
 
 
 def train_run(
-    config: Config,
-    env: MarlEnv,
-    path: Path,
-    seeds: Seeds,
-    *,
-    tensorboard: bool = True,
-    console: Console | None = None,
+    config: Config, env: MarlEnv, path: Path, lanes: Lanes, options: Options | None = None
 ) -> Run:
-    """Trains all seeds in one program and leaves a run's folder (see `results`).
+    """Trains all lanes in one program and leaves a run's folder (see `results`).
 
     Args:
         config: the experiment.
         env: its environment.
         path: folder to make.
-        seeds: which seeds.
-        tensorboard: write events for TensorBoard.
-        console: where to show progress; the terminal's standard error by default.
+        lanes: from `make_lanes`.
+        options: what it leaves and says beside.
 
     Returns:
         The run, as it stands on disk.
 
     Raises:
-        ConfigError: a value that cannot work, or the folder exists.
-        InterruptedRunError: after Ctrl-C.
+        ConfigError: a value that cannot work, the folder exists, or the lanes do not fit.
+        InterruptedRunError: after Ctrl-C or SIGTERM.
     """
-    check(
-        1 <= seeds.count <= MAX_SEEDS,
-        "seeds",
-        seeds.count,
-        f"a whole number from 1 to {MAX_SEEDS}",
-    )
-    check(
-        0 <= seeds.first < 2**31 - seeds.count,
-        "seed",
-        seeds.first,
-        "a whole number from 0 to 2**31 - seeds",
-    )
-    trainer = make_trainer(config, env)
-    console = console or Console(stderr=True)
-    info: dict[str, Any] = {
-        "status": "running",
-        "command": sys.argv,
-        "first_seed": seeds.first,
-        "num_seeds": seeds.count,
-        **describe_machine(),
-    }
-    started = time.perf_counter()
-    create_run_folder(path, config)
+    options = options or Options()
+    options.checkpoint.validate()
+    make_trainer(config, env)  # refuses what cannot work before a folder is made
+    _by_writer(lambda: create_run_folder(path, config, _new_info(lanes, {})))
+    return _or_nothing(path, lambda: continue_run(path, env, options))
+
+
+def train_sweep(
+    parts: Sequence[Part],
+    make_env: Callable[[Config], MarlEnv],
+    path: Path,
+    options: Options | None = None,
+) -> list[Run]:
+    """Trains a sweep of several programs, one after the other, in a folder of runs' folders.
+
+    Args:
+        parts: from `expand`.
+        make_env: builds the environment of a configuration.
+        path: folder to make.
+        options: what the runs leave and say beside.
+
+    Raises:
+        ConfigError: a value that cannot work, the folder exists, or the lanes do not fit.
+        InterruptedRunError: after Ctrl-C or SIGTERM.
+    """
+    options = options or Options()
+    options.checkpoint.validate()
+    for part in parts:
+        make_trainer(part.config, make_env(part.config))
+    infos = {part.name: (part.config, _new_info(part.lanes, part.coordinates)) for part in parts}
+    _by_writer(lambda: create_sweep_folder(path, infos))
+    return _or_nothing(path, lambda: continue_sweep(path, make_env, options))
+
+
+def continue_sweep(
+    path: Path, make_env: Callable[[Config], MarlEnv], options: Options | None = None
+) -> list[Run]:
+    """Goes on with a sweep of several programs: `continue_run` of each that has not finished.
+
+    Raises:
+        ConfigError: a folder is missing or damaged, or all have finished.
+        InterruptedRunError: after Ctrl-C or SIGTERM.
+    """
+    folders = sweep_parts(path)
+    setups = [load_setup(folder) for folder in folders]
+    options = options or Options()
+    if all(info["status"] == "finished" for _, info in setups):
+        raise ConfigError(f"sweep '{path}' has finished; allowed: one that was interrupted")
+    compiled: tuple[Any, Sweep] | None = None
     try:
-        write_info(path, info)
-        _train(trainer, config, path, seeds, tensorboard, console, info)
+        for folder, (config, info) in zip(folders, setups, strict=True):
+            if info["status"] == "finished":
+                continue
+            program = config, len(info["lanes"]["seed"])
+            if compiled is None or compiled[0] != program:
+                compiled = program, _compile(config, make_env(config), program[1], options)
+            continue_run(folder, make_env(config), options, compiled[1])
+    except InterruptedRunError:
+        raise InterruptedRunError(path) from None
+    runs = [load_run(folder) for folder in folders]
+    if is_writer():
+        draw_curves([runs], path / "figures" / "return.png")
+    return runs
+
+
+def continue_run(
+    path: Path, env: MarlEnv, options: Options | None = None, compiled: Sweep | None = None
+) -> Run:
+    """Takes a run from where its folder stands, the start or a checkpoint, to its end.
+
+    On as many devices as before, what it leaves is bit for bit that of a run that never stopped.
+
+    Args:
+        path: the run's folder.
+        env: the environment of its configuration.
+        options: what it leaves and says beside.
+        compiled: the program of this configuration and number of lanes, if there is one already.
+
+    Raises:
+        ConfigError: the folder is damaged, the run has finished, or the lanes do not fit.
+        InterruptedRunError: after Ctrl-C or SIGTERM.
+    """
+    options = options or Options()
+    options.checkpoint.validate()
+    config, info = load_setup(path)
+    if info["status"] in ("finished", "converted"):
+        raise ConfigError(f"run '{path}' has finished; allowed: one that was interrupted")
+    started = time.perf_counter()
+    try:
+        sweep = compiled or _compile(config, env, len(info["lanes"]["seed"]), options)
+        start = load_checkpoint(path, sweep.state_shapes, sweep.num_lanes, _say(options))
+        if start:
+            _say(options)(f"going on after {start.num_chunks} evaluations")
+        info |= start.info if start else _NO_COUNTS
+        info |= {"status": "running", "command": sys.argv, **describe_machine()}
+        info["compile_seconds"] = round(sweep.compile_seconds, 2)
+        _by_writer(lambda: write_info(path, info))
+        _train(sweep, config, path, options, info, start)
         info["status"] = "finished"
     except KeyboardInterrupt:
         info["status"] = "interrupted"
+        raise InterruptedRunError(path) from None
     except jax.errors.JaxRuntimeError as error:
         info["status"] = "failed"
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"{seeds.count} seeds do not run on this device: {reason}") from None
+        lanes, reason = count_of(len(info["lanes"]["seed"]), "run"), str(error).splitlines()[0]
+        raise ConfigError(f"{lanes} do not fit on this device together: {reason}") from None
     except BaseException:
         info["status"] = "failed"
         raise
     finally:
-        if info.get("seed_updates"):
-            info["wall_seconds"] = round(time.perf_counter() - started, 2)
-            write_info(path, info)
-        else:
-            shutil.rmtree(path)
-    if not path.exists():
-        raise InterruptedRunError(path)
+        info["wall_seconds"] = round(time.perf_counter() - started + info.get("wall_seconds", 0), 2)
+        if is_writer():
+            with suppress(OSError):  # such as a full disk: `status` stays as it was
+                write_info(path, info)
+    anywhere(False)  # the files of the writer are there before another process reads them
     run = load_run(path)
-    draw_curves([run], path / "figures" / "return.png")
-    if info["status"] == "interrupted":
-        raise InterruptedRunError(path)
+    if is_writer():
+        draw_curves([[run]], path / "figures" / "return.png")
+        remove_checkpoints(path)
     return run
 
 
 def _train(
-    trainer: Trainer,
+    sweep: Sweep,
     config: Config,
     path: Path,
-    seeds: Seeds,
-    tensorboard: bool,
-    console: Console,
+    options: Options,
     info: dict[str, Any],
+    start: Checkpoint | None,
 ) -> None:
-    """The host loop over chunks; weights are copied after each, and saved however it ends."""
-    name, updates = config.algorithm.upper(), config.training.updates_per_evaluation
-    with console.status(f"{name}: compiling one program for {seeds.count} seeds"):
-        keys = seed_keys(seeds.first, seeds.count)
-        sweep = compile_sweep(trainer, keys, config.hyperparameters)
-    info["compile_seconds"] = round(sweep.compile_seconds, 2)
-    writer = MetricsWriter(path, seeds.first)
-    events = _events(path) if tensorboard else None
-    weights, seed_updates = None, 0
+    """The host loop over chunks; what it counts goes into `info`."""
+    lanes = lanes_from_columns(info["lanes"], config.hyperparameters)
+    results = _Results(path, lanes, options, start)
+    checkpoints = CheckpointWriter(path, options.checkpoint, _say(options))
+    position, num_chunks = (start.position, start.num_chunks) if start else (None, 0)
+    seconds_before, updates_before = info["train_seconds"], info["seed_updates"]
     started = time.perf_counter()
+    chunk, stopped = None, False
     try:
-        with _progress(console) as progress:
+        with _StopRequest(_say(options)) as stop, _progress(options.console) as progress:
             total = config.training.total_env_steps
-            task = progress.add_task(f"{name}, {seeds.count} seeds", total=total, live="")
-            for chunk in run_sweep(sweep):
-                weights = take_seeds((chunk.state.params, chunk.state.latent_params), seeds.count)
-                writer.write(chunk.metrics, chunk.active)
-                seed_updates += updates * int(chunk.active.sum())
-                if events is not None:
-                    _write_events(events, chunk)
-                rate = seed_updates / (time.perf_counter() - started)
+            label = f"{config.algorithm.upper()}, {count_of(sweep.num_lanes, 'run')}"
+            task = progress.add_task(label, total=total, live="")
+            for chunk in run_sweep(sweep, lane_keys(lanes.seeds), lanes.hyperparameters, position):
+                num_chunks += 1
+                results.write(chunk)
+                seconds = time.perf_counter() - started
+                info["train_seconds"] = round(seconds_before + seconds, 2)
+                info["seed_updates"] += config.training.updates_per_evaluation * int(
+                    chunk.active.sum()
+                )
+                _report_divergence(chunk, lanes, info, _say(options))
+                sound = chunk.metrics["env_steps"][~chunk.diverged]
+                rate = (info["seed_updates"] - updates_before) / seconds
                 progress.update(
                     task,
-                    completed=min(int(chunk.metrics["env_steps"].min()), total),
+                    completed=min(int(sound.min(initial=total)), total),
                     live=_live(chunk, rate),
                 )
+                stopped = anywhere(stop.requested)
+                num_updates = int(chunk.metrics["num_updates"].max())
+                if stopped or anywhere(checkpoints.is_due(num_updates)):
+                    counts = {name: info[name] for name in _NO_COUNTS}
+                    checkpoints.save(
+                        chunk.state, chunk.metrics, num_chunks, num_updates, results.read(), counts
+                    )
+                else:
+                    checkpoints.settle_if_written()
+                if stopped:
+                    break
     finally:
-        info["seed_updates"] = seed_updates
-        info["train_seconds"] = round(time.perf_counter() - started, 2)
-        writer.close()
-        if events is not None:
-            events.close()
-        if weights is not None:
-            save_weights(path, *weights)
+        results.close()
+        checkpoints.close()
+    if not info["seed_updates"]:
+        raise ConfigError(
+            f"all {count_of(sweep.num_lanes, 'run')} turned non-finite at once; allowed: "
+            "hyperparameters that do not diverge, such as a lower hyperparameters.learning_rate"
+        )
+    if chunk is not None:
+        params = chunk.state.params, chunk.state.latent_params
+        save_weights(path, *take_lanes(params, sweep.num_lanes))
+    if stopped:
+        raise KeyboardInterrupt
+
+
+_NO_COUNTS: dict[str, Any] = {"seed_updates": 0, "train_seconds": 0.0, "diverged": []}
+"""What training counts up in `run.json`, at the start."""
+
+
+class _Results:
+    """What the writing process adds after every chunk; other processes write nothing."""
+
+    def __init__(
+        self, path: Path, lanes: Lanes, options: Options, start: Checkpoint | None
+    ) -> None:
+        self._metrics = self._events = None
+        if not is_writer():
+            return
+        self._metrics = MetricsWriter(path, lanes.columns, start.metrics_csv if start else "")
+        if options.tensorboard:
+            from tensorboardX import SummaryWriter
+
+            steps = np.median(start.position.metrics["env_steps"]) + 1 if start else 0
+            self._events = SummaryWriter(str(path / "events"), purge_step=int(steps) or None)
+
+    def write(self, chunk: SweepChunk) -> None:
+        """A row of every active lane, and what TensorBoard shows of all."""
+        if self._metrics is not None:
+            self._metrics.write(chunk.metrics, chunk.active)
+        if self._events is not None:
+            _write_events(self._events, chunk)
+
+    def read(self) -> str:
+        """All rows so far."""
+        return self._metrics.read() if self._metrics is not None else ""
+
+    def close(self) -> None:
+        """Closes the files."""
+        for file in (self._metrics, self._events):
+            if file is not None:
+                file.close()
+
+
+class _StopRequest(AbstractContextManager["_StopRequest"]):
+    """Turns the first Ctrl-C or SIGTERM into a request to stop; a second one interrupts at once."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self.requested = False
+        self._say = say
+        self._handlers: dict[int, Any] = {}
+
+    def __enter__(self) -> "_StopRequest":
+        if threading.current_thread() is threading.main_thread():  # elsewhere signals cannot be set
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._handlers[number] = signal.signal(number, self._request)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+
+    def _request(self, number: int, frame: Any) -> None:
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
+        self._say("stopping after this chunk; once more stops at once, back to the last checkpoint")
+
+
+def _compile(config: Config, env: MarlEnv, num_lanes: int, options: Options) -> Sweep:
+    """The program of a sweep, once it is known that its memory is there."""
+    trainer, mesh, name = make_trainer(config, env), make_mesh(num_lanes), config.algorithm.upper()
+    here = [device for device in mesh.devices.flat if device.process_index == jax.process_index()]
+    lanes_here = -(-num_lanes // mesh.size) * len(here)
+    lane = jax.eval_shape(trainer.init, jax.random.key(0), config.hyperparameters)
+    held = Memory(*(number * lanes_here for number in state_memory(lane)))
+    free = free_bytes(here)
+    _check_memory(held, free, num_lanes)
+    runs = count_of(num_lanes, "run")
+    with options.console.status(f"{name}: compiling one program for {runs}"):
+        sweep = compile_sweep(trainer, num_lanes, mesh)
+    held = held._replace(scratch=sweep.scratch_bytes * len(here))
+    _check_memory(held, free, num_lanes)
+    known = f"; {format_bytes(free)} are free" if free is not None else ""
+    options.console.print(f"{name}: {runs} hold {held}{known}", highlight=False, soft_wrap=True)
+    return sweep
+
+
+def _check_memory(held: Memory, free: int | None, num_lanes: int) -> None:
+    if free is None or held.total <= free:
+        return
+    fit = int(num_lanes * free / held.total)
+    raise ConfigError(
+        f"{count_of(num_lanes, 'run')} hold {held} but {format_bytes(free)} are free; allowed: "
+        + (f"maven-jax sweep with --group-size {fit}, or less" if fit else "a smaller replay_size")
+    )
+
+
+def _new_info(lanes: Lanes, coordinates: dict[str, Any]) -> dict[str, Any]:
+    columns = {name: column.tolist() for name, column in lanes.columns.items()}
+    return {"status": "waiting", "lanes": columns, "coordinates": coordinates}
+
+
+def _by_writer(make: Callable[[], None]) -> None:
+    """Runs it in the writing process, and fails in all processes where it fails there."""
+    error: ConfigError | None = None
+    if is_writer():
+        try:
+            make()
+        except ConfigError as failure:
+            error = failure
+    if anywhere(error is not None):
+        raise error or ConfigError("the process that writes could not; see what it says")
+
+
+def _or_nothing(path: Path, train: Callable[[], Result]) -> Result:
+    """Trains in a new folder; one in which nothing was learned is removed again."""
+    try:
+        return train()
+    except BaseException as error:
+        learned = any(file.stat().st_size for file in path.rglob("metrics.csv"))
+        if is_writer() and not learned:
+            shutil.rmtree(path, ignore_errors=True)
+        if isinstance(error, InterruptedRunError):
+            raise InterruptedRunError(path) from None
+        raise
+
+
+def _report_divergence(
+    chunk: SweepChunk, lanes: Lanes, info: dict[str, Any], say: Callable[[str], None]
+) -> None:
+    """Says and records which lanes have turned non-finite in this chunk."""
+    known = [{name: lane[name] for name in lanes.columns} for lane in info["diverged"]]
+    for index in np.flatnonzero(chunk.diverged):
+        lane = {name: column[index].item() for name, column in lanes.columns.items()}
+        if lane in known:
+            continue
+        last = int(chunk.metrics["num_updates"][index])
+        info["diverged"] = [*info["diverged"], lane | {"num_updates": last}]
+        which = ", ".join(f"{name} {value}" for name, value in lane.items())
+        say(f"{which} turned non-finite and rests as it was after {last} updates; others go on")
+
+
+def _say(options: Options) -> Callable[[str], None]:
+    def say(line: str) -> None:
+        options.console.print(f"maven-jax: {line}", highlight=False, soft_wrap=True, markup=False)
+
+    return say
 
 
 def _live(chunk: SweepChunk, rate: float) -> str:
-    return f"return {np.median(chunk.metrics['return']):.2f}  {rate:,.0f} updates/s"
+    sound = chunk.metrics["return"][~chunk.diverged]
+    median = f"return {np.median(sound):.2f}" if sound.size else "all non-finite"
+    return f"{median}  {rate:,.0f} updates/s"
 
 
 def _progress(console: Console) -> Progress:
@@ -200,18 +460,15 @@ class _TimeLeft(ProgressColumn):
         return Text(f"{left // 60}:{left % 60:02d} left")
 
 
-def _events(path: Path) -> Any:
-    from tensorboardX import SummaryWriter
-
-    return SummaryWriter(str(path / "events"))
-
-
 def _write_events(events: Any, chunk: SweepChunk) -> None:
-    """Each metric's median over seeds, and the quartiles of the return."""
-    step = int(np.median(chunk.metrics["env_steps"]))
-    for name, value in chunk.metrics.items():
-        if value.ndim == 1:
-            events.add_scalar(f"median/{name}", float(np.median(value)), step)
-    low, high = np.percentile(chunk.metrics["return"], [25, 75])
+    """Each metric's median over the lanes that are finite, and the quartiles of the return."""
+    sound = {name: values[~chunk.diverged] for name, values in chunk.metrics.items()}
+    if chunk.diverged.all():
+        return
+    step = int(np.median(sound["env_steps"]))
+    for name, values in sound.items():
+        if values.ndim == 1:
+            events.add_scalar(f"median/{name}", float(np.median(values)), step)
+    low, high = np.percentile(sound["return"], [25, 75])
     events.add_scalar("quartiles/return_25", float(low), step)
     events.add_scalar("quartiles/return_75", float(high), step)

@@ -1,141 +1,223 @@
-"""Many seeds as one compiled program: vmapped, sharded over devices, driven in chunks."""
+"""Many runs as one compiled program: vmapped, sharded over devices, driven in chunks.
+
+A lane is one run of a sweep: a key, and hyperparameters of its own. Lanes never communicate. They
+are shared by all devices of all processes (`jax.distributed`), every process driving the same loop.
+"""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from maven_jax.config import Hyperparameters
 from maven_jax.train import Trainer
-from maven_jax.types import Metrics, TrainState
+from maven_jax.types import Metrics, ScalarKey, TrainState
+
+LANES = PartitionSpec("lanes")
+
+
+class Step(NamedTuple):
+    """What one of a sweep's programs leaves of every lane."""
+
+    state: TrainState
+    metrics: Metrics
+    finished: jax.Array
+    diverged: jax.Array
 
 
 class Sweep(NamedTuple):
-    """A compiled sweep: two programs, each traced and compiled once."""
+    """A compiled sweep: two programs, each traced and compiled once, whatever the lanes' values."""
 
-    init: Callable[[jax.Array, Hyperparameters], TrainState]
-    chunk: Callable[[TrainState, Hyperparameters], tuple[TrainState, Metrics]]
+    init: Callable[[jax.Array, Hyperparameters], Step]
+    """From the key and the hyperparameters of every lane; without metrics."""
+    chunk: Callable[[TrainState, Hyperparameters], Step]
     finished: Callable[[TrainState], jax.Array]
-    lanes: jax.Array
-    """Keys of the seeds, and padding up to an even share for every device."""
-    hyperparameters: Hyperparameters
-    num_seeds: int
+    mesh: Mesh
+    num_lanes: int
+    """Without the padding up to an even share for every device."""
+    state_shapes: TrainState
+    """`ShapeDtypeStruct`s of the state, padding included."""
+    scratch_bytes: int
+    """What a chunk needs on each device beside the state; 0 where the compiler does not say."""
     compile_seconds: float
 
 
+class Position(NamedTuple):
+    """Where a sweep stands, in the host's memory and without padding: what it can go on from."""
+
+    state: TrainState
+    metrics: dict[str, np.ndarray]
+    """The last row of every lane."""
+
+
 class SweepChunk(NamedTuple):
-    """The sweep after one more chunk of every unfinished seed."""
+    """The sweep after one more chunk of every unfinished lane."""
 
     state: TrainState
     """Every lane, padding included; donated to the next chunk: copy what must outlive it."""
     metrics: dict[str, np.ndarray]
-    """One row a seed; that of a finished seed is its last."""
+    """One row a lane; that of a finished lane is its last."""
     active: np.ndarray
-    """Seeds that took part in this chunk."""
+    """Lanes that took part in this chunk and stayed finite."""
+    diverged: np.ndarray
+    """Lanes that have turned non-finite, in this chunk or an earlier one."""
 
 
 def seed_keys(first_seed: int, num_seeds: int) -> jax.Array:
     """`jax.random.key` of each of consecutive seeds: alone or in a sweep, a seed has one key."""
-    return jax.vmap(jax.random.key)(jnp.arange(first_seed, first_seed + num_seeds))
+    return lane_keys(range(first_seed, first_seed + num_seeds))
 
 
-def make_mesh(num_seeds: int) -> Mesh:
-    """As many devices as there are seeds to share, on one axis."""
-    return Mesh(np.array(jax.devices()[:num_seeds]), ("seeds",))
+def lane_keys(seeds: Sequence[int] | np.ndarray) -> jax.Array:
+    """`jax.random.key` of each seed."""
+    return jax.vmap(jax.random.key)(jnp.array(seeds))
 
 
-def pad_lanes(lanes: Any, num_devices: int) -> Any:
-    """Repeats the last entry of every array until the devices share the lanes evenly."""
+def make_mesh(num_lanes: int) -> Mesh:
+    """One axis of devices: of several processes all, of one process at most one a lane."""
+    devices = jax.devices()
+    used = len(devices) if jax.process_count() > 1 else min(num_lanes, len(devices))
+    return Mesh(np.array(devices[:used]), ("lanes",))
 
-    def pad(x: jax.Array) -> jax.Array:
-        missing = -x.shape[0] % num_devices
-        return jnp.concatenate([x, jnp.repeat(x[-1:], missing, axis=0)])
 
-    return jax.tree.map(pad, lanes)
+def place_lanes(lanes: Any, mesh: Mesh) -> Any:
+    """Shares a tree of arrays among a mesh's devices, with a padding that makes the shares even.
+
+    Args:
+        lanes: arrays, every process's the same, with a leading axis of lanes. The last lane is
+            repeated as padding.
+        mesh: from `make_mesh`.
+    """
+    sharding = NamedSharding(mesh, LANES)
+
+    def place(x: Any) -> jax.Array:
+        if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(place(jax.random.key_data(x)))
+        missing = -x.shape[0] % mesh.size
+        padded = np.concatenate([x, np.repeat(x[-1:], missing, axis=0)])
+        return jax.make_array_from_callback(padded.shape, sharding, lambda index: padded[index])
+
+    return jax.tree.map(place, lanes)
 
 
 def over_lanes(function: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
-    """`function(lane, shared)` vmapped over lanes, which the devices share and none communicates.
-
-    Of its two arguments and its results, all but the second have a leading axis of lanes.
-    """
+    """`function` vmapped over the leading axis of all arguments and results, shared by devices."""
     return jax.shard_map(
-        jax.vmap(function, in_axes=(0, None)),
-        mesh=mesh,
-        in_specs=(PartitionSpec("seeds"), PartitionSpec()),
-        out_specs=PartitionSpec("seeds"),
-        check_vma=False,
+        jax.vmap(function), mesh=mesh, in_specs=LANES, out_specs=LANES, check_vma=False
     )
 
 
-def map_lanes(function: Callable[..., Any], lanes: Any, shared: Any) -> Any:
-    """Runs `function(lane, shared)` for every lane, on all devices; arrays on the host."""
+def map_lanes(function: Callable[..., Any], *lanes: Any) -> Any:
+    """Runs `function` for every lane, on all devices; arrays in the host's memory."""
     num_lanes = jax.tree.leaves(lanes)[0].shape[0]
     mesh = make_mesh(num_lanes)
-    lanes = jax.device_put(pad_lanes(lanes, mesh.size), NamedSharding(mesh, PartitionSpec("seeds")))
-    shared = jax.tree.map(jnp.float32, shared)
-    return take_seeds(jax.jit(over_lanes(function, mesh))(lanes, shared), num_lanes)
+    lanes = place_lanes(lanes, mesh)
+    return take_lanes(jax.jit(over_lanes(function, mesh))(*lanes), num_lanes)
 
 
-def compile_sweep(
-    trainer: Trainer, keys: jax.Array, hyperparameters: Hyperparameters, mesh: Mesh | None = None
-) -> Sweep:
-    """Compiles a sweep for its number of seeds and devices; lanes never communicate.
+def compile_sweep(trainer: Trainer, num_lanes: int, mesh: Mesh | None = None) -> Sweep:
+    """Compiles a sweep for its number of lanes and devices.
 
     Args:
         trainer: from `make_trainer`.
-        keys: one for each seed.
-        hyperparameters: shared by all seeds.
-        mesh: devices to share the seeds; by default `make_mesh`.
+        num_lanes: how many runs.
+        mesh: devices to share them, on an axis `lanes`; by default `make_mesh`.
     """
     started = time.perf_counter()
-    mesh = mesh or make_mesh(keys.shape[0])
-    over_seeds, shared = PartitionSpec("seeds"), PartitionSpec()
-    init = jax.jit(over_lanes(trainer.init, mesh), compiler_options=_cheap_compilation(mesh))
-    chunk = jax.jit(over_lanes(trainer.chunk, mesh), donate_argnums=0)
-    lanes = jax.device_put(pad_lanes(keys, mesh.size), NamedSharding(mesh, over_seeds))
-    hyperparameters = jax.tree.map(jnp.float32, hyperparameters)
-    hyperparameters = jax.device_put(hyperparameters, NamedSharding(mesh, shared))
-    traced = init.trace(lanes, hyperparameters)
+    mesh = mesh or make_mesh(num_lanes)
+
+    def init(key: ScalarKey, hyperparameters: Hyperparameters) -> Step:
+        return leave(trainer.init(key, hyperparameters), {})
+
+    def chunk(state: TrainState, hyperparameters: Hyperparameters) -> Step:
+        return leave(*trainer.chunk(state, hyperparameters))
+
+    def leave(state: TrainState, metrics: Metrics) -> Step:
+        return Step(state, metrics, trainer.finished(state), state.diverged)
+
+    def laned(x: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+        lanes = num_lanes + -num_lanes % mesh.size
+        sharding = NamedSharding(mesh, LANES)
+        return jax.ShapeDtypeStruct((lanes, *x.shape), x.dtype, sharding=sharding)
+
+    keys = laned(jax.eval_shape(lambda: jax.random.key(0)))
+    number = laned(jax.ShapeDtypeStruct((), jnp.float32))
+    hyperparameters = jax.tree.map(lambda _: number, Hyperparameters())
+    compiler_options = _cheap_compilation(mesh)
+    jitted = jax.jit(over_lanes(init, mesh), compiler_options=compiler_options)
+    traced = jitted.trace(keys, hyperparameters)
     compiled_init = traced.lower().compile()
     state = jax.tree.map(  # JAX replicates arrays of size 0, such as the null latent
         lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
-        traced.out_info,
-        compiled_init.output_shardings,
+        traced.out_info.state,
+        compiled_init.output_shardings.state,
     )
+    lowered = jax.jit(over_lanes(chunk, mesh), donate_argnums=0).lower(state, hyperparameters)
+    compiled_chunk = lowered.compile()
+    memory = compiled_chunk.memory_analysis()
     return Sweep(
         init=compiled_init,
-        chunk=chunk.lower(state, hyperparameters).compile(),
+        chunk=compiled_chunk,
         finished=trainer.finished,
-        lanes=lanes,
-        hyperparameters=hyperparameters,
-        num_seeds=keys.shape[0],
+        mesh=mesh,
+        num_lanes=num_lanes,
+        state_shapes=state,
+        scratch_bytes=memory.temp_size_in_bytes if memory else 0,
         compile_seconds=time.perf_counter() - started,
     )
 
 
-def run_sweep(sweep: Sweep) -> Iterator[SweepChunk]:
-    """Trains every seed to its end, yielding after each chunk."""
-    state = sweep.init(sweep.lanes, sweep.hyperparameters)
+def run_sweep(
+    sweep: Sweep,
+    keys: jax.Array,
+    hyperparameters: Hyperparameters,
+    position: Position | None = None,
+) -> Iterator[SweepChunk]:
+    """Trains every lane to its end, yielding after each chunk.
+
+    Args:
+        sweep: the compiled programs.
+        keys: one a lane.
+        hyperparameters: each a number for all lanes or an array with one for every lane.
+        position: where to go on from; from the start by default.
+    """
+    hyperparameters = place_lanes(spread(hyperparameters, sweep.num_lanes), sweep.mesh)
     latest: dict[str, np.ndarray] = {}
-    while True:
-        active = ~np.asarray(sweep.finished(state))[: sweep.num_seeds]
-        if not active.any():
-            return
-        state, metrics = sweep.chunk(state, sweep.hyperparameters)
-        for name, values in take_seeds(metrics, sweep.num_seeds).items():
-            rows = active.reshape(-1, *[1] * (values.ndim - 1))
-            latest[name] = np.where(rows, values, latest.get(name, values))
-        yield SweepChunk(state, dict(latest), active)
+    if position is None:
+        state, _, *flags = sweep.init(place_lanes(keys, sweep.mesh), hyperparameters)
+        finished, diverged = take_lanes(flags, sweep.num_lanes)
+    else:
+        finished = np.asarray(sweep.finished(position.state))
+        diverged = position.state.diverged
+        state, latest = place_lanes(position.state, sweep.mesh), dict(position.metrics)
+    while not np.all(finished):
+        state, metrics, *flags = sweep.chunk(state, hyperparameters)
+        rows, (finished_now, diverged) = take_lanes((metrics, flags), sweep.num_lanes)
+        active = ~np.asarray(finished | diverged)
+        for name, values in rows.items():
+            mask = active.reshape(-1, *[1] * (values.ndim - 1))
+            latest[name] = np.where(mask, values, latest.get(name, values))
+        finished = finished_now
+        yield SweepChunk(state, dict(latest), active, np.asarray(diverged))
 
 
-def take_seeds(tree: Any, num_seeds: int) -> Any:
-    """Copies a sweep's arrays to the host, without its padding lanes."""
-    return jax.tree.map(lambda x: np.array(x[:num_seeds]), tree)
+def spread(hyperparameters: Hyperparameters, num_lanes: int) -> Hyperparameters:
+    """A single precision value of every hyperparameter for each lane."""
+    return jax.tree.map(
+        lambda x: np.broadcast_to(np.asarray(x, np.float32), (num_lanes,)), hyperparameters
+    )
+
+
+def take_lanes(tree: Any, num_lanes: int) -> Any:
+    """Copies a sweep's arrays to the host's memory, without its padding lanes."""
+    if jax.process_count() > 1:
+        tree = multihost_utils.process_allgather(tree, tiled=True)
+    return jax.tree.map(lambda x: np.array(x[:num_lanes]), tree)
 
 
 def _cheap_compilation(mesh: Mesh) -> dict[str, int]:

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Array, Bool
 
 from maven_jax.algorithms import make_algorithm
 from maven_jax.config import Config, Hyperparameters, check, validate
@@ -30,20 +31,26 @@ class Trainer(NamedTuple):
     init: Callable[[ScalarKey, Hyperparameters], TrainState]
     """Fresh weights, and a replay with one batch of episodes."""
     chunk: Callable[[TrainState, Hyperparameters], tuple[TrainState, Metrics]]
-    """`updates_per_evaluation` episodes and updates, then an evaluation. Once `env_steps` has
-    reached `total_env_steps` the state, but for its replay, stays as it is, and the metrics are
-    those of a chunk that is thrown away."""
+    """`updates_per_evaluation` episodes and updates, then an evaluation. Once the run is finished
+    the state, but for its replay, stays as it is, and the metrics are those of a chunk that is
+    thrown away. So it does where a chunk ends with weights that are not finite: then `diverged`
+    is set."""
     finished: Callable[[TrainState], jax.Array]
-    """Whether `env_steps` has reached `total_env_steps`."""
+    """Whether `env_steps` has reached `total_env_steps`, or the run has diverged."""
     max_chunks: int
     """An episode takes at least one step: no run is longer."""
 
 
 def rest_if(done: jax.Array, old: TrainState, new: TrainState) -> TrainState:
-    """The old state where the seed is done; its replay, which is read no more, is not kept."""
+    """The old state where the run is done; its replay, which is read no more, is not kept."""
     small_old, small_new = (s._replace(replay=None, latent_replay=None) for s in (old, new))
     kept = jax.tree.map(lambda a, b: jnp.where(done, a, b), small_old, small_new)
     return kept._replace(replay=new.replay, latent_replay=new.latent_replay)
+
+
+def all_finite(tree: Any) -> Bool[Array, ""]:
+    """Whether no array of a tree holds a NaN or an infinity."""
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()
 
 
 def make_trainer(config: Config, env: MarlEnv) -> Trainer:
@@ -65,6 +72,7 @@ def make_trainer(config: Config, env: MarlEnv) -> Trainer:
     )
     replay = make_replay(training.replay_size, training.batch_size)
     latent_replay = make_replay(config.latent.replay_size, config.latent.batch_size)
+    index_type = jnp.int8 if spec.num_actions <= 2**7 else jnp.int32  # what the replay stores
 
     def collect(state: TrainState, key: ScalarKey, hyperparameters: Hyperparameters):
         """One episode, played with z from the latent policy and exploration."""
@@ -90,7 +98,7 @@ def make_trainer(config: Config, env: MarlEnv) -> Trainer:
             env, algorithm.agent, state.params.agent, act_key, start, z, behaviour
         ).episodes
         metrics = {"epsilon": epsilon, "train_return": episode.reward.sum()}
-        return episode, metrics
+        return episode._replace(actions=episode.actions.astype(index_type)), metrics
 
     def store(state: TrainState, episode: Episode) -> TrainState:
         first = jax.tree.map(lambda x: x[0], swap_time_and_batch(episode))
@@ -169,6 +177,7 @@ def make_trainer(config: Config, env: MarlEnv) -> Trainer:
             key=key,
             num_updates=jnp.int32(0),
             env_steps=jnp.int32(0),
+            diverged=jnp.array(False),
         )
         play_keys = jax.random.split(play_key, training.batch_size)
         episode = jax.eval_shape(collect, state, play_key, hyperparameters)[0]
@@ -184,7 +193,7 @@ def make_trainer(config: Config, env: MarlEnv) -> Trainer:
         return jax.lax.scan(play, state, play_keys)[0]
 
     def finished(state: TrainState) -> jax.Array:
-        return state.env_steps >= training.total_env_steps
+        return jnp.greater_equal(state.env_steps, training.total_env_steps) | state.diverged
 
     def chunk(state: TrainState, hyperparameters: Hyperparameters) -> tuple[TrainState, Metrics]:
         def body(state, _):
@@ -201,7 +210,10 @@ def make_trainer(config: Config, env: MarlEnv) -> Trainer:
             algorithm,
             config,
         )
-        state = rest_if(finished(state), state, new._replace(key=key))
+        was_finished = finished(state)
+        broken = ~all_finite((new.params, new.latent_params))
+        state = rest_if(was_finished | broken, state, new._replace(key=key))
+        state = state._replace(diverged=state.diverged | (broken & ~was_finished))
         counts = {"env_steps": state.env_steps, "num_updates": state.num_updates}
         return state, counts | jax.tree.map(jnp.mean, history) | test
 
@@ -222,7 +234,9 @@ def make_train(
     read.
 
     Each metric has a leading axis of chunks, in the order they were run; rows past the last chunk
-    of a seed, which seeds reach at different times, are NaN (-1 for whole numbers).
+    of a seed, which seeds reach at different times, are NaN (-1 for whole numbers). A run whose
+    weights turn non-finite ends there: `state.diverged` says so, `state` is that of the chunk
+    before, and its last row is to be thrown away.
 
     Raises:
         ConfigError: a value of the configuration that cannot work.

@@ -128,3 +128,5 @@ class TrainState(NamedTuple):
     num_updates: Int[Array, ""]
     env_steps: Int[Array, ""]
     """Environment steps really taken: episodes end early, so seeds differ."""
+    diverged: Bool[Array, ""]
+    """The weights turned non-finite: the run rests at its last finite state."""

@@ -245,5 +245,5 @@ def test_help(capsys):
 def test_run_json_of_a_converted_run(workspace):
     succeed(arguments(workspace))
     info = json.loads((workspace / "run" / "run.json").read_text())
-    assert (info["first_seed"], info["num_seeds"]) == (0, 1)
+    assert info["lanes"] == {"seed": [0]}
     assert {"command", "versions", "device"} <= set(info)

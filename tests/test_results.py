@@ -1,7 +1,5 @@
 """What a run leaves on disk, and what is said of one that is missing or damaged."""
 
-import json
-
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
@@ -12,12 +10,15 @@ from maven_jax.config import Config, ConfigError, to_dict
 from maven_jax.results import (
     MetricsWriter,
     create_run_folder,
+    create_sweep_folder,
     load_run,
+    load_setup,
     load_weights,
     on_grid,
+    points_of,
     quartiles,
     save_weights,
-    write_info,
+    sweep_parts,
 )
 from maven_jax.types import Params
 
@@ -26,9 +27,8 @@ from maven_jax.types import Params
 def folder(tmp_path):
     """A small run of two seeds: three evaluations of seed 7, two of seed 8."""
     path = tmp_path / "run"
-    create_run_folder(path, Config())
-    write_info(path, {"first_seed": 7, "num_seeds": 2})
-    writer = MetricsWriter(path, first_seed=7)
+    create_run_folder(path, Config(), {"status": "finished", "lanes": {"seed": [7, 8]}})
+    writer = MetricsWriter(path, {"seed": np.array([7, 8])})
     for steps, returns, active in (
         ([10, 12], [1.0, 2.0], [True, True]),
         ([20, 25], [3.0, 4.0], [True, True]),
@@ -110,14 +110,14 @@ def test_weights_come_back(folder):
 def test_an_existing_folder_is_never_written_to(folder):
     before = sorted(folder.iterdir())
     with pytest.raises(ConfigError, match="exists; allowed: a path where nothing is yet"):
-        create_run_folder(folder, Config())
+        create_run_folder(folder, Config(), {})
     assert sorted(folder.iterdir()) == before
 
 
 def test_an_impossible_folder_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="cannot be made: Not a directory"):
-        create_run_folder(tmp_path / "file" / "run", Config())
+        create_run_folder(tmp_path / "file" / "run", Config(), {})
 
 
 @pytest.mark.parametrize("name", ["config.yaml", "run.json", "metrics.csv"])
@@ -167,8 +167,8 @@ def test_weights_of_other_shapes_are_refused(folder):
     [
         ("seed,", "seek,", "column seed is missing"),
         ("7,10,", "7,nan,", "column env_steps holds something else"),
-        ("7,30,", "7,3,", "env_steps of seed 7 do not increase"),
-        ("\n8,", "\n9,", "metrics.csv holds other seeds than run.json names"),
+        ("7,30,", "7,3,", "env_steps do not increase"),
+        ("\n8,", "\n9,", "metrics.csv holds other lanes than run.json names"),
     ],
 )
 def test_metrics_that_no_run_writes(folder, old, new, message):
@@ -178,13 +178,88 @@ def test_metrics_that_no_run_writes(folder, old, new, message):
         load_run(folder)
 
 
-@pytest.mark.parametrize("count", ["true", "0", "-1", "null", '"2"'])
-def test_a_number_of_seeds_that_is_none(folder, count):
-    path = folder / "run.json"
-    path.write_text(path.read_text().replace('"num_seeds": 2', f'"num_seeds": {count}'))
-    with pytest.raises(ConfigError, match=r"run\.json: num_seeds is"):
+@pytest.mark.parametrize(
+    ("lanes", "message"),
+    [
+        ("[7, 8]", r"run\.json: lanes is \[7, 8\]; allowed: a mapping of columns"),
+        ("{}", r"run\.json: lanes is {}"),
+        ('{"seed": []}', r"run\.json: lanes.seed is no list of a number for each lane"),
+        ('{"seed": [7, null]}', r"run\.json: lanes.seed is no list"),
+        ('{"seed": [7, 8], "gamma": [1]}', r"run\.json: lanes.gamma is no list"),
+    ],
+)
+def test_lanes_that_are_none(folder, lanes, message):
+    (folder / "run.json").write_text(f'{{"status": "finished", "lanes": {lanes}}}')
+    with pytest.raises(ConfigError, match=message):
         load_run(folder)
 
 
-def test_run_json_is_json(folder):
-    assert json.loads((folder / "run.json").read_text())["num_seeds"] == 2
+def test_a_run_folder_is_made_whole_or_not_at_all(tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("maven_jax.results.write_info", fail)
+    with pytest.raises(ConfigError, match="cannot be made: No space left on device"):
+        create_run_folder(tmp_path / "run", Config(), {})
+    assert not list(tmp_path.iterdir())
+
+
+def test_rows_past_a_checkpoint_are_dropped(folder):
+    """A writer that is given the rows so far starts from them, whatever the file holds."""
+    text = (folder / "metrics.csv").read_text()
+    first = "".join(text.splitlines(keepends=True)[:3])
+    writer = MetricsWriter(folder, {"seed": np.array([7, 8])}, first)
+    assert writer.read() == first
+    metrics = {"return": [3.0, 4.0], "env_steps": [20, 25], "num_updates": [1, 1]}
+    columns = {name: np.float32(values) for name, values in metrics.items()}
+    columns |= {"return_z": np.float32([[1, 2], [3, 4]])}
+    writer.write(columns, np.array([True, True]))
+    writer.close()
+    assert len(load_run(folder).metrics["seed"]) == 4
+
+
+@pytest.fixture
+def grid_folder(tmp_path):
+    """Two seeds at each of two learning rates; the last lane diverged after its first row."""
+    path = tmp_path / "grid"
+    lanes = {"seed": [0, 1, 0, 1], "hyperparameters.learning_rate": [0.1, 0.1, 0.2, 0.2]}
+    broken = {"seed": 1, "hyperparameters.learning_rate": 0.2, "num_updates": 5}
+    info = {"status": "finished", "lanes": lanes, "diverged": [broken]}
+    create_run_folder(path, Config(), info)
+    writer = MetricsWriter(path, {name: np.array(column) for name, column in lanes.items()})
+    for number, active in ((1, [1, 1, 1, 1]), (2, [1, 1, 1, 0])):
+        steps = np.full(4, 50_000 * number)
+        metrics = {"env_steps": steps, "num_updates": steps, "return": np.arange(4.0) + 10 * number}
+        writer.write(metrics, np.array(active, bool))
+    writer.close()
+    return path
+
+
+def test_a_run_splits_into_the_points_of_its_grid(grid_folder):
+    (first, low), (second, high) = load_run(grid_folder).points()
+    assert first == {"hyperparameters.learning_rate": 0.1}
+    assert second == {"hyperparameters.learning_rate": 0.2}
+    np.testing.assert_array_equal(low.final("return"), [20, 21])
+    np.testing.assert_array_equal(high.final("return"), [22, 13])  # the last finite value
+    assert (low.diverged, len(high.diverged)) == ([], 1)
+    assert high.last_step == 100_000  # the lane that diverged is not waited for
+    assert high.lanes["seed"] == [0, 1]
+
+
+def test_groups_of_one_point_are_joined(grid_folder):
+    run = load_run(grid_folder)
+    points = points_of([run, run])
+    assert [run.num_lanes for _, run in points] == [4, 4]
+
+
+def test_a_sweep_folder_holds_its_runs(tmp_path):
+    info = {"status": "waiting", "lanes": {"seed": [0]}}
+    create_sweep_folder(tmp_path / "sweep", {"a": (Config(), info), "b=1": (Config(), info)})
+    folders = sweep_parts(tmp_path / "sweep")
+    assert [folder.name for folder in folders] == ["a", "b=1"]
+    assert all(load_setup(folder)[1] == info for folder in folders)
+    with pytest.raises(ConfigError, match="exists"):
+        create_sweep_folder(tmp_path / "sweep", {})
+    (tmp_path / "sweep" / "sweep.json").write_text('{"parts": 3}')
+    with pytest.raises(ConfigError, match="parts is 3; allowed: a list of folders"):
+        sweep_parts(tmp_path / "sweep")

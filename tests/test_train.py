@@ -9,9 +9,19 @@ import numpy as np
 import pytest
 
 from maven_jax.algorithms import ALGORITHMS
-from maven_jax.config import ConfigError, from_dict, to_dict
+from maven_jax.config import Config, ConfigError, from_dict, to_dict
 from maven_jax.envs import MStepMatrixGame
-from maven_jax.sweep import Sweep, SweepChunk, compile_sweep, run_sweep, seed_keys, take_seeds
+from maven_jax.sweep import (
+    Position,
+    Sweep,
+    SweepChunk,
+    compile_sweep,
+    place_lanes,
+    run_sweep,
+    seed_keys,
+    spread,
+    take_lanes,
+)
 from maven_jax.train import make_train, make_trainer
 from maven_jax.types import Metrics, Params, TrainState
 
@@ -40,6 +50,7 @@ def small_config(algorithm: str, **training):
 
 
 class Trained(NamedTuple):
+    config: Config
     sweep: Sweep
     first: TrainState
     chunks: list[SweepChunk]
@@ -60,15 +71,17 @@ def trained(request) -> Trained:
         init=chex.assert_max_traces(trainer.init, 1), chunk=chex.assert_max_traces(trainer.chunk, 1)
     )
     keys = seed_keys(0, NUM_SEEDS)
-    sweep = compile_sweep(traced_once, keys, config.hyperparameters)
+    sweep = compile_sweep(traced_once, NUM_SEEDS)
+    hyperparameters = jax.tree.map(jnp.float32, config.hyperparameters)
     chunks, weights = [], []
-    for chunk in run_sweep(sweep):
+    for chunk in run_sweep(sweep, keys, hyperparameters):
         chunks.append(chunk)
-        weights.append(take_seeds(chunk.state.params, NUM_SEEDS))
-    state, metrics = jax.jit(jax.vmap(train, in_axes=(0, None)))(keys, sweep.hyperparameters)
-    _, single_metrics = jax.jit(train)(keys[1], sweep.hyperparameters)
-    first = sweep.init(sweep.lanes, sweep.hyperparameters)
-    return Trained(sweep, first, chunks, weights, state, metrics, single_metrics)
+        weights.append(take_lanes(chunk.state.params, NUM_SEEDS))
+    state, metrics = jax.jit(jax.vmap(train, in_axes=(0, None)))(keys, hyperparameters)
+    _, single_metrics = jax.jit(train)(keys[1], hyperparameters)
+    lanes = place_lanes((keys, spread(hyperparameters, NUM_SEEDS)), sweep.mesh)
+    first = sweep.init(*lanes).state
+    return Trained(config, sweep, first, chunks, weights, state, metrics, single_metrics)
 
 
 def test_a_vmapped_run_agrees_with_a_single_one(trained):
@@ -120,8 +133,45 @@ def test_finished_seeds_rest_while_the_others_go_on(trained):
     assert not trained.chunks[-1].active.all(), "all seeds ended together: nothing was tested"
 
 
+def test_a_sweep_goes_on_from_a_position_bit_for_bit(trained):
+    """The state after a chunk, copied and put back, gives the chunks that followed."""
+    keys = seed_keys(0, NUM_SEEDS)
+    hyperparameters = trained.config.hyperparameters
+    run = run_sweep(trained.sweep, keys, hyperparameters)
+    second = [next(run), next(run)][-1]
+    plain = second.state._replace(key=jax.random.key_data(second.state.key))
+    state = take_lanes(plain, NUM_SEEDS)
+    state = state._replace(key=jax.random.wrap_key_data(state.key))
+    rest = run_sweep(trained.sweep, keys, hyperparameters, Position(state, second.metrics))
+    chex.assert_trees_all_equal(
+        [(chunk.metrics, chunk.active) for chunk in rest],
+        [(chunk.metrics, chunk.active) for chunk in trained.chunks[2:]],
+    )
+
+
+def test_a_lane_that_turns_non_finite_rests_and_its_neighbours_go_on(trained):
+    """With a learning rate that overflows, lane 1 keeps its first weights; others are as before."""
+    rates = np.array([5e-4, 1e30, 5e-4])
+    hyperparameters = trained.config.hyperparameters._replace(learning_rate=rates)
+    chunks, weights = [], []
+    for chunk in run_sweep(trained.sweep, seed_keys(0, NUM_SEEDS), hyperparameters):
+        chunks.append(chunk)
+        weights.append(take_lanes(chunk.state.params, NUM_SEEDS))
+    for chunk, params in zip(chunks, weights, strict=True):
+        np.testing.assert_array_equal(chunk.diverged, [False, True, False])
+        assert not chunk.active[1]
+        chex.assert_trees_all_equal(
+            jax.tree.map(lambda x: x[1], params),
+            jax.tree.map(lambda x: np.asarray(x[1]), trained.first.params),
+        )
+    for name in ("return", "td_loss"):
+        for chunk, same in zip(chunks, trained.chunks, strict=False):
+            np.testing.assert_array_equal(chunk.metrics[name][[0, 2]], same.metrics[name][[0, 2]])
+
+
 def test_the_same_sweep_twice_agrees_bit_for_bit(trained):
-    again = [(chunk.metrics, chunk.active) for chunk in run_sweep(trained.sweep)]
+    run = run_sweep(trained.sweep, seed_keys(0, NUM_SEEDS), trained.config.hyperparameters)
+    again = [(chunk.metrics, chunk.active) for chunk in run]
     chex.assert_trees_all_equal(again, [(c.metrics, c.active) for c in trained.chunks])
 
 

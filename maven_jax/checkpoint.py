@@ -1,0 +1,242 @@
+"""Checkpoints of a whole run, by Orbax: what it needs to go on as if it had never stopped.
+
+A checkpoint holds the state of every lane (weights, targets, optimisers, replay, keys, counters)
+and the metrics so far. It is written beside training, under another name until it is whole. Then
+the checksums of its files are written into it, by which a reader tells a sound one from a damaged.
+"""
+
+import json
+import shutil
+import time
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from maven_jax.config import check
+from maven_jax.processes import anywhere, is_writer
+from maven_jax.results import replace_text
+from maven_jax.sweep import Position
+from maven_jax.types import TrainState
+
+FOLDER, CHECKSUMS = "checkpoints", "checksums.json"
+
+
+@dataclass(frozen=True)
+class Checkpointing:
+    """When the whole state is saved, and how often back it is kept."""
+
+    minutes: float = 5.0
+    """Minutes between checkpoints."""
+    updates: int | None = None
+    """Gradient steps of each lane between checkpoints, instead of minutes."""
+    keep: int = 2
+    """How many checkpoints are kept, the latest ones."""
+
+    def validate(self) -> None:
+        """Raises `ConfigError` for a value that cannot work."""
+        check(self.minutes > 0, "checkpoint.minutes", self.minutes, "a positive number")
+        check(
+            self.updates is None or self.updates >= 1,
+            "checkpoint.updates",
+            self.updates,
+            "a whole number from 1 on",
+        )
+        check(1 <= self.keep <= 1000, "checkpoint.keep", self.keep, "a whole number from 1 to 1000")
+
+
+class Checkpoint(NamedTuple):
+    """Where a run stood when it was saved."""
+
+    position: Position
+    num_chunks: int
+    metrics_csv: str
+    info: dict[str, Any]
+    """Those entries of `run.json` that training counts up."""
+
+
+class CheckpointWriter:
+    """Saves checkpoints into a run's folder, beside training."""
+
+    def __init__(self, path: Path, settings: Checkpointing, say: Callable[[str], None]) -> None:
+        """Nothing is written before the first `save`.
+
+        Args:
+            path: the run's folder.
+            settings: when to save.
+            say: told in a line of a checkpoint that could not be saved; training goes on.
+        """
+        self._folder = (path / FOLDER).absolute()
+        self._settings, self._say = settings, say
+        self._manager: ocp.CheckpointManager | None = None
+        self._last_time, self._last_updates = time.perf_counter(), 0
+
+    def is_due(self, num_updates: int) -> bool:
+        """Whether the interval since the last checkpoint is over."""
+        if self._settings.updates is not None:
+            return num_updates - self._last_updates >= self._settings.updates
+        return time.perf_counter() - self._last_time >= 60 * self._settings.minutes
+
+    def save(
+        self,
+        state: TrainState,
+        metrics: dict[str, np.ndarray],
+        num_chunks: int,
+        num_updates: int,
+        metrics_csv: str,
+        info: dict[str, Any],
+    ) -> None:
+        """Copies the state to the host's memory and writes it in the background.
+
+        Args:
+            state: of every lane, padding included; it may be donated as soon as this returns.
+            metrics: the last row of every lane.
+            num_chunks: chunks run so far.
+            num_updates: the most gradient steps that a lane has taken.
+            metrics_csv: all rows so far.
+            info: entries of `run.json` to go on from.
+        """
+        self._last_time, self._last_updates = time.perf_counter(), num_updates
+        progress = {
+            "num_chunks": num_chunks,
+            "num_lanes": state.num_updates.shape[0],
+            "metrics": {name: values.tolist() for name, values in metrics.items()},
+            "metrics_csv": metrics_csv,
+            "info": info,
+        }
+        plain = state._replace(key=jax.random.key_data(state.key))
+        try:
+            self.settle()
+            if self._manager is None:
+                options = ocp.CheckpointManagerOptions(
+                    max_to_keep=self._settings.keep, cleanup_tmp_directories=True
+                )
+                self._manager = ocp.CheckpointManager(self._folder, options=options)
+            self._manager.save(
+                num_chunks,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardSave(plain),
+                    progress=ocp.args.JsonSave({"text": json.dumps(progress)}),
+                ),
+            )
+        except Exception as error:  # Orbax and TensorStore raise many kinds
+            self._give_up(error)
+
+    def settle(self) -> None:
+        """Waits until the checkpoint that is being written is whole, and adds its checksums."""
+        if self._manager is None:
+            return
+        try:
+            self._manager.wait_until_finished()
+            self._manager.check_for_errors()
+            if is_writer():
+                for step in self._manager.all_steps():
+                    folder = self._folder / str(step)
+                    if not (folder / CHECKSUMS).exists():
+                        replace_text(folder / CHECKSUMS, json.dumps(_checksums(folder)))
+        except Exception as error:
+            self._give_up(error)
+
+    def settle_if_written(self) -> None:
+        """`settle`, unless it would have to wait."""
+        if self._manager is not None and not self._manager.is_saving_in_progress():
+            self.settle()
+
+    def close(self) -> None:
+        """Waits for the last checkpoint and lets go of the folder."""
+        self.settle()
+        if self._manager is not None:
+            self._manager.close()
+            self._manager = None
+
+    def _give_up(self, error: Exception) -> None:
+        self._manager = None
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        self._say(f"a checkpoint could not be saved in '{self._folder}': {reason[:300]}")
+
+
+def load_checkpoint(
+    path: Path, state_shapes: TrainState, num_lanes: int, say: Callable[[str], None]
+) -> Checkpoint | None:
+    """The latest sound checkpoint of a run; damaged ones after it are named and removed.
+
+    Args:
+        path: the run's folder.
+        state_shapes: `ShapeDtypeStruct`s of the state; the number of lanes, which depends on the
+            devices of the process that saved, is not read.
+        num_lanes: lanes without padding.
+        say: told of each damaged checkpoint, in a line.
+    """
+    for folder in checkpoint_folders(path):
+        damage = _find_damage(folder)
+        if damage is None:
+            try:
+                return _restore(folder, state_shapes, num_lanes)
+            except Exception as error:  # Orbax and TensorStore raise many kinds
+                damage = next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
+        anywhere(False)  # no process removes what another still reads
+        say(f"checkpoint '{folder}' is damaged and not used: {damage}")
+        if is_writer():
+            shutil.rmtree(folder, ignore_errors=True)
+    return None
+
+
+def checkpoint_folders(path: Path) -> list[Path]:
+    """The whole checkpoints of a run, the latest first."""
+    folders = [p for p in (path / FOLDER).absolute().glob("*") if p.name.isdecimal()]
+    return sorted(folders, key=lambda p: -int(p.name))
+
+
+def remove_checkpoints(path: Path) -> None:
+    """Removes the checkpoints of a run that needs them no more."""
+    shutil.rmtree(path / FOLDER, ignore_errors=True)
+
+
+def _restore(folder: Path, state_shapes: TrainState, num_lanes: int) -> Checkpoint:
+    with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
+        progress = json.loads(reader.restore(folder / "progress")["text"])
+    saved = progress["num_lanes"]
+    plain = jax.eval_shape(lambda s: s._replace(key=jax.random.key_data(s.key)), state_shapes)
+    template = jax.tree.map(lambda x: np.zeros((saved, *x.shape[1:]), x.dtype), plain)
+    with ocp.StandardCheckpointer() as checkpointer:
+        state = checkpointer.restore(folder / "state", template)
+    state = jax.tree.map(lambda x: np.asarray(x)[:num_lanes], state)
+    state = state._replace(key=jax.random.wrap_key_data(state.key))
+    metrics = {name: np.array(values) for name, values in progress["metrics"].items()}
+    return Checkpoint(
+        position=Position(state, metrics),
+        num_chunks=progress["num_chunks"],
+        metrics_csv=progress["metrics_csv"],
+        info=progress["info"],
+    )
+
+
+def _checksums(folder: Path) -> dict[str, int]:
+    """CRC-32 of every file under a folder, by its path there."""
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != CHECKSUMS)
+    return {str(file.relative_to(folder)): zlib.crc32(file.read_bytes()) for file in files}
+
+
+def _find_damage(folder: Path) -> str | None:
+    """What is wrong with a checkpoint's files; None where they are as they were written.
+
+    One whose process was killed before the checksums were written is judged by reading it.
+    """
+    if not (folder / CHECKSUMS).is_file():
+        return None
+    try:
+        wanted = json.loads((folder / CHECKSUMS).read_text())
+        found = _checksums(folder)
+    except (OSError, ValueError) as error:
+        return str(error)
+    for name, checksum in wanted.items():
+        if name not in found:
+            return f"{name} is missing"
+        if found[name] != checksum:
+            return f"{name} is not as it was written"
+    return None

@@ -1,0 +1,55 @@
+"""Environments by their names in a configuration: the only module that knows them all."""
+
+import dataclasses
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from maven_jax.config import Config, ConfigError, coerce, unknown
+from maven_jax.envs import MatrixGame, MStepMatrixGame
+from maven_jax.types import MarlEnv
+
+ENVIRONMENTS: dict[str, Callable[..., MarlEnv]] = {
+    "m_step_matrix": MStepMatrixGame,
+    "matrix_game": MatrixGame,
+}
+
+
+def make_env(config: Config) -> MarlEnv:
+    """The environment that `config.env` names.
+
+    Raises:
+        ConfigError: no such environment or option, or a value it does not take.
+    """
+    name, options = config.env.name, config.env.options
+    if name not in ENVIRONMENTS:
+        raise unknown("environment", name, ENVIRONMENTS)
+    known = _options(name)
+    for option, value in options.items():
+        if option not in known:
+            raise unknown(f"option of environment {name}", option, known)
+        if known[option] is not None:
+            coerce(value, type(known[option]), f"env.options.{option}")
+    try:
+        return ENVIRONMENTS[name](**options)
+    except ValueError as error:
+        raise ConfigError(f"env.options: {error}") from None
+
+
+def complete(config: Config) -> Config:
+    """The configuration with every option of its environment spelled out.
+
+    An option whose default is None, such as a payoff table, stands instead of all the defaults.
+    """
+    if config.env.name not in ENVIRONMENTS:
+        raise unknown("environment", config.env.name, ENVIRONMENTS)
+    options, known = config.env.options, _options(config.env.name)
+    if not any(known.get(option, "") is None for option in options):
+        options = {key: value for key, value in known.items() if value is not None} | options
+    return dataclasses.replace(config, env=dataclasses.replace(config.env, options=options))
+
+
+def _options(name: str) -> dict[str, Any]:
+    """What a configuration can say to the environment's constructor, with its defaults."""
+    parameters = inspect.signature(ENVIRONMENTS[name]).parameters.values()
+    return {p.name: p.default for p in parameters if p.name != "viewer"}
