@@ -93,13 +93,14 @@ def place_lanes(lanes: Any, mesh: Mesh) -> Any:
             repeated as padding.
         mesh: from `make_mesh`.
     """
-    sharding = NamedSharding(mesh, LANES)
 
     def place(x: Any) -> jax.Array:
         if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
             return jax.random.wrap_key_data(place(jax.random.key_data(x)))
         missing = -x.shape[0] % mesh.size
         padded = np.concatenate([x, np.repeat(x[-1:], missing, axis=0)])
+        # JAX replicates arrays of size 0, such as the null latent
+        sharding = NamedSharding(mesh, LANES if padded.size else PartitionSpec())
         return jax.make_array_from_callback(padded.shape, sharding, lambda index: padded[index])
 
     return jax.tree.map(place, lanes)
@@ -152,7 +153,7 @@ def compile_sweep(trainer: Trainer, num_lanes: int, mesh: Mesh | None = None) ->
     jitted = jax.jit(over_lanes(init, mesh), compiler_options=compiler_options)
     traced = jitted.trace(keys, hyperparameters)
     compiled_init = traced.lower().compile()
-    state = jax.tree.map(  # JAX replicates arrays of size 0, such as the null latent
+    state = jax.tree.map(
         lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
         traced.out_info.state,
         compiled_init.output_shardings.state,
@@ -201,7 +202,7 @@ def run_sweep(
         active = ~np.asarray(finished | diverged)
         for name, values in rows.items():
             mask = active.reshape(-1, *[1] * (values.ndim - 1))
-            latest[name] = np.where(mask, values, latest.get(name, values))
+            latest[name] = np.where(mask, values, latest.get(name, values)).astype(values.dtype)
         finished = finished_now
         yield SweepChunk(state, dict(latest), active, np.asarray(diverged))
 

@@ -86,8 +86,8 @@ def test_fields_are_overridden_by_typed_options(workspace):
 def test_evaluate_prints_a_row_for_each_seed(workspace, capsys):
     assert run(["evaluate", f"{workspace}/first", "--episodes", "8"]) == 0
     printed = capsys.readouterr().out
-    assert "8 greedy episodes a seed" in printed
-    rows = [line.split()[1] for line in printed.splitlines() if line.startswith("│")]
+    assert "8 greedy episodes a run" in printed
+    rows = [line.split()[0] for line in printed.splitlines()[-4:] if line.strip()]
     assert rows == ["4", "5", "6"]
 
 
@@ -254,7 +254,8 @@ def test_an_interruption_leaves_what_has_been_learned(workspace, interruption):
             process.kill()
     assert process.returncode == 130
     assert errors.splitlines()[-1] == (
-        f"maven-jax: interrupted; what was learned so far is in '{out}'"
+        f"maven-jax: interrupted; what was learned so far is in '{out}': "
+        f"maven-jax resume '{out}' goes on"
     )
     assert json.loads((out / "run.json").read_text())["status"] == "interrupted"
     assert run(["evaluate", str(out), "--episodes", "2"]) == 0

@@ -85,7 +85,7 @@ def assert_same(actual, expected):
 
 def test_a_converted_run_holds_the_weights_and_is_evaluated(workspace, capsys):
     succeed(arguments(workspace))
-    assert "4 greedy episodes a seed" in capsys.readouterr().out
+    assert "4 greedy episodes a run" in capsys.readouterr().out
     converted = load_run(workspace / "run")
     assert converted.info["status"] == "converted"
     assert converted.info["source"] == str(workspace / "models" / "1200")

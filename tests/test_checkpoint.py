@@ -1,0 +1,293 @@
+"""Checkpoints: what is saved comes back, damage is found, and a resumed run is the same run."""
+
+import io
+import json
+import shutil
+import signal
+from pathlib import Path
+from typing import NamedTuple
+
+import chex
+import jax
+import orbax.checkpoint as ocp
+import pytest
+from rich.console import Console
+
+from maven_jax.checkpoint import (
+    Checkpointing,
+    CheckpointWriter,
+    checkpoint_folders,
+    load_checkpoint,
+)
+from maven_jax.config import ConfigError, from_dict
+from maven_jax.envs import MStepMatrixGame
+from maven_jax.grid import make_lanes
+from maven_jax.results import MetricsWriter, create_run_folder, load_run
+from maven_jax.runner import InterruptedRunError, Options, continue_run, train_run
+from maven_jax.sweep import Sweep, compile_sweep, lane_keys, run_sweep, take_lanes
+from maven_jax.train import make_trainer
+
+ENV = MStepMatrixGame(m=3)
+CONFIG = from_dict(
+    {
+        "algorithm": "maven",
+        "env": {"options": {"m": 3}},
+        "network": {"hidden_size": 8, "mixer_embed_size": 4},
+        "latent": {"size": 3, "hidden_size": 8, "updates": 2, "batch_size": 4},
+        "discriminator": {"hidden_size": 4, "hidden_layers": 1, "recurrent_size": 4},
+        "training": {
+            "total_env_steps": 90,
+            "batch_size": 4,
+            "replay_size": 16,
+            "updates_per_evaluation": 5,
+        },
+        "evaluation": {"episodes": 4, "episodes_per_latent": 1},
+    }
+)
+LANES = make_lanes(CONFIG.hyperparameters, range(3), {"learning_rate": [5e-4]})
+EVERY_CHUNK = Checkpointing(updates=1, keep=2)
+
+
+class Reference(NamedTuple):
+    """A run that never stopped, its program, and its folder as it was before the first update."""
+
+    sweep: Sweep
+    path: Path
+    fresh: Path
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("reference")
+    sweep = compile_sweep(make_trainer(CONFIG, ENV), 3)
+    info = {"status": "waiting", "lanes": {k: v.tolist() for k, v in LANES.columns.items()}}
+    create_run_folder(folder / "fresh", CONFIG, info)
+    shutil.copytree(folder / "fresh", folder / "run")
+    continue_run(folder / "run", ENV, quiet(), sweep)
+    return Reference(sweep, folder / "run", folder / "fresh")
+
+
+def quiet(checkpoint: Checkpointing = EVERY_CHUNK) -> Options:
+    return Options(tensorboard=False, checkpoint=checkpoint, console=Console(quiet=True))
+
+
+@pytest.fixture
+def stopped(reference, tmp_path, monkeypatch):
+    """A run whose process fails after its fourth chunk, before it is saved: checkpoints 2 and 3."""
+    path = tmp_path / "run"
+    shutil.copytree(reference.fresh, path)
+    write, written = CheckpointWriter.save, []
+
+    def fail(self, *arguments):
+        written.append(arguments)
+        if len(written) == 4:
+            raise RuntimeError("pulled the plug")
+        write(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CheckpointWriter, "save", fail)
+        with pytest.raises(RuntimeError, match="pulled the plug"):
+            continue_run(path, ENV, quiet(), reference.sweep)
+    assert [folder.name for folder in checkpoint_folders(path)] == ["3", "2"]
+    return path
+
+
+def load(path: Path, sweep: Sweep, said: list | None = None):
+    say = (said if said is not None else []).append
+    return load_checkpoint(path, sweep.state_shapes, sweep.num_lanes, say)
+
+
+def test_what_is_saved_comes_back_though_its_arrays_were_donated(reference, tmp_path):
+    run = run_sweep(reference.sweep, lane_keys(LANES.seeds), LANES.hyperparameters)
+    chunk = next(run)
+    plain = chunk.state._replace(key=jax.random.key_data(chunk.state.key))
+    kept = take_lanes(plain, 3)
+    writer = CheckpointWriter(tmp_path, EVERY_CHUNK, pytest.fail)
+    writer.save(chunk.state, chunk.metrics, 1, 5, "seed\n0\n", {"diverged": []})
+    next(run)
+    writer.close()
+    found = load(tmp_path, reference.sweep)
+    state = found.position.state
+    chex.assert_trees_all_equal(state._replace(key=jax.random.key_data(state.key)), kept)
+    chex.assert_trees_all_equal(found.position.metrics, chunk.metrics)
+    assert found[1:] == (1, "seed\n0\n", {"diverged": []})
+
+
+def test_a_resumed_run_is_bit_for_bit_the_one_that_never_stopped(reference, stopped):
+    run = continue_run(stopped, ENV, quiet(), reference.sweep)
+    same(stopped, reference.path)
+    assert run.info["status"] == "finished"
+    assert run.info["seed_updates"] == load_run(reference.path).info["seed_updates"]
+    assert not checkpoint_folders(stopped)
+
+
+def same(one: Path, other: Path) -> None:
+    """The metrics are the same bytes and the weights the same bits."""
+    assert (one / "metrics.csv").read_bytes() == (other / "metrics.csv").read_bytes()
+    chex.assert_trees_all_equal(weights(one), weights(other))
+
+
+def weights(path: Path):
+    with ocp.StandardCheckpointer() as checkpointer:
+        return checkpointer.restore((path / "weights").absolute())
+
+
+def test_a_run_that_failed_before_its_first_checkpoint_starts_again(reference, tmp_path):
+    path = tmp_path / "run"
+    shutil.copytree(reference.fresh, path)
+    (path / "metrics.csv").write_text("seed,env_steps\n0,3\n")
+    continue_run(path, ENV, quiet(Checkpointing(minutes=1000.0)), reference.sweep)
+    same(path, reference.path)
+
+
+def largest_file(folder: Path) -> Path:
+    return max((p for p in folder.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-7])
+
+
+def flip_a_bit(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("damage", [truncate, flip_a_bit, Path.unlink])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(reference, stopped, damage):
+    newest, _ = checkpoint_folders(stopped)
+    file = largest_file(newest)
+    damage(file)
+    said = []
+    assert load(stopped, reference.sweep, said).num_chunks == 2
+    (line,) = said
+    assert str(newest) in line
+    assert file.name in line
+    continue_run(stopped, ENV, quiet(), reference.sweep)
+    same(stopped, reference.path)
+
+
+def test_damage_is_found_without_checksums_too(reference, stopped):
+    """A process killed just before it wrote them leaves a checkpoint that is judged by reading."""
+    for folder in checkpoint_folders(stopped):
+        (folder / "checksums.json").unlink()
+    assert load(stopped, reference.sweep).num_chunks == 3
+    for file in (checkpoint_folders(stopped)[0] / "state").rglob("*"):
+        if file.is_file():
+            file.write_bytes(b"")
+    said = []
+    assert load(stopped, reference.sweep, said).num_chunks == 2
+    assert "checkpoints/3' is damaged" in said[0]
+
+
+def test_where_all_checkpoints_are_damaged_the_run_starts_again(reference, stopped):
+    for folder in checkpoint_folders(stopped):
+        truncate(largest_file(folder))
+    continue_run(stopped, ENV, quiet(), reference.sweep)
+    same(stopped, reference.path)
+
+
+def test_a_half_written_checkpoint_is_none(reference, stopped):
+    """What a killed process leaves of the checkpoint that it was writing."""
+    shutil.copytree(
+        checkpoint_folders(stopped)[0], stopped / "checkpoints" / "4.orbax-checkpoint-tmp-17"
+    )
+    assert load(stopped, reference.sweep).num_chunks == 3
+    continue_run(stopped, ENV, quiet(), reference.sweep)
+    same(stopped, reference.path)
+
+
+def test_a_full_disk_is_said_and_training_goes_on(reference, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    path = tmp_path / "run"
+    shutil.copytree(reference.fresh, path)
+    monkeypatch.setattr("orbax.checkpoint.CheckpointManager.save", full)
+    said = io.StringIO()
+    options = Options(False, EVERY_CHUNK, Console(file=said, width=300))
+    continue_run(path, ENV, options, reference.sweep)
+    assert f"could not be saved in '{path}/checkpoints': " in said.getvalue()
+    assert "No space left on device" in said.getvalue()
+    same(path, reference.path)
+
+
+def test_a_failed_write_of_metrics_leaves_a_run_that_resumes(reference, tmp_path, monkeypatch):
+    path = tmp_path / "run"
+    shutil.copytree(reference.fresh, path)
+    with monkeypatch.context() as patch:
+        rows = []
+
+        def full(self, metrics, active):
+            rows.append(active)
+            if len(rows) == 3:
+                self._file.write("0,0.0005,")
+                raise OSError(28, "No space left on device")
+            write(self, metrics, active)
+
+        write = MetricsWriter.write
+        patch.setattr(MetricsWriter, "write", full)
+        with pytest.raises(OSError, match="No space left"):
+            continue_run(path, ENV, quiet(), reference.sweep)
+    assert json.loads((path / "run.json").read_text())["status"] == "failed"
+    continue_run(path, ENV, quiet(), reference.sweep)
+    same(path, reference.path)
+
+
+def test_no_more_than_the_last_few_are_kept(reference, tmp_path, monkeypatch):
+    path = tmp_path / "run"
+    shutil.copytree(reference.fresh, path)
+    monkeypatch.setattr("maven_jax.runner.remove_checkpoints", lambda _: None)
+    continue_run(path, ENV, quiet(Checkpointing(updates=10, keep=3)), reference.sweep)
+    folders = checkpoint_folders(path)
+    assert len(folders) == 3
+    numbers = [int(folder.name) for folder in folders]
+    assert all(number % 2 == 0 for number in numbers), "every second chunk is of ten updates"
+
+
+def test_a_finished_run_is_not_resumed(reference):
+    with pytest.raises(ConfigError, match="has finished; allowed: one that was interrupted"):
+        continue_run(reference.path, ENV, quiet(), reference.sweep)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"minutes": 0.0}, r"checkpoint\.minutes is 0\.0; allowed: a positive number"),
+        ({"updates": 0}, r"checkpoint\.updates is 0; allowed: a whole number from 1"),
+        ({"keep": 0}, r"checkpoint\.keep is 0; allowed: a whole number from 1"),
+    ],
+)
+def test_settings_that_cannot_be(tmp_path, settings, message):
+    with pytest.raises(ConfigError, match=message):
+        train_run(CONFIG, ENV, tmp_path / "run", LANES, quiet(Checkpointing(**settings)))
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_interruption_saves_first(reference, tmp_path, monkeypatch):
+    """The first Ctrl-C ends the chunk and saves; going on gives the same run."""
+    path = tmp_path / "run"
+    shutil.copytree(reference.fresh, path)
+    write = MetricsWriter.write
+
+    def interrupt(self, metrics, active):
+        write(self, metrics, active)
+        if metrics["num_updates"].max() == 15:
+            signal.raise_signal(signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MetricsWriter, "write", interrupt)
+        with pytest.raises(InterruptedRunError, match=f"maven-jax resume '{path}' goes on"):
+            continue_run(path, ENV, quiet(Checkpointing(minutes=1000.0)), reference.sweep)
+    assert [folder.name for folder in checkpoint_folders(path)] == ["3"]
+    assert len(load_run(path).metrics["seed"]) == 9
+    continue_run(path, ENV, quiet(), reference.sweep)
+    same(path, reference.path)
+
+
+def test_a_run_in_which_every_lane_diverges_at_once_is_refused(reference, tmp_path):
+    lanes = make_lanes(CONFIG.hyperparameters, range(3), {"learning_rate": [1e30]})
+    with pytest.raises(ConfigError, match="all 3 runs turned non-finite at once"):
+        train_run(CONFIG, ENV, tmp_path / "run", lanes, quiet())
+    assert not (tmp_path / "run").exists()
