@@ -17,16 +17,47 @@ def count_cores() -> int:
     return os.cpu_count() or 1
 
 
+def join_processes() -> bool:
+    """Joins this process with those that were started with it, as JAX finds them.
+
+    Set `JAX_COORDINATOR_ADDRESS`, `JAX_NUM_PROCESSES` and `JAX_PROCESS_ID`; on a cluster that JAX
+    knows (Slurm, Open MPI, Kubernetes, a TPU pod) nothing need be set.
+    """
+    try:
+        jax.distributed.initialize(
+            os.environ.get("JAX_COORDINATOR_ADDRESS"),
+            _whole_number("JAX_NUM_PROCESSES"),
+            _whole_number("JAX_PROCESS_ID"),
+        )
+    except (ValueError, RuntimeError) as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        print(f"maven-jax: error: --distributed: {reason}", file=sys.stderr)
+        return False
+    return True
+
+
+def _whole_number(variable: str) -> int | None:
+    text = os.environ.get(variable)
+    if text is not None and not text.isdecimal():
+        raise ValueError(f"{variable} is {text!r}; allowed: a whole number")
+    return None if text is None else int(text)
+
+
 def main() -> None:
     """Runs the command line and exits with its code."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # end like Ctrl-C, results kept
     chosen = "JAX_NUM_CPU_DEVICES" in os.environ or "host_platform" in os.getenv("XLA_FLAGS", "")
     if not chosen:
         jax.config.update("jax_num_cpu_devices", count_cores())
+    arguments = sys.argv[1:]
+    if "--distributed" in arguments:
+        arguments.remove("--distributed")
+        if not join_processes():
+            sys.exit(2)
     from maven_jax.cli import INTERRUPTED, run
 
     try:
-        code = run(sys.argv[1:])
+        code = run(arguments)
         sys.stdout.flush()
     except BrokenPipeError:  # a reader such as `head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

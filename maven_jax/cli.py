@@ -201,7 +201,8 @@ class Convert:
 def run(argv: Sequence[str]) -> int:
     """Runs one command; returns the exit code."""
     try:
-        return _run_command(list(argv), Console())
+        silent = jax.distributed.is_initialized() and not is_writer()
+        return _run_command(list(argv), Console(quiet=silent))
     except (ConfigError, OSError) as error:
         if isinstance(error, BrokenPipeError):
             raise
@@ -460,9 +461,10 @@ def _run_command(argv: list[str], console: Console) -> int:
 def _usage() -> str:
     lines = ["usage: maven-jax COMMAND ...", "", "QMIX and MAVEN as pure JAX functions.", ""]
     for name, (kind, _) in COMMANDS.items():
-        lines.append(f"  {name:10} {inspect.getdoc(kind)}")
+        lines.append(f"  {name:12} {inspect.getdoc(kind)}")
     packaged = ", ".join(sorted(packaged_configs()))
     lines += ["", f"packaged configurations: {packaged}", "maven-jax COMMAND --help tells more."]
+    lines += ["maven-jax --distributed COMMAND ... shares the work among several processes."]
     return "\n".join(lines)
 
 

@@ -61,3 +61,15 @@ def test_ten_step(tmp_path, capsys):
 def test_ten_step_variants_are_configurations():
     for variant in load("ten_step").VARIANTS.values():
         validate(variant.config(100_000))
+
+
+def test_kill_and_resume(tmp_path, capsys):
+    """The short form of it: one run killed, one stopped, both then the run that never was."""
+    kill_and_resume = load("kill_and_resume")
+    out = tmp_path / "record.json"
+    config = kill_and_resume.CONFIG | {"network": {"hidden_size": 4, "mixer_embed_size": 4}}
+    kill_and_resume.main(["--sigkill", "1", "--sigterm", "1", "--out", str(out)], config)
+    printed = capsys.readouterr().out
+    assert "SIGKILL: 1 of 1 identical" in printed
+    assert "SIGTERM: 1 of 1 identical" in printed
+    assert len(json.loads(out.read_text())["rows"]) == 2

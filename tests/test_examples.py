@@ -1,0 +1,44 @@
+"""The documentation's examples run, and show what they say."""
+
+import importlib.util
+from pathlib import Path
+
+import chex
+import jax
+import numpy as np
+
+EXAMPLES = Path(__file__).parent.parent / "docs" / "examples"
+
+
+def load(name: str):
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_training_inside_another_pipeline():
+    """One trace of the search; the weights are those of the best candidate."""
+    make_search = load("embed_training").make_search
+    search = jax.jit(chex.assert_max_traces(make_search(num_candidates=2, num_seeds=2), 1))
+    for seed in range(2):
+        rates, scores, params = search(jax.random.key(seed))
+        assert ((rates > 1e-4) & (rates < 1e-2)).all()
+        assert (np.isfinite(scores) & (scores >= 0) & (scores <= 6)).all()
+        assert all(leaf.shape[0] == 2 for leaf in jax.tree.leaves(params))
+        chex.assert_tree_all_finite(params)
+
+
+def test_losses_with_networks_of_ones_own():
+    """With the bound all z differ, without it about half do; both play well."""
+    example = load("own_networks")
+    keys = jax.random.split(jax.random.key(1), 32)
+    train = jax.jit(jax.vmap(example.train, in_axes=(0, None)))
+    differ, paid = {}, {}
+    for weight in (0.0, 2.0):
+        actions = jax.vmap(example.joint_actions)(train(keys, weight))
+        differ[weight] = float((actions[:, 0] != actions[:, 1]).any(-1).mean())
+        paid[weight] = float(example.PAYOFF[actions[..., 0], actions[..., 1]].mean())
+    assert differ[2.0] == 1.0
+    assert 0.2 < differ[0.0] < 0.8
+    assert min(paid.values()) > 0.8
