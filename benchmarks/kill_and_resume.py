@@ -2,9 +2,10 @@
 
     python benchmarks/kill_and_resume.py --sigkill 25 --sigterm 10 --out kill_and_resume.json
 
-Every run is a process of `maven-jax train` that gets its signal at a moment drawn evenly over the
-time that the undisturbed run takes, start-up and compilation included; then `maven-jax resume`, or
-`train` again where nothing had been learned. The table says what was on disk when the signal came.
+Every run is a process of `maven-jax train` that gets its signal at a random moment: one in four
+evenly over the time that the undisturbed run takes, start-up and compilation included, the others
+over the time between its first row of metrics and its end. Then comes `maven-jax resume`, or `train`
+again where nothing had been learned. The table says what was on disk when the signal came.
 """
 
 import argparse
@@ -73,17 +74,31 @@ def are_identical(one: Path, other: Path) -> bool:
     return all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
 
 
+def wait_for_rows(path: Path, process: subprocess.Popen[bytes]) -> None:
+    """Until the run in a folder has rows of metrics, or its process has ended."""
+    metrics = path / "metrics.csv"
+    while process.poll() is None and not (metrics.is_file() and metrics.stat().st_size):
+        time.sleep(0.02)
+
+
 def disturb(
-    number: signal.Signals, after: float, train: list[Any], path: Path, reference: Path
+    number: signal.Signals,
+    after: float,
+    learning: bool,
+    train: list[Any],
+    path: Path,
+    reference: Path,
 ) -> dict[str, Any]:
-    """One run that gets the signal after so many seconds, and what became of it."""
+    """One run that gets the signal so many seconds after its start, or after its first rows."""
     process = start("train", *train, "--out", path)
+    if learning:
+        wait_for_rows(path, process)
     try:
         process.wait(after)
     except subprocess.TimeoutExpired:
         process.send_signal(number)
-    metrics, checkpoints = path / "metrics.csv", path / "checkpoints"
     process.communicate()
+    metrics, checkpoints = path / "metrics.csv", path / "checkpoints"
     rows = metrics.read_bytes().count(b"\n") if metrics.is_file() else 0
     saved = [int(p.name) for p in checkpoints.glob("*") if p.name.isdecimal()]
     ended = process.returncode == 0
@@ -92,6 +107,7 @@ def disturb(
     return {
         "signal": number.name,
         "after_s": round(after, 2),
+        "of": "learning" if learning else "process",
         "rows": rows,
         "checkpoint": max(saved, default=None),
         "ended_before": ended,
@@ -116,12 +132,16 @@ def main(argv: list[str] | None = None, config: dict[str, Any] = CONFIG) -> None
         (folder / "config.yaml").write_text(yaml.safe_dump(config))
         train = [folder / "config.yaml", "--seeds", 3]
         started = time.perf_counter()
-        finish(start("train", *train, "--out", folder / "reference"))
+        process = start("train", *train, "--out", folder / "reference")
+        wait_for_rows(folder / "reference", process)
+        first_rows = time.perf_counter() - started
+        finish(process)
         whole = time.perf_counter() - started
         signals = [signal.SIGKILL] * arguments.sigkill + [signal.SIGTERM] * arguments.sigterm
         for index, number in enumerate(signals):
-            path, after = folder / f"run-{index}", moments.uniform(0, whole)
-            rows.append(disturb(number, after, train, path, folder / "reference"))
+            path, learning = folder / f"run-{index}", index % 4 != 0
+            after = moments.uniform(0, whole - first_rows if learning else whole)
+            rows.append(disturb(number, after, learning, train, path, folder / "reference"))
             print(f"{index + 1} of {len(signals)}: {rows[-1]}", file=sys.stderr, flush=True)
             shutil.rmtree(path)
     table = Table(*rows[0])

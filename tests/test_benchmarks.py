@@ -18,25 +18,27 @@ def load(name: str):
     return module
 
 
+TINY = from_dict(
+    {
+        "algorithm": "qmix",
+        "network": {"hidden_size": 4, "mixer_embed_size": 4},
+        "training": {"batch_size": 2, "updates_per_evaluation": 2},
+        "evaluation": {"episodes": 2},
+    }
+)
+
+
 def test_throughput(tmp_path, capsys):
-    config = from_dict(
-        {
-            "algorithm": "qmix",
-            "network": {"hidden_size": 4, "mixer_embed_size": 4},
-            "training": {"batch_size": 2, "updates_per_evaluation": 2},
-            "evaluation": {"episodes": 2},
-        }
-    )
     out = tmp_path / "record.json"
     arguments = ["--seeds", "2", "--chunks", "1", "--out", str(out)]
     throughput = load("throughput")
-    throughput.main(arguments, {"tiny": config})
+    throughput.main(arguments, {"tiny": TINY})
     assert "tiny" in capsys.readouterr().out
     (row,) = json.loads(out.read_text())["rows"]
     assert row["seeds"] == 2
     assert min(row["updates_per_s"], row["compile_s"]) > 0
     with pytest.raises(SystemExit, match="2"):
-        throughput.main(arguments, {"tiny": config})
+        throughput.main(arguments, {"tiny": TINY})
 
 
 def test_ten_step(tmp_path, capsys):
@@ -73,3 +75,13 @@ def test_kill_and_resume(tmp_path, capsys):
     assert "SIGKILL: 1 of 1 identical" in printed
     assert "SIGTERM: 1 of 1 identical" in printed
     assert len(json.loads(out.read_text())["rows"]) == 2
+
+
+def test_checkpoints(tmp_path, capsys):
+    out = tmp_path / "record.json"
+    checkpoints = load("checkpoints")
+    checkpoints.main(["--seeds", "3", "--pairs", "1", "--out", str(out)], TINY)
+    assert "percent_of_training" in capsys.readouterr().out
+    record = json.loads(out.read_text())
+    assert 0 < record["weights_mb_per_seed"] < record["state_mb_per_seed"] < 4
+    assert record["mb_on_disk"] > 0

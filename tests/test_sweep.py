@@ -1,13 +1,28 @@
 """Lanes, padding and keys of a sweep. Training through it is tested in `test_train`."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import small_config
 from jax.sharding import Mesh
 
 from maven_jax.config import Hyperparameters
-from maven_jax.sweep import make_mesh, map_lanes, place_lanes, seed_keys, spread, take_lanes
+from maven_jax.envs import MStepMatrixGame
+from maven_jax.grid import make_lanes
+from maven_jax.sweep import (
+    compile_sweep,
+    lane_keys,
+    make_mesh,
+    map_lanes,
+    place_lanes,
+    run_sweep,
+    seed_keys,
+    spread,
+    take_lanes,
+)
+from maven_jax.train import make_trainer
 
 
 def test_a_seed_alone_has_the_key_it_has_in_a_sweep():
@@ -51,3 +66,31 @@ def test_spread_gives_every_lane_a_value():
 def test_map_lanes_maps_over_all_arguments():
     doubled = map_lanes(lambda x, y: 2 * x + y, np.arange(3.0), np.ones(3))
     np.testing.assert_array_equal(doubled, [1, 3, 5])
+
+
+def test_a_grid_is_one_program_and_its_lanes_are_separate_runs():
+    """4 learning rates x 3 lambda_MI x 5 seeds: one trace; each lane, to rounding, alone."""
+    config, env = small_config("maven", total_env_steps=40), MStepMatrixGame(m=3)
+    trainer = make_trainer(config, env)
+    grid = {"learning_rate": [1e-4, 5e-4, 1e-3, 2e-3], "mi_weight": [0.0, 0.1, 1.0]}
+    lanes = make_lanes(config.hyperparameters, range(5), grid)
+    assert len(lanes.seeds) == 60
+    chex.clear_trace_counter()
+    once = trainer._replace(chunk=chex.assert_max_traces(trainer.chunk, 1))
+    sweep = compile_sweep(once, 60)
+    keys = lane_keys(lanes.seeds)
+    run = run_sweep(sweep, keys, lanes.hyperparameters)
+    chunks = [next(run).metrics for _ in range(2)]
+    init, chunk = jax.jit(trainer.init), jax.jit(trainer.chunk)
+    for lane in range(0, 60, 7):
+        own = jax.tree.map(lambda x, lane=lane: jnp.float32(x[lane]), lanes.hyperparameters)
+        state = init(keys[lane], own)
+        for metrics in chunks:
+            state, alone = chunk(state, own)
+            for name, value in alone.items():
+                np.testing.assert_allclose(
+                    metrics[name][lane], value, rtol=2e-3, atol=2e-4, err_msg=name
+                )
+    losses = chunks[1]["loss"].reshape(4, 3, 5)
+    assert (losses[0] != losses[1]).all()
+    assert (losses[:, 0] != losses[:, 1]).all()

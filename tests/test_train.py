@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import small_config
 
 from maven_jax.algorithms import ALGORITHMS
 from maven_jax.config import Config, ConfigError, from_dict, to_dict
@@ -26,27 +27,6 @@ from maven_jax.train import make_train, make_trainer
 from maven_jax.types import Metrics, Params, TrainState
 
 NUM_SEEDS = 3
-
-
-def small_config(algorithm: str, **training):
-    return from_dict(
-        {
-            "algorithm": algorithm,
-            "network": {"hidden_size": 8, "mixer_embed_size": 4},
-            "latent": {"size": 3, "hidden_size": 8, "updates": 2, "batch_size": 4},
-            "discriminator": {"hidden_size": 4, "hidden_layers": 1, "recurrent_size": 4},
-            "training": {
-                "total_env_steps": 60,
-                "batch_size": 4,
-                "replay_size": 16,
-                "target_update_interval": 7,
-                "updates_per_evaluation": 5,
-            }
-            | training,
-            "evaluation": {"episodes": 4, "episodes_per_latent": 2},
-            "hyperparameters": {"epsilon_steps": 20, "mi_weight": 0.1},
-        }
-    )
 
 
 class Trained(NamedTuple):
