@@ -4,8 +4,8 @@
 
 Every run is a process of `maven-jax train` that gets its signal at a random moment: one in four
 evenly over the time that the undisturbed run takes, start-up and compilation included, the others
-over the time between its first row of metrics and its end. Then comes `maven-jax resume`, or `train`
-again where nothing had been learned. The table says what was on disk when the signal came.
+over the time between its first row of metrics and its end. Then comes `maven-jax resume`, or
+`train` again where nothing had been learned. The table says what was on disk when the signal came.
 """
 
 import argparse

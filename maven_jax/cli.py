@@ -228,17 +228,15 @@ def train(command: Train, console: Console) -> None:
 def sweep(command: Sweep, console: Console) -> None:
     """`maven-jax sweep CONFIG --grid FIELD=VALUE,VALUE`."""
     out = command.out or Path("runs") / f"{Path(command.config_source).stem}-sweep"
+    options = _options(command)
     grid = parse_grid(command.grid, command.config)
     parts = expand(command.config, grid, _seeds(command), command.group_size)
-    programs = len({(repr(part.config), len(part.lanes.seeds)) for part in parts})
-    runs = sum(len(part.lanes.seeds) for part in parts)
-    console.print(f"{count_of(runs, 'run')} in {count_of(programs, 'program')}", highlight=False)
     if len(parts) == 1:
         (part,) = parts
-        run = train_run(part.config, make_env(part.config), out, part.lanes, _options(command))
-        _print_end([run], out, console)
+        runs = [train_run(part.config, make_env(part.config), out, part.lanes, options)]
     else:
-        _print_end(train_sweep(parts, make_env, out, _options(command)), out, console)
+        runs = train_sweep(parts, make_env, out, options)
+    _print_end(runs, out, console)
 
 
 def resume(command: Resume, console: Console) -> None:

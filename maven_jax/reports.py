@@ -1,12 +1,12 @@
 """What the command line prints of results: tables and sentences."""
 
-import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
+from scipy.stats import bootstrap, trim_mean
 
 from maven_jax import published
 from maven_jax.payoff_tables import best_additive, best_monotone
@@ -150,7 +150,7 @@ def evaluation_table(run: Run, metrics: dict[str, np.ndarray], episodes: int) ->
 def points_table(points: Sequence[Point], metric: str) -> Table:
     """What each point of a grid ends at: quartiles, and the interquartile mean (IQM).
 
-    The interval is a bootstrap's over seeds, at 95 % (Agarwal et al. 2021, `rliable`). Seeds that
+    The interval is a bootstrap's over seeds, at 95 % (Agarwal et al. 2021). Seeds that
     diverged count with their last finite value, those that never had one not at all.
 
     Args:
@@ -188,17 +188,14 @@ def _number(value: float) -> str:
 
 def interquartile_mean(values: np.ndarray) -> tuple[float, float, float]:
     """Interquartile mean over seeds, and its 95 % bootstrap interval, always drawn alike."""
-    from rliable import library, metrics  # takes seconds to import
-
-    def iqm(scores: np.ndarray) -> np.ndarray:
-        return np.array([metrics.aggregate_iqm(scores)])
-
-    scores = {"runs": np.asarray(values, float)[:, None]}
-    state = np.random.RandomState(0)  # noqa: NPY002: what rliable takes
-    with warnings.catch_warnings():  # of names that rliable passes on and arch will rename
-        warnings.simplefilter("ignore", FutureWarning)
-        means, intervals = library.get_interval_estimates(
-            scores, iqm, reps=2000, random_state=state
-        )
-    (low,), (high,) = intervals["runs"]
-    return float(means["runs"][0]), float(low), float(high)
+    mean = float(trim_mean(values, 0.25))
+    if len(np.unique(values)) == 1:
+        return mean, mean, mean
+    interval = bootstrap(
+        (values,),
+        lambda x, axis: trim_mean(x, 0.25, axis=axis),
+        n_resamples=2000,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    return mean, float(interval.low), float(interval.high)

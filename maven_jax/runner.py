@@ -136,6 +136,11 @@ def train_sweep(
         make_trainer(part.config, make_env(part.config))
     infos = {part.name: (part.config, _new_info(part.lanes, part.coordinates)) for part in parts}
     _by_writer(lambda: create_sweep_folder(path, infos))
+    sizes = [len(part.lanes.seeds) for part in parts]
+    programs = len({(repr(part.config), size) for part, size in zip(parts, sizes, strict=True)})
+    _say(options)(
+        f"{sum(sizes)} runs in {len(parts)} parts, {count_of(programs, 'program')} in all"
+    )
     return _or_nothing(path, lambda: continue_sweep(path, make_env, options))
 
 
