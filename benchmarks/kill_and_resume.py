@@ -28,7 +28,7 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from maven_jax.results import describe_machine
+from maven_jax.results import describe_machine, load_setup
 
 CONFIG = {
     "algorithm": "maven",
@@ -101,7 +101,7 @@ def disturb(
     metrics, checkpoints = path / "metrics.csv", path / "checkpoints"
     rows = metrics.read_bytes().count(b"\n") if metrics.is_file() else 0
     saved = [int(p.name) for p in checkpoints.glob("*") if p.name.isdecimal()]
-    ended = process.returncode == 0
+    ended = path.exists() and load_setup(path)[1]["status"] == "finished"
     if not ended:
         finish(start("resume", path) if path.exists() else start("train", *train, "--out", path))
     return {

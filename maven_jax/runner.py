@@ -9,8 +9,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -62,6 +62,11 @@ from maven_jax.sweep import (
 )
 from maven_jax.train import make_trainer
 from maven_jax.types import MarlEnv
+
+try:
+    import fcntl
+except ImportError:  # where there is none, nothing is locked
+    fcntl = None  # type: ignore[assignment]
 
 Result = TypeVar("Result")
 
@@ -167,7 +172,7 @@ def continue_sweep(
             if compiled is None or compiled[0] != program:
                 compiled = program, _compile(config, make_env(config), program[1], options)
             continue_run(folder, make_env(config), options, compiled[1])
-    except InterruptedRunError:
+    except (InterruptedRunError, KeyboardInterrupt):
         raise InterruptedRunError(path) from None
     runs = [load_run(folder) for folder in folders]
     if is_writer():
@@ -194,6 +199,11 @@ def continue_run(
     """
     options = options or Options()
     options.checkpoint.validate()
+    with _lock(path):
+        return _continue_run(path, env, options, compiled)
+
+
+def _continue_run(path: Path, env: MarlEnv, options: Options, compiled: Sweep | None) -> Run:
     config, info = load_setup(path)
     if info["status"] in ("finished", "converted"):
         raise ConfigError(f"run '{path}' has finished; allowed: one that was interrupted")
@@ -289,8 +299,10 @@ def _train(
             "hyperparameters that do not diverge, such as a lower hyperparameters.learning_rate"
         )
     if chunk is not None:
-        params = chunk.state.params, chunk.state.latent_params
-        save_weights(path, *take_lanes(params, sweep.num_lanes))
+        weights = chunk.state.params, chunk.state.latent_params
+        save_weights(path, *take_lanes(weights, sweep.num_lanes))
+    elif position is not None:  # its last checkpoint was saved at its end
+        save_weights(path, position.state.params, position.state.latent_params)
     if stopped:
         raise KeyboardInterrupt
 
@@ -385,6 +397,24 @@ def _check_memory(held: Memory, free: int | None, num_lanes: int) -> None:
         f"{count_of(num_lanes, 'run')} hold {held} but {format_bytes(free)} are free; allowed: "
         + (f"maven-jax sweep with --group-size {fit}, or less" if fit else "a smaller replay_size")
     )
+
+
+@contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    """Keeps a second command off a run's folder until this one ends, however it ends.
+
+    Raises:
+        ConfigError: another process is training the run.
+    """
+    if fcntl is None or not is_writer() or not (path / "config.yaml").is_file():
+        yield
+        return
+    with (path / "config.yaml").open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ConfigError(f"run '{path}' is being trained by another process") from None
+        yield
 
 
 def _new_info(lanes: Lanes, coordinates: dict[str, Any]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Checkpoints: what is saved comes back, damage is found, and a resumed run is the same run."""
 
+import fcntl
 import io
 import json
 import shutil
@@ -244,6 +245,33 @@ def test_no_more_than_the_last_few_are_kept(reference, tmp_path, monkeypatch):
     assert len(folders) == 3
     numbers = [int(folder.name) for folder in folders]
     assert all(number % 2 == 0 for number in numbers), "every second chunk is of ten updates"
+
+
+def test_a_run_that_was_killed_at_its_very_end_only_needs_its_results(
+    reference, tmp_path, monkeypatch
+):
+    """After the checkpoint of its last chunk, before its weights."""
+    path = tmp_path / "run"
+    shutil.copytree(reference.fresh, path)
+
+    def fail(*_):
+        raise RuntimeError("pulled the plug")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("maven_jax.runner.save_weights", fail)
+        with pytest.raises(RuntimeError, match="pulled the plug"):
+            continue_run(path, ENV, quiet(), reference.sweep)
+    continue_run(path, ENV, quiet(), reference.sweep)
+    same(path, reference.path)
+
+
+def test_a_run_that_is_being_trained_is_left_alone(reference, stopped):
+    before = (stopped / "metrics.csv").read_bytes()
+    with (stopped / "config.yaml").open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(ConfigError, match="is being trained by another process"):
+            continue_run(stopped, ENV, quiet(), reference.sweep)
+    assert (stopped / "metrics.csv").read_bytes() == before
 
 
 def test_a_finished_run_is_not_resumed(reference):
