@@ -441,8 +441,11 @@ def _read_info(text: str) -> dict[str, Any]:
 def _read_parts(text: str) -> list[str]:
     info = json.loads(text)
     parts = info.get("parts") if isinstance(info, dict) else None
-    if not isinstance(parts, list) or not all(isinstance(name, str) for name in parts):
-        raise ValueError(f"parts is {parts!r}; allowed: a list of folders")
+    plain = isinstance(parts, list) and all(
+        isinstance(name, str) and name == Path(name).name for name in parts
+    )
+    if not plain or not parts:
+        raise ValueError(f"parts is {parts!r}; allowed: a list of folders' names")
     return parts
 
 

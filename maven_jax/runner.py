@@ -5,12 +5,10 @@ stands: from the start, or from its last checkpoint.
 """
 
 import shutil
-import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,14 +16,6 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-)
-from rich.text import Text
 
 from maven_jax.checkpoint import (
     Checkpoint,
@@ -39,6 +29,7 @@ from maven_jax.grid import Lanes, Part, lanes_from_columns
 from maven_jax.memory import Memory, format_bytes, free_bytes, state_memory
 from maven_jax.plots import count_of, draw_curves
 from maven_jax.processes import anywhere, is_writer
+from maven_jax.progress import StopRequest, live_numbers, progress_bar
 from maven_jax.results import (
     MetricsWriter,
     Run,
@@ -259,7 +250,7 @@ def _train(
     started = time.perf_counter()
     chunk, stopped = None, False
     try:
-        with _StopRequest(_say(options)) as stop, _progress(options.console) as progress:
+        with StopRequest(_say(options)) as stop, progress_bar(options.console) as progress:
             total = config.training.total_env_steps
             label = f"{config.algorithm.upper()}, {count_of(sweep.num_lanes, 'run')}"
             task = progress.add_task(label, total=total, live="")
@@ -277,7 +268,7 @@ def _train(
                 progress.update(
                     task,
                     completed=min(int(sound.min(initial=total)), total),
-                    live=_live(chunk, rate),
+                    live=live_numbers(chunk, rate),
                 )
                 stopped = anywhere(stop.requested)
                 num_updates = int(chunk.metrics["num_updates"].max())
@@ -343,31 +334,6 @@ class _Results:
         for file in (self._metrics, self._events):
             if file is not None:
                 file.close()
-
-
-class _StopRequest(AbstractContextManager["_StopRequest"]):
-    """Turns the first Ctrl-C or SIGTERM into a request to stop; a second one interrupts at once."""
-
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self.requested = False
-        self._say = say
-        self._handlers: dict[int, Any] = {}
-
-    def __enter__(self) -> "_StopRequest":
-        if threading.current_thread() is threading.main_thread():  # elsewhere signals cannot be set
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._handlers[number] = signal.signal(number, self._request)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-
-    def _request(self, number: int, frame: Any) -> None:
-        if self.requested:
-            raise KeyboardInterrupt
-        self.requested = True
-        self._say("stopping after this chunk; once more stops at once, back to the last checkpoint")
 
 
 def _compile(config: Config, env: MarlEnv, num_lanes: int, options: Options) -> Sweep:
@@ -467,32 +433,6 @@ def _say(options: Options) -> Callable[[str], None]:
         options.console.print(f"maven-jax: {line}", highlight=False, soft_wrap=True, markup=False)
 
     return say
-
-
-def _live(chunk: SweepChunk, rate: float) -> str:
-    sound = chunk.metrics["return"][~chunk.diverged]
-    median = f"return {np.median(sound):.2f}" if sound.size else "all non-finite"
-    return f"{median}  {rate:,.0f} updates/s"
-
-
-def _progress(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=8),
-        TextColumn("{task.completed:,} steps  {task.fields[live]}"),
-        _TimeLeft(),
-        console=console,
-    )
-
-
-class _TimeLeft(ProgressColumn):
-    """Time left at the mean rate so far; steady where chunks are few and seconds long."""
-
-    def render(self, task: Task) -> Text:
-        if not task.completed or task.elapsed is None or task.total is None:
-            return Text("-:-- left")
-        left = int(task.elapsed * max(task.total - task.completed, 0) / task.completed)
-        return Text(f"{left // 60}:{left % 60:02d} left")
 
 
 def _write_events(events: Any, chunk: SweepChunk) -> None:

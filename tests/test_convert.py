@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from maven_jax import convert
-from maven_jax.cli import make_env, run
+from maven_jax.cli import run
 from maven_jax.config import load_config
+from maven_jax.environments import make_env
 from maven_jax.pymarl import expected_state_dicts, from_pymarl
 from maven_jax.results import load_run, load_weights
 from maven_jax.rollout import env_spec

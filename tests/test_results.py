@@ -260,6 +260,7 @@ def test_a_sweep_folder_holds_its_runs(tmp_path):
     assert all(load_setup(folder)[1] == info for folder in folders)
     with pytest.raises(ConfigError, match="exists"):
         create_sweep_folder(tmp_path / "sweep", {})
-    (tmp_path / "sweep" / "sweep.json").write_text('{"parts": 3}')
-    with pytest.raises(ConfigError, match="parts is 3; allowed: a list of folders"):
-        sweep_parts(tmp_path / "sweep")
+    for parts in ("3", "[]", '["../run"]', "[1]"):
+        (tmp_path / "sweep" / "sweep.json").write_text(f'{{"parts": {parts}}}')
+        with pytest.raises(ConfigError, match="parts is .*; allowed: a list of folders' names"):
+            sweep_parts(tmp_path / "sweep")

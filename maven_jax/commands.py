@@ -1,0 +1,403 @@
+"""The commands of `maven-jax`: a dataclass of arguments and a function for each."""
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import jax
+import numpy as np
+import tyro
+from rich.console import Console
+
+from maven_jax.algorithms import ALGORITHMS, make_algorithm
+from maven_jax.checkpoint import Checkpointing
+from maven_jax.config import (
+    Config,
+    ConfigError,
+    check,
+    load_config,
+    unknown,
+)
+from maven_jax.convert import read_folder, write_run
+from maven_jax.environments import complete, make_env
+from maven_jax.envs import MatrixGame, MStepMatrixGame
+from maven_jax.envs.matrix_game import PAYOFFS
+from maven_jax.evaluation import evaluate
+from maven_jax.grid import MAX_LANES, Lanes, expand, lanes_from_columns, make_lanes, parse_grid
+from maven_jax.matrix_games import study
+from maven_jax.plots import count_of, draw_curves, draw_figure3
+from maven_jax.processes import is_writer
+from maven_jax.reports import (
+    evaluation_table,
+    figure3_data,
+    figure3_summary,
+    figure3_table,
+    points_table,
+    study_table,
+)
+from maven_jax.results import (
+    Run,
+    load_run,
+    load_runs,
+    load_setup,
+    load_weights,
+    points_of,
+    refuse_existing,
+)
+from maven_jax.rollout import env_spec
+from maven_jax.runner import (
+    Options,
+    continue_run,
+    continue_sweep,
+    train_run,
+    train_sweep,
+)
+from maven_jax.sweep import lane_keys, spread, take_lanes
+from maven_jax.train import make_trainer
+from maven_jax.types import MarlEnv, NetworkParams, Params
+
+FIGURE_3 = ("maven", "qmix", "maven_team")
+"""The packaged configurations whose curves the figure shows."""
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train one configuration over many seeds, in one compiled program."""
+
+    config_source: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="CONFIG")]
+    """A YAML file, or the name of a packaged configuration."""
+    out: Path | None = None
+    """Folder to make for the run; runs/CONFIG by default."""
+    seed: int = 0
+    """The first seed."""
+    seeds: int = 8
+    """How many seeds, counted up from the first."""
+    tensorboard: bool = True
+    """Write events for TensorBoard."""
+    checkpoint: Checkpointing = field(default_factory=Checkpointing)
+    config: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
+
+
+@dataclass(frozen=True)
+class Sweep(Train):
+    """Train a grid of values times many seeds, in as few compiled programs as it takes."""
+
+    grid: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """FIELD=VALUE,VALUE,...: once for each field. Hyperparameters share one program, any other
+    field is compiled once for each value."""
+    group_size: int | None = None
+    """Runs that are in memory at once; by default all."""
+
+
+@dataclass(frozen=True)
+class Resume:
+    """Go on with a run or sweep that was interrupted or killed, from its last checkpoint."""
+
+    run: tyro.conf.Positional[Path]
+    """Folder of a run or of a sweep."""
+    tensorboard: bool = True
+    """Write events for TensorBoard."""
+    checkpoint: Checkpointing = field(default_factory=Checkpointing)
+
+
+@dataclass(frozen=True)
+class Figure3:
+    """Train MAVEN, QMIX and MAVEN team on the matrix game: Figure 3(b) of the MAVEN paper."""
+
+    out: Path = Path("runs/figure3")
+    """Folder to make: one run for each algorithm, the picture and its data."""
+    seed: int = 0
+    """The first seed."""
+    seeds: int = 20
+    """Seeds of each algorithm."""
+    steps: int = 100_000
+    """Environment steps of each seed."""
+    m: int = 10
+    """Length of the game."""
+    tensorboard: bool = True
+    """Write events for TensorBoard."""
+    checkpoint: Checkpointing = field(default_factory=Checkpointing)
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Play greedy episodes with a run's final weights and print what each seed reaches."""
+
+    run: tyro.conf.Positional[Path]
+    """Folder of a run."""
+    episodes: int = 256
+    """Test episodes with z from the latent policy, for each seed."""
+    seed: int = 0
+    """Seed of the test episodes."""
+
+
+@dataclass(frozen=True)
+class Plot:
+    """Draw one metric of several runs: median and quartiles over seeds."""
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """Folders of runs."""
+    out: Path = Path("plot.png")
+    """Picture to write; it must not exist."""
+    metric: str = "return"
+    """A column of metrics.csv."""
+
+
+@dataclass(frozen=True)
+class Tabulate:
+    """Print what runs and sweeps end at, a row for each point of their grids."""
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """Folders of runs or sweeps."""
+    metric: str = "return"
+    """A column of metrics.csv."""
+
+
+@dataclass(frozen=True)
+class MatrixGames:
+    """Learn one-step games with every mixer, under uniform and epsilon-greedy behaviour."""
+
+    games: tuple[str, ...] = tuple(PAYOFFS)
+    """Names of games, all of one shape."""
+    algorithms: tuple[str, ...] = ("iql", "vdn", "qmix", "qmix_unconstrained", "qtran")
+    """Names of algorithms without a latent."""
+    seeds: int = 10
+    """Seeds of each."""
+    steps: int = 4000
+    """Gradient steps of each."""
+
+
+@dataclass(frozen=True)
+class Convert:
+    """Make a run of weights that the published PyTorch code saved, and evaluate it."""
+
+    folder: tyro.conf.Positional[Path]
+    """Folder of agent.th, mixer.th, ez_bandit_policy.th or the like; or of .npz files so named."""
+    config: str
+    """The run's configuration: a YAML file, or the name of a packaged one."""
+    out: Path
+    """Folder to make for the run."""
+    fresh_discriminator: bool = False
+    """Draw the discriminator's weights, which the published code does not save."""
+
+
+def train(command: Train, console: Console) -> None:
+    """`maven-jax train CONFIG`."""
+    out = command.out or Path("runs") / Path(command.config_source).stem
+    lanes = make_lanes(command.config.hyperparameters, _seeds(command))
+    run = train_run(command.config, make_env(command.config), out, lanes, _options(command))
+    _print_end([run], out, console)
+
+
+def sweep(command: Sweep, console: Console) -> None:
+    """`maven-jax sweep CONFIG --grid FIELD=VALUE,VALUE`."""
+    out = command.out or Path("runs") / f"{Path(command.config_source).stem}-sweep"
+    options = _options(command)
+    grid = parse_grid(command.grid, command.config)
+    parts = expand(command.config, grid, _seeds(command), command.group_size)
+    if len(parts) == 1:
+        (part,) = parts
+        runs = [train_run(part.config, make_env(part.config), out, part.lanes, options)]
+    else:
+        runs = train_sweep(parts, make_env, out, options)
+    _print_end(runs, out, console)
+
+
+def resume(command: Resume, console: Console) -> None:
+    """`maven-jax resume RUN`."""
+    if (command.run / "sweep.json").is_file():
+        runs = continue_sweep(command.run, make_env, _options(command))
+    else:
+        env = make_env(load_setup(command.run)[0])
+        runs = [continue_run(command.run, env, _options(command))]
+    _print_end(runs, command.run, console)
+
+
+def _seeds(command: Train | Figure3) -> range:
+    check(
+        1 <= command.seeds <= MAX_LANES,
+        "seeds",
+        command.seeds,
+        f"a whole number from 1 to {MAX_LANES}",
+    )
+    check(
+        0 <= command.seed < 2**31 - command.seeds,
+        "seed",
+        command.seed,
+        "a whole number from 0 to 2**31 - seeds",
+    )
+    return range(command.seed, command.seed + command.seeds)
+
+
+def _options(command: Train | Resume | Figure3) -> Options:
+    console = Console(stderr=True, quiet=not is_writer())
+    return Options(command.tensorboard, command.checkpoint, console)
+
+
+def _print_end(runs: list[Run], out: Path, console: Console) -> None:
+    """What training has come to: a sentence of a plain run, a table of a sweep."""
+    points = points_of(runs)
+    if len(points) > 1:
+        console.print(points_table(points, "return"))
+        console.print(f"results in {out}/", highlight=False, soft_wrap=True)
+        return
+    ((_, run),) = points
+    low, median, high = np.percentile(run.final("return"), [25, 50, 75])
+    console.print(
+        f"return after {run.config.training.total_env_steps:,} steps: median {median:.2f}, "
+        f"quartiles {low:.2f} to {high:.2f}, {count_of(run.num_lanes, 'seed')}; results in {out}/",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def figure3(command: Figure3, console: Console) -> None:
+    """`maven-jax figure3`."""
+    refuse_existing("output folder", command.out)
+    configs = {name: _figure3_config(name, command) for name in FIGURE_3}
+    best = MStepMatrixGame(command.m).optimal_return
+    runs = {
+        name: train_run(
+            config,
+            make_env(config),
+            command.out / name,
+            make_lanes(config.hyperparameters, _seeds(command)),
+            _options(command),
+        )
+        for name, config in configs.items()
+    }
+    picture = command.out / "figure3.png"
+    draw_figure3(runs, picture)
+    data = command.out / "figure3.csv"
+    data.write_text(figure3_data(runs))
+    console.print(figure3_table(runs))
+    console.print(figure3_summary(runs, best), highlight=False, soft_wrap=True)
+    console.print(f"picture: {picture}\ndata:    {data}", highlight=False, soft_wrap=True)
+
+
+def evaluate_run(command: Evaluate, console: Console) -> None:
+    """`maven-jax evaluate RUN`."""
+    episodes, seed = command.episodes, command.seed
+    check(1 <= episodes <= 10**5, "episodes", episodes, "a whole number from 1 to 100000")
+    check(0 <= seed < 2**31, "seed", seed, "a whole number from 0 to 2**31 - 1")
+    run = load_run(command.run)
+    evaluation = dataclasses.replace(run.config.evaluation, episodes=episodes)
+    config = dataclasses.replace(run.config, evaluation=evaluation)
+    env = make_env(config)
+    trainer = make_trainer(config, env)
+    lanes = lanes_from_columns(run.lanes, config.hyperparameters)
+    expected = jax.eval_shape(
+        jax.vmap(trainer.init),
+        jax.eval_shape(lambda: lane_keys(lanes.seeds)),
+        spread(lanes.hyperparameters, run.num_lanes),
+    )
+    params, latent_params = load_weights(run, expected.params, expected.latent_params)
+    metrics = _test(params, latent_params, seed, lanes, config, env)
+    console.print(evaluation_table(run, metrics, episodes))
+
+
+def plot(command: Plot, console: Console) -> None:
+    """`maven-jax plot RUN...`."""
+    if not command.runs:
+        raise ConfigError("no run given; allowed: one or more folders of runs")
+    refuse_existing("picture", command.out)
+    if command.out.suffix not in (".png", ".pdf", ".svg"):
+        raise ConfigError(f"out is '{command.out}'; allowed: a name ending in .png, .pdf or .svg")
+    draw_curves([load_runs(path) for path in command.runs], command.out, command.metric)
+    console.print(f"picture: {command.out}", highlight=False, soft_wrap=True)
+
+
+def tabulate(command: Tabulate, console: Console) -> None:
+    """`maven-jax table RUN...`."""
+    if not command.runs:
+        raise ConfigError("no run given; allowed: one or more folders of runs")
+    points = [
+        (({"run": str(path)} if len(command.runs) > 1 else {}) | coordinates, point)
+        for path in command.runs
+        for coordinates, point in points_of(load_runs(path))
+    ]
+    console.print(points_table(points, command.metric))
+
+
+def convert(command: Convert, console: Console) -> None:
+    """`maven-jax convert FOLDER --config CONFIG --out RUN`."""
+    config = complete(load_config(command.config))
+    env = make_env(config)
+    make_trainer(config, env)  # checks what `evaluate` will
+    refuse_existing("output folder", command.out)
+    weights = read_folder(
+        command.folder, config, env_spec(env), fresh_discriminator=command.fresh_discriminator
+    )
+    params, latent_params = jax.tree.map(lambda x: np.asarray(x)[None], weights)
+    lanes = make_lanes(config.hyperparameters, [0])
+    metrics = _test(params, latent_params, 0, lanes, config, env)
+    write_run(command.out, config, command.folder, params, latent_params, metrics)
+    console.print(evaluation_table(load_run(command.out), metrics, config.evaluation.episodes))
+    if command.fresh_discriminator and "mi_bound_test" in metrics:
+        console.print("J_V is of an untrained discriminator: it says nothing.")
+    console.print(f"run: {command.out}/", highlight=False, soft_wrap=True)
+
+
+def matrix_games(command: MatrixGames, console: Console) -> None:
+    """`maven-jax matrix-games`."""
+    check(1 <= command.seeds <= 10**4, "seeds", command.seeds, "a whole number from 1 to 10000")
+    check(1 <= command.steps <= 10**6, "steps", command.steps, "a whole number from 1 to 1000000")
+    without_latent = [name for name, row in ALGORITHMS.items() if not row.has_latent]
+    for kind, given, known in (
+        ("game", command.games, list(PAYOFFS)),
+        ("algorithm", command.algorithms, without_latent),
+    ):
+        check(len(given) > 0, f"{kind}s", given, f"one or more of {', '.join(known)}")
+        for name in given:
+            if name not in known:
+                raise unknown(kind, name, known)
+    games = {name: np.array(PAYOFFS[name], np.float32) for name in command.games}
+    tables, env = np.stack(list(games.values())), MatrixGame(command.games[0])
+    for algorithm in command.algorithms:
+        learnt = study(algorithm, env, tables, command.seeds, command.steps)
+        for name, values, greedy in zip(command.games, *learnt, strict=True):
+            console.print(study_table(f"{algorithm} on {name}", games[name], values, greedy))
+
+
+def _figure3_config(name: str, command: Figure3) -> Config:
+    config = complete(load_config(name))
+    config = dataclasses.replace(
+        config,
+        env=dataclasses.replace(config.env, options=config.env.options | {"m": command.m}),
+        training=dataclasses.replace(config.training, total_env_steps=command.steps),
+    )
+    make_trainer(config, make_env(config))  # checks everything, before the first run starts
+    return config
+
+
+def _test(
+    params: Params,
+    latent_params: NetworkParams,
+    seed: int,
+    lanes: Lanes,
+    config: Config,
+    env: MarlEnv,
+) -> dict[str, np.ndarray]:
+    """`evaluate` of the weights of every lane."""
+    algorithm = make_algorithm(config, env_spec(env))
+    num_lanes = len(lanes.seeds)
+    temperatures = spread(lanes.hyperparameters, num_lanes).temperature
+    test = jax.jit(jax.vmap(partial(evaluate, env=env, algorithm=algorithm, config=config)))
+    keys = jax.random.split(jax.random.key(seed), num_lanes)
+    return take_lanes(test(params, latent_params, keys, temperatures), num_lanes)
+
+
+COMMANDS: dict[str, tuple[type, Callable[[Any, Console], None]]] = {
+    "train": (Train, train),
+    "sweep": (Sweep, sweep),
+    "resume": (Resume, resume),
+    "figure3": (Figure3, figure3),
+    "evaluate": (Evaluate, evaluate_run),
+    "plot": (Plot, plot),
+    "table": (Tabulate, tabulate),
+    "convert": (Convert, convert),
+    "matrix-games": (MatrixGames, matrix_games),
+}
