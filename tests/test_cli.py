@@ -315,7 +315,7 @@ def test_what_does_not_fit_is_refused_with_what_would(workspace, capsys, monkeyp
         (["--grid", "latent.sise=1"], "did you mean 'latent.size'?"),
         (["--grid", "latent.size"], "grid is 'latent.size'; allowed: FIELD=VALUE,VALUE,..."),
         (["--group-size", "0"], "group_size is 0; allowed: a whole number from 1 on"),
-        (["--grid", "env.options.m=0,3"], "m is 0"),
+        (["--grid", "env.options.m=0,3"], "m must be an integer from 1 to 10000, got 0"),
         (["--seeds", "0"], "seeds is 0; allowed: a whole number from 1 to 65536"),
         (["--checkpoint.keep", "0"], "checkpoint.keep is 0"),
     ],
