@@ -143,8 +143,8 @@ class CheckpointWriter:
             self._give_up(error)
 
     def settle_if_written(self) -> None:
-        """`settle`, unless it would have to wait."""
-        if self._manager is not None and not self._manager.is_saving_in_progress():
+        """`settle`, unless a process would have to wait."""
+        if not anywhere(self._manager is not None and self._manager.is_saving_in_progress()):
             self.settle()
 
     def close(self) -> None:
