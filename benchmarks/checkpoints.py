@@ -50,8 +50,8 @@ def measure(config: Config, num_seeds: int, pairs: int) -> dict[str, Any]:
                 calls.append(time.perf_counter() - started)
                 started = time.perf_counter()
             chunk = next(run)
+            writer.settle()  # its checksums are written between two chunks
             chunks[save].append(time.perf_counter() - started)
-            writer.settle()
         files = sum(p.stat().st_size for p in Path(folder).rglob("*") if p.is_file())
         kept = len(list((Path(folder) / "checkpoints").glob("[0-9]*")))
         writer.close()

@@ -4,7 +4,8 @@
 
 Trains one variant after the other and prints a row for each: quartiles over seeds of the greedy
 return at the end, seeds at the best return, seeds of which some z earns it, and medians of
-I(z; joint actions) and of the bound J_V. A finished variant in the folder is read, not run again.
+I(z; joint actions) and of the bound J_V. A finished variant in the folder is read, not
+run again, and an interrupted one gone on with.
 """
 
 import argparse
@@ -28,8 +29,8 @@ from maven_jax import Config, load_config
 from maven_jax.config import override
 from maven_jax.environments import complete, make_env
 from maven_jax.grid import make_lanes
-from maven_jax.results import Run, load_run
-from maven_jax.runner import Options, train_run
+from maven_jax.results import Run, load_run, load_setup
+from maven_jax.runner import Options, continue_run, train_run
 
 
 class Variant(NamedTuple):
@@ -119,7 +120,8 @@ def main(argv: list[str] | None = None, variants: dict[str, Variant] = VARIANTS)
         config, path = variants[name].config(arguments.steps), arguments.out / folder_name(name)
         env = make_env(config)
         if path.exists():
-            run = load_run(path)
+            finished = load_setup(path)[1]["status"] == "finished"
+            run = load_run(path) if finished else continue_run(path, env, Options(False))
         else:
             lanes = make_lanes(config.hyperparameters, range(arguments.seeds))
             run = train_run(config, env, path, lanes, Options(tensorboard=False))

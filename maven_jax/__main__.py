@@ -30,7 +30,7 @@ def join_processes() -> bool:
             _whole_number("JAX_PROCESS_ID"),
         )
     except (ValueError, RuntimeError) as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        reason = str(error).strip().splitlines()[0]
         print(f"maven-jax: error: --distributed: {reason}", file=sys.stderr)
         return False
     return True
@@ -54,6 +54,7 @@ def main() -> None:
         arguments.remove("--distributed")
         if not join_processes():
             sys.exit(2)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # joining puts its own there
     from maven_jax.cli import INTERRUPTED, run
 
     try:

@@ -10,7 +10,9 @@ import shutil
 import time
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,8 +20,8 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from maven_jax.config import check
-from maven_jax.processes import anywhere, is_writer
+from maven_jax.config import ConfigError, check, first_line
+from maven_jax.processes import anywhere, by_writer, together
 from maven_jax.results import replace_text
 from maven_jax.sweep import Position
 from maven_jax.types import TrainState
@@ -63,18 +65,27 @@ class Checkpoint(NamedTuple):
 class CheckpointWriter:
     """Saves checkpoints into a run's folder, beside training."""
 
-    def __init__(self, path: Path, settings: Checkpointing, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        settings: Checkpointing,
+        say: Callable[[str], None],
+        num_updates: int = 0,
+    ) -> None:
         """Nothing is written before the first `save`.
 
         Args:
             path: the run's folder.
             settings: when to save.
             say: told in a line of a checkpoint that could not be saved; training goes on.
+            num_updates: the most gradient steps that a lane has taken so far.
         """
         self._folder = (path / FOLDER).absolute()
         self._settings, self._say = settings, say
         self._manager: ocp.CheckpointManager | None = None
-        self._last_time, self._last_updates = time.perf_counter(), 0
+        self._last_time, self._last_updates = time.perf_counter(), num_updates
+        self._unsettled: int | None = None
+        """The step that is being written."""
 
     def is_due(self, num_updates: int) -> bool:
         """Whether the interval since the last checkpoint is over."""
@@ -109,36 +120,21 @@ class CheckpointWriter:
             "metrics_csv": metrics_csv,
             "info": info,
         }
-        plain = state._replace(key=jax.random.key_data(state.key))
+        self.settle()
         try:
-            self.settle()
-            if self._manager is None:
-                options = ocp.CheckpointManagerOptions(
-                    max_to_keep=self._settings.keep, cleanup_tmp_directories=True
-                )
-                self._manager = ocp.CheckpointManager(self._folder, options=options)
-            self._manager.save(
-                num_chunks,
-                args=ocp.args.Composite(
-                    state=ocp.args.StandardSave(plain),
-                    progress=ocp.args.JsonSave({"text": json.dumps(progress)}),
-                ),
-            )
+            together(lambda: self._open().save(num_chunks, args=_arguments(state, progress)))
+            self._unsettled = num_chunks
         except Exception as error:  # Orbax and TensorStore raise many kinds
             self._give_up(error)
 
     def settle(self) -> None:
         """Waits until the checkpoint that is being written is whole, and adds its checksums."""
-        if self._manager is None:
+        if self._unsettled is None:
             return
+        step, self._unsettled = self._unsettled, None
         try:
-            self._manager.wait_until_finished()
-            self._manager.check_for_errors()
-            if is_writer():
-                for step in self._manager.all_steps():
-                    folder = self._folder / str(step)
-                    if not (folder / CHECKSUMS).exists():
-                        replace_text(folder / CHECKSUMS, json.dumps(_checksums(folder)))
+            together(self._open().wait_until_finished)
+            by_writer(lambda: _write_checksums(self._folder / str(step)))
         except Exception as error:
             self._give_up(error)
 
@@ -154,16 +150,35 @@ class CheckpointWriter:
             self._manager.close()
             self._manager = None
 
+    def _open(self) -> ocp.CheckpointManager:
+        if self._manager is None:
+            options = ocp.CheckpointManagerOptions(
+                max_to_keep=self._settings.keep, cleanup_tmp_directories=True
+            )
+            self._manager = ocp.CheckpointManager(self._folder, options=options)
+        return self._manager
+
     def _give_up(self, error: Exception) -> None:
-        self._manager = None
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        self._say(f"a checkpoint could not be saved in '{self._folder}': {reason[:300]}")
+        """Says so, and begins anew with the next checkpoint; all processes come here together."""
+        self._say(f"a checkpoint could not be saved in '{self._folder}': {first_line(error)}")
+        manager, self._manager = self._manager, None
+        if manager is not None:
+            with suppress(Exception):  # what has been said already
+                manager.close()
+
+
+def _arguments(state: TrainState, progress: dict[str, Any]) -> ocp.args.Composite:
+    plain = state._replace(key=jax.random.key_data(state.key))
+    return ocp.args.Composite(
+        state=ocp.args.StandardSave(plain),
+        progress=ocp.args.JsonSave({"text": json.dumps(progress)}),
+    )
 
 
 def load_checkpoint(
     path: Path, state_shapes: TrainState, num_lanes: int, say: Callable[[str], None]
 ) -> Checkpoint | None:
-    """The latest sound checkpoint of a run; damaged ones after it are named and removed.
+    """The latest sound checkpoint of a run; damaged ones after it are named and set aside.
 
     Args:
         path: the run's folder.
@@ -171,19 +186,31 @@ def load_checkpoint(
             devices of the process that saved, is not read.
         num_lanes: lanes without padding.
         say: told of each damaged checkpoint, in a line.
+
+    Raises:
+        ConfigError: a sound checkpoint is of another configuration, or cannot be read.
     """
     for folder in checkpoint_folders(path):
-        damage = _find_damage(folder)
+        has_checksums = (folder / CHECKSUMS).is_file()
+        damage = _find_damage(folder) if has_checksums else None
         if damage is None:
             try:
                 return _restore(folder, state_shapes, num_lanes)
             except Exception as error:  # Orbax and TensorStore raise many kinds
-                damage = next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
-        anywhere(False)  # no process removes what another still reads
+                damage = first_line(error)
+                if has_checksums:  # it is as it was written: nothing that another could mend
+                    raise ConfigError(
+                        f"checkpoint '{folder}' does not fit its run's configuration: {damage}"
+                    ) from None
         say(f"checkpoint '{folder}' is damaged and not used: {damage}")
-        if is_writer():
-            shutil.rmtree(folder, ignore_errors=True)
+        by_writer(partial(_set_aside, folder))
     return None
+
+
+def _set_aside(folder: Path) -> None:
+    aside = folder.with_name(f"damaged-{folder.name}")
+    shutil.rmtree(aside, ignore_errors=True)
+    folder.rename(aside)
 
 
 def checkpoint_folders(path: Path) -> list[Path]:
@@ -205,6 +232,14 @@ def _restore(folder: Path, state_shapes: TrainState, num_lanes: int) -> Checkpoi
     template = jax.tree.map(lambda x: np.zeros((saved, *x.shape[1:]), x.dtype), plain)
     with ocp.StandardCheckpointer() as checkpointer:
         state = checkpointer.restore(folder / "state", template)
+    for (name, wanted), found in zip(
+        jax.tree_util.tree_leaves_with_path(template), jax.tree.leaves(state), strict=True
+    ):
+        if (found.shape, found.dtype) != (wanted.shape, wanted.dtype):
+            raise ValueError(
+                f"{jax.tree_util.keystr(name)} is {found.dtype}{list(found.shape)}; expected "
+                f"{wanted.dtype}{list(wanted.shape)}"
+            )
     state = jax.tree.map(lambda x: np.asarray(x)[:num_lanes], state)
     state = state._replace(key=jax.random.wrap_key_data(state.key))
     metrics = {name: np.array(values) for name, values in progress["metrics"].items()}
@@ -216,24 +251,31 @@ def _restore(folder: Path, state_shapes: TrainState, num_lanes: int) -> Checkpoi
     )
 
 
+def _write_checksums(folder: Path) -> None:
+    replace_text(folder / CHECKSUMS, json.dumps(_checksums(folder)))
+
+
 def _checksums(folder: Path) -> dict[str, int]:
     """CRC-32 of every file under a folder, by its path there."""
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != CHECKSUMS)
-    return {str(file.relative_to(folder)): zlib.crc32(file.read_bytes()) for file in files}
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and not p.match(f"*{CHECKSUMS}"))
+    return {str(file.relative_to(folder)): _checksum(file) for file in files}
+
+
+def _checksum(file: Path) -> int:
+    checksum = 0
+    with file.open("rb") as stream:
+        while block := stream.read(2**20):
+            checksum = zlib.crc32(block, checksum)
+    return checksum
 
 
 def _find_damage(folder: Path) -> str | None:
-    """What is wrong with a checkpoint's files; None where they are as they were written.
-
-    One whose process was killed before the checksums were written is judged by reading it.
-    """
-    if not (folder / CHECKSUMS).is_file():
-        return None
+    """How a checkpoint's files differ from what was written; None where they do not."""
     try:
         wanted = json.loads((folder / CHECKSUMS).read_text())
-        found = _checksums(folder)
-    except (OSError, ValueError) as error:
-        return str(error)
+    except ValueError as error:
+        return f"{CHECKSUMS}: {error}"
+    found = _checksums(folder)
     for name, checksum in wanted.items():
         if name not in found:
             return f"{name} is missing"

@@ -240,7 +240,7 @@ def _options(command: Train | Resume | Figure3) -> Options:
 def _print_end(runs: list[Run], out: Path, console: Console) -> None:
     """What training has come to: a sentence of a plain run, a table of a sweep."""
     points = points_of(runs)
-    if len(points) > 1:
+    if len(points) > 1 or not points[0][1].metrics["seed"].size:
         console.print(points_table(points, "return"))
         console.print(f"results in {out}/", highlight=False, soft_wrap=True)
         return

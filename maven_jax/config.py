@@ -194,6 +194,11 @@ def unknown(kind: str, name: Any, known: Iterable[str]) -> ConfigError:
     return ConfigError(f"unknown {kind} {name!r}; {hint}")
 
 
+def first_line(error: BaseException, limit: int = 300) -> str:
+    """What an error says in its first line, or its kind where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:limit]
+
+
 def load_config(source: str | Path) -> Config:
     """Reads a YAML file of overrides, or one of the packaged configurations by its name.
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import psutil
 
+from maven_jax.config import ConfigError
 from maven_jax.types import TrainState
 
 
@@ -17,25 +18,28 @@ class Memory(NamedTuple):
     replay: int
     weights: int
     """With targets, optimisers and counters."""
-    scratch: int
+    scratch: int = 0
     """Activations and gradients of the lanes' updates."""
+    checkpoint: int = 0
+    """A copy of the state while it is saved, where devices and host share their memory."""
 
     @property
     def total(self) -> int:
         """All of it."""
-        return self.replay + self.weights + self.scratch
+        return sum(self)
 
     def __str__(self) -> str:
         return (
             f"{format_bytes(self.total)} (replay {format_bytes(self.replay)}, weights "
-            f"{format_bytes(self.weights)}, activations {format_bytes(self.scratch)})"
+            f"{format_bytes(self.weights)}, activations {format_bytes(self.scratch)}, checkpoint "
+            f"{format_bytes(self.checkpoint)})"
         )
 
 
-def state_memory(state: TrainState, scratch: int = 0) -> Memory:
+def state_memory(state: TrainState) -> Memory:
     """What a state takes, of arrays or of `ShapeDtypeStruct`s."""
     replay = _num_bytes((state.replay, state.latent_replay))
-    return Memory(replay, _num_bytes(state) - replay, scratch)
+    return Memory(replay, _num_bytes(state) - replay)
 
 
 def free_bytes(devices: list[jax.Device]) -> int | None:
@@ -49,6 +53,30 @@ def free_bytes(devices: list[jax.Device]) -> int | None:
     if not all(s and "bytes_limit" in s for s in stats):
         return None
     return sum(s["bytes_limit"] - s["bytes_in_use"] for s in stats if s)
+
+
+def check_memory(held: Memory, free: int | None, num_lanes: int, num_devices: int) -> None:
+    """Refuses what does not fit, and says what would.
+
+    Args:
+        held: by this process's share of the lanes.
+        free: bytes; None where nothing tells.
+        num_lanes: of all processes, without padding.
+        num_devices: that share them.
+
+    Raises:
+        ConfigError: more is held than is free.
+    """
+    if free is None or held.total <= free:
+        return
+    padded = -(-num_lanes // num_devices) * num_devices
+    fit = int(padded * free / held.total)
+    if fit >= num_devices:
+        fit -= fit % num_devices  # a group is padded to an even share
+    raise ConfigError(
+        f"{num_lanes} runs hold {held} but {format_bytes(free)} are free; allowed: "
+        + (f"maven-jax sweep with --group-size {fit}, or less" if fit else "a smaller replay_size")
+    )
 
 
 def format_bytes(count: int) -> str:

@@ -51,6 +51,8 @@ def draw_curves(sweeps: Sequence[Sequence[Run]], path: Path, metric: str = "retu
         for coordinates, point in points_of(runs)
         if point.metrics["seed"].size  # else all of it diverged at once
     ]
+    if not points:
+        raise ConfigError("there is no curve to draw: all runs turned non-finite at once")
     labels = _labels([(run.path.resolve(), coordinates) for run, coordinates in points])
     drawn = [run for run, _ in points]
     for run, label, color in zip(drawn, labels, _colors(drawn), strict=True):

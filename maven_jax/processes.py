@@ -1,8 +1,12 @@
 """Several processes that drive one sweep (`jax.distributed`): who writes, what all agree on."""
 
+from collections.abc import Callable
+
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
+
+from maven_jax.config import ConfigError
 
 
 def is_writer() -> bool:
@@ -15,3 +19,24 @@ def anywhere(flag: bool) -> bool:
     if jax.process_count() == 1:
         return flag
     return bool(multihost_utils.process_allgather(np.array(flag)).any())
+
+
+def together(act: Callable[[], None]) -> None:
+    """Runs it in this process as all others run theirs; where one fails, all do.
+
+    Raises:
+        Exception: what this process met.
+        ConfigError: another process failed.
+    """
+    failure: Exception | None = None
+    try:
+        act()
+    except Exception as error:
+        failure = error
+    if anywhere(failure is not None):
+        raise failure or ConfigError("another process failed; see what it says")
+
+
+def by_writer(act: Callable[[], None]) -> None:
+    """Runs it in the writing process alone; where it fails there, all processes do."""
+    together(act if is_writer() else lambda: None)

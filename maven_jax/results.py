@@ -37,6 +37,7 @@ import yaml
 from maven_jax.config import (
     Config,
     ConfigError,
+    first_line,
     from_dict,
     parse_yaml,
     to_dict,
@@ -284,7 +285,7 @@ class MetricsWriter:
     def write(self, metrics: dict[str, np.ndarray], active: np.ndarray) -> None:
         """One row for each active lane."""
         columns = {**self._lanes, **_columns(metrics)}
-        if self._needs_header and active.any():
+        if self._needs_header:
             self._writer.writerow(columns)
             self._needs_header = False
         for lane in np.flatnonzero(active):
@@ -313,10 +314,17 @@ def _columns(metrics: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def save_weights(path: Path, params: Params, latent_params: NetworkParams) -> None:
-    """Writes the weights of every lane, by Orbax, in the place of any that are there."""
+    """Writes the weights of every lane, by Orbax, in the place of any that are there.
+
+    Raises:
+        ConfigError: they cannot be written.
+    """
     weights = {"params": params, "latent_params": latent_params}
-    with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save((path / "weights").absolute(), weights, force=True)
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save((path / "weights").absolute(), weights, force=True)
+    except Exception as error:  # Orbax and TensorStore raise many kinds, for a full disk too
+        raise ConfigError(f"weights cannot be written in '{path}': {first_line(error)}") from None
 
 
 def load_weights(
@@ -341,8 +349,8 @@ def load_weights(
                 folder, {"params": params, "latent_params": latent_params}
             )
     except Exception as error:  # Orbax and TensorStore raise many kinds for a damaged file
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ConfigError(f"weights of run '{run.path}' are damaged: {reason[:200]}") from None
+        reason = first_line(error, 200)
+        raise ConfigError(f"weights of run '{run.path}' are damaged: {reason}") from None
     for (name, found), wanted in zip(
         jax.tree_util.tree_leaves_with_path(restored),
         jax.tree.leaves({"params": params, "latent_params": latent_params}),
@@ -368,6 +376,8 @@ def load_run(path: Path) -> Run:
     broken = {tuple(lane.get(name) for name in run.lanes) for lane in run.diverged}
     named = (run.metrics.get(name, np.full(len(run.metrics["seed"]), np.nan)) for name in run.lanes)
     found = set(zip(*named, strict=True))
+    if not found and lanes - broken:
+        raise ConfigError(f"run '{path}' is damaged: metrics.csv: there is no evaluation in it")
     if not lanes - broken <= found <= lanes:
         raise ConfigError(
             f"run '{path}' is damaged: metrics.csv holds other lanes than run.json names"
@@ -389,14 +399,17 @@ def load_setup(path: Path) -> tuple[Config, dict[str, Any]]:
 
 
 def load_runs(path: Path) -> list[Run]:
-    """Reads a run's folder, or those of a sweep of several programs.
+    """Reads a run's folder, or those of a sweep of several programs that have begun.
 
     Raises:
-        ConfigError: no such folder, or a file in it is missing or damaged.
+        ConfigError: no such folder, a file in it is missing or damaged, or nothing has begun.
     """
     if not (path / "sweep.json").is_file():
         return [load_run(path)]
-    return [load_run(part) for part in sweep_parts(path)]
+    begun = [part for part in sweep_parts(path) if load_setup(part)[1]["status"] != "waiting"]
+    if not begun:
+        raise ConfigError(f"sweep '{path}' has no run that has begun")
+    return [load_run(part) for part in begun]
 
 
 def sweep_parts(path: Path) -> list[Path]:
@@ -414,8 +427,7 @@ def _read(path: Path, name: str, parse: Callable[[str], T]) -> T:
     try:
         return parse((path / name).read_text())
     except (ValueError, csv.Error, RecursionError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ConfigError(f"run '{path}' is damaged: {name}: {reason}") from None
+        raise ConfigError(f"run '{path}' is damaged: {name}: {first_line(error)}") from None
 
 
 def _read_config(text: str) -> Config:
@@ -451,11 +463,12 @@ def _read_parts(text: str) -> list[str]:
 
 def _read_metrics(text: str) -> dict[str, np.ndarray]:
     header, *rows = csv.reader(text.splitlines()) if text else [[]]
-    if not rows:
+    if not header:
         raise ValueError("there is no evaluation in it")
     if any(len(row) != len(header) for row in rows):
         raise ValueError("its rows are of different lengths")
-    metrics = dict(zip(header, np.array(rows, float).T, strict=True))
+    columns = np.array(rows, float).reshape(len(rows), len(header)).T
+    metrics = dict(zip(header, columns, strict=True))
     for name in ("seed", *COUNTERS):
         if name not in metrics:
             raise ValueError(f"column {name} is missing")

@@ -10,8 +10,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TextIO
 
 import jax
 import numpy as np
@@ -24,11 +25,11 @@ from maven_jax.checkpoint import (
     load_checkpoint,
     remove_checkpoints,
 )
-from maven_jax.config import Config, ConfigError
+from maven_jax.config import Config, ConfigError, first_line
 from maven_jax.grid import Lanes, Part, lanes_from_columns
-from maven_jax.memory import Memory, format_bytes, free_bytes, state_memory
+from maven_jax.memory import Memory, check_memory, format_bytes, free_bytes, state_memory
 from maven_jax.plots import count_of, draw_curves
-from maven_jax.processes import anywhere, is_writer
+from maven_jax.processes import anywhere, by_writer, is_writer, together
 from maven_jax.progress import StopRequest, live_numbers, progress_bar
 from maven_jax.results import (
     MetricsWriter,
@@ -58,8 +59,6 @@ try:
     import fcntl
 except ImportError:  # where there is none, nothing is locked
     fcntl = None  # type: ignore[assignment]
-
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -104,8 +103,9 @@ def train_run(
     options = options or Options()
     options.checkpoint.validate()
     make_trainer(config, env)  # refuses what cannot work before a folder is made
-    _by_writer(lambda: create_run_folder(path, config, _new_info(lanes, {})))
-    return _or_nothing(path, lambda: continue_run(path, env, options))
+    by_writer(lambda: create_run_folder(path, config, _new_info(lanes, {})))
+    (run,) = _or_nothing(path, lambda: [continue_run(path, env, options)])
+    return run
 
 
 def train_sweep(
@@ -131,7 +131,7 @@ def train_sweep(
     for part in parts:
         make_trainer(part.config, make_env(part.config))
     infos = {part.name: (part.config, _new_info(part.lanes, part.coordinates)) for part in parts}
-    _by_writer(lambda: create_sweep_folder(path, infos))
+    by_writer(lambda: create_sweep_folder(path, infos))
     sizes = [len(part.lanes.seeds) for part in parts]
     programs = len({(repr(part.config), size) for part, size in zip(parts, sizes, strict=True)})
     _say(options)(
@@ -166,8 +166,7 @@ def continue_sweep(
     except (InterruptedRunError, KeyboardInterrupt):
         raise InterruptedRunError(path) from None
     runs = [load_run(folder) for folder in folders]
-    if is_writer():
-        draw_curves([runs], path / "figures" / "return.png")
+    _draw(runs, path, options)
     return runs
 
 
@@ -207,16 +206,14 @@ def _continue_run(path: Path, env: MarlEnv, options: Options, compiled: Sweep | 
         info |= start.info if start else _NO_COUNTS
         info |= {"status": "running", "command": sys.argv, **describe_machine()}
         info["compile_seconds"] = round(sweep.compile_seconds, 2)
-        _by_writer(lambda: write_info(path, info))
-        _train(sweep, config, path, options, info, start)
+        by_writer(lambda: write_info(path, info))
+        with _out_of_memory(sweep.num_lanes):
+            _train(sweep, config, path, options, info, start)
+        _draw([load_run(path)], path, options)
         info["status"] = "finished"
     except KeyboardInterrupt:
         info["status"] = "interrupted"
         raise InterruptedRunError(path) from None
-    except jax.errors.JaxRuntimeError as error:
-        info["status"] = "failed"
-        lanes, reason = count_of(len(info["lanes"]["seed"]), "run"), str(error).splitlines()[0]
-        raise ConfigError(f"{lanes} do not fit on this device together: {reason}") from None
     except BaseException:
         info["status"] = "failed"
         raise
@@ -225,12 +222,8 @@ def _continue_run(path: Path, env: MarlEnv, options: Options, compiled: Sweep | 
         if is_writer():
             with suppress(OSError):  # such as a full disk: `status` stays as it was
                 write_info(path, info)
-    anywhere(False)  # the files of the writer are there before another process reads them
-    run = load_run(path)
-    if is_writer():
-        draw_curves([[run]], path / "figures" / "return.png")
-        remove_checkpoints(path)
-    return run
+    by_writer(lambda: remove_checkpoints(path))
+    return load_run(path)
 
 
 def _train(
@@ -244,7 +237,8 @@ def _train(
     """The host loop over chunks; what it counts goes into `info`."""
     lanes = lanes_from_columns(info["lanes"], config.hyperparameters)
     results = _Results(path, lanes, options, start)
-    checkpoints = CheckpointWriter(path, options.checkpoint, _say(options))
+    num_updates = int(start.position.metrics["num_updates"].max()) if start else 0
+    checkpoints = CheckpointWriter(path, options.checkpoint, _say(options), num_updates)
     position, num_chunks = (start.position, start.num_chunks) if start else (None, 0)
     seconds_before, updates_before = info["train_seconds"], info["seed_updates"]
     started = time.perf_counter()
@@ -256,13 +250,14 @@ def _train(
             task = progress.add_task(label, total=total, live="")
             for chunk in run_sweep(sweep, lane_keys(lanes.seeds), lanes.hyperparameters, position):
                 num_chunks += 1
-                results.write(chunk)
+                together(partial(results.write, chunk))
                 seconds = time.perf_counter() - started
                 info["train_seconds"] = round(seconds_before + seconds, 2)
                 info["seed_updates"] += config.training.updates_per_evaluation * int(
                     chunk.active.sum()
                 )
-                _report_divergence(chunk, lanes, info, _say(options))
+                if _report_divergence(chunk, lanes, info, _say(options)):
+                    by_writer(lambda: write_info(path, info))
                 sound = chunk.metrics["env_steps"][~chunk.diverged]
                 rate = (info["seed_updates"] - updates_before) / seconds
                 progress.update(
@@ -284,11 +279,6 @@ def _train(
     finally:
         results.close()
         checkpoints.close()
-    if not info["seed_updates"]:
-        raise ConfigError(
-            f"all {count_of(sweep.num_lanes, 'run')} turned non-finite at once; allowed: "
-            "hyperparameters that do not diverge, such as a lower hyperparameters.learning_rate"
-        )
     if chunk is not None:
         weights = chunk.state.params, chunk.state.latent_params
         save_weights(path, *take_lanes(weights, sweep.num_lanes))
@@ -315,8 +305,13 @@ class _Results:
         if options.tensorboard:
             from tensorboardX import SummaryWriter
 
-            steps = np.median(start.position.metrics["env_steps"]) + 1 if start else 0
-            self._events = SummaryWriter(str(path / "events"), purge_step=int(steps) or None)
+            first = 0
+            if start:
+                first = (
+                    _event_step(start.position.metrics, np.asarray(start.position.state.diverged))
+                    + 1
+                )
+            self._events = SummaryWriter(str(path / "events"), purge_step=first)
 
     def write(self, chunk: SweepChunk) -> None:
         """A row of every active lane, and what TensorBoard shows of all."""
@@ -341,28 +336,46 @@ def _compile(config: Config, env: MarlEnv, num_lanes: int, options: Options) -> 
     trainer, mesh, name = make_trainer(config, env), make_mesh(num_lanes), config.algorithm.upper()
     here = [device for device in mesh.devices.flat if device.process_index == jax.process_index()]
     lanes_here = -(-num_lanes // mesh.size) * len(here)
-    lane = jax.eval_shape(trainer.init, jax.random.key(0), config.hyperparameters)
-    held = Memory(*(number * lanes_here for number in state_memory(lane)))
+    lane = state_memory(jax.eval_shape(trainer.init, jax.random.key(0), config.hyperparameters))
+    copy = lane.total if here[0].platform == "cpu" else 0
+    held = Memory(*(number * lanes_here for number in lane._replace(checkpoint=copy)))
     free = free_bytes(here)
-    _check_memory(held, free, num_lanes)
+    together(lambda: check_memory(held, free, num_lanes, mesh.size))
     runs = count_of(num_lanes, "run")
-    with options.console.status(f"{name}: compiling one program for {runs}"):
+    with (
+        options.console.status(f"{name}: compiling one program for {runs}"),
+        _out_of_memory(num_lanes),
+    ):
         sweep = compile_sweep(trainer, num_lanes, mesh)
     held = held._replace(scratch=sweep.scratch_bytes * len(here))
-    _check_memory(held, free, num_lanes)
+    together(lambda: check_memory(held, free, num_lanes, mesh.size))
     known = f"; {format_bytes(free)} are free" if free is not None else ""
     options.console.print(f"{name}: {runs} hold {held}{known}", highlight=False, soft_wrap=True)
     return sweep
 
 
-def _check_memory(held: Memory, free: int | None, num_lanes: int) -> None:
-    if free is None or held.total <= free:
+@contextmanager
+def _out_of_memory(num_lanes: int) -> Iterator[None]:
+    """Says in a line what a device says where its memory does not do."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        runs = count_of(num_lanes, "run")
+        raise ConfigError(
+            f"{runs} do not fit on this device together: {first_line(error)}"
+        ) from None
+
+
+def _draw(runs: Sequence[Run], path: Path, options: Options) -> None:
+    """The figure of a folder; what has been learned does not depend on it."""
+    if not is_writer():
         return
-    fit = int(num_lanes * free / held.total)
-    raise ConfigError(
-        f"{count_of(num_lanes, 'run')} hold {held} but {format_bytes(free)} are free; allowed: "
-        + (f"maven-jax sweep with --group-size {fit}, or less" if fit else "a smaller replay_size")
-    )
+    try:
+        draw_curves([runs], path / "figures" / "return.png")
+    except (ConfigError, OSError) as error:
+        _say(options)(f"no figure: {first_line(error)}")
 
 
 @contextmanager
@@ -372,15 +385,21 @@ def _lock(path: Path) -> Iterator[None]:
     Raises:
         ConfigError: another process is training the run.
     """
-    if fcntl is None or not is_writer() or not (path / "config.yaml").is_file():
+    if fcntl is None or not (path / "config.yaml").is_file():
         yield
         return
-    with (path / "config.yaml").open() as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise ConfigError(f"run '{path}' is being trained by another process") from None
+    with (path / "config.yaml").open("r+") as file:
+        by_writer(lambda: _take_lock(file, path))
         yield
+
+
+def _take_lock(file: TextIO, path: Path) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ConfigError(f"run '{path}' is being trained by another process") from None
+    except OSError:  # a file system without locks
+        pass
 
 
 def _new_info(lanes: Lanes, coordinates: dict[str, Any]) -> dict[str, Any]:
@@ -388,25 +407,19 @@ def _new_info(lanes: Lanes, coordinates: dict[str, Any]) -> dict[str, Any]:
     return {"status": "waiting", "lanes": columns, "coordinates": coordinates}
 
 
-def _by_writer(make: Callable[[], None]) -> None:
-    """Runs it in the writing process, and fails in all processes where it fails there."""
-    error: ConfigError | None = None
-    if is_writer():
-        try:
-            make()
-        except ConfigError as failure:
-            error = failure
-    if anywhere(error is not None):
-        raise error or ConfigError("the process that writes could not; see what it says")
-
-
-def _or_nothing(path: Path, train: Callable[[], Result]) -> Result:
+def _or_nothing(path: Path, train: Callable[[], list[Run]]) -> list[Run]:
     """Trains in a new folder; one in which nothing was learned is removed again."""
     try:
-        return train()
+        runs = train()
+        if not any(run.metrics["seed"].size for run in runs):
+            raise ConfigError(
+                f"all {count_of(sum(run.num_lanes for run in runs), 'run')} turned non-finite at "
+                "once; allowed: hyperparameters that do not diverge, such as a lower learning_rate"
+            )
+        return runs
     except BaseException as error:
-        learned = any(file.stat().st_size for file in path.rglob("metrics.csv"))
-        if is_writer() and not learned:
+        rows = [file.read_bytes().count(b"\n") for file in path.rglob("metrics.csv")]
+        if is_writer() and max(rows, default=0) < 2:
             shutil.rmtree(path, ignore_errors=True)
         if isinstance(error, InterruptedRunError):
             raise InterruptedRunError(path) from None
@@ -415,8 +428,8 @@ def _or_nothing(path: Path, train: Callable[[], Result]) -> Result:
 
 def _report_divergence(
     chunk: SweepChunk, lanes: Lanes, info: dict[str, Any], say: Callable[[str], None]
-) -> None:
-    """Says and records which lanes have turned non-finite in this chunk."""
+) -> bool:
+    """Says and records which lanes have turned non-finite in this chunk; whether any has."""
     known = [{name: lane[name] for name in lanes.columns} for lane in info["diverged"]]
     for index in np.flatnonzero(chunk.diverged):
         lane = {name: column[index].item() for name, column in lanes.columns.items()}
@@ -426,6 +439,7 @@ def _report_divergence(
         info["diverged"] = [*info["diverged"], lane | {"num_updates": last}]
         which = ", ".join(f"{name} {value}" for name, value in lane.items())
         say(f"{which} turned non-finite and rests as it was after {last} updates; others go on")
+    return len(info["diverged"]) > len(known)
 
 
 def _say(options: Options) -> Callable[[str], None]:
@@ -440,10 +454,15 @@ def _write_events(events: Any, chunk: SweepChunk) -> None:
     sound = {name: values[~chunk.diverged] for name, values in chunk.metrics.items()}
     if chunk.diverged.all():
         return
-    step = int(np.median(sound["env_steps"]))
+    step = _event_step(chunk.metrics, chunk.diverged)
     for name, values in sound.items():
         if values.ndim == 1:
             events.add_scalar(f"median/{name}", float(np.median(values)), step)
     low, high = np.percentile(sound["return"], [25, 75])
     events.add_scalar("quartiles/return_25", float(low), step)
     events.add_scalar("quartiles/return_75", float(high), step)
+
+
+def _event_step(metrics: dict[str, np.ndarray], diverged: np.ndarray) -> int:
+    """Where TensorBoard shows a chunk: the median step of the lanes that are finite."""
+    return 0 if diverged.all() else int(np.median(metrics["env_steps"][~diverged]))

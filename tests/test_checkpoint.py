@@ -5,6 +5,8 @@ import io
 import json
 import shutil
 import signal
+import struct
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,9 +24,10 @@ from maven_jax.checkpoint import (
 )
 from maven_jax.config import ConfigError, from_dict
 from maven_jax.envs import MStepMatrixGame
-from maven_jax.grid import make_lanes
-from maven_jax.results import MetricsWriter, create_run_folder, load_run
-from maven_jax.runner import InterruptedRunError, Options, continue_run, train_run
+from maven_jax.grid import expand, make_lanes
+from maven_jax.memory import Memory, check_memory
+from maven_jax.results import MetricsWriter, create_run_folder, load_run, load_runs
+from maven_jax.runner import InterruptedRunError, Options, continue_run, train_run, train_sweep
 from maven_jax.sweep import Sweep, compile_sweep, lane_keys, run_sweep, take_lanes
 from maven_jax.train import make_trainer
 
@@ -182,6 +185,81 @@ def test_damage_is_found_without_checksums_too(reference, stopped):
     assert "checkpoints/3' is damaged" in said[0]
 
 
+def test_a_damaged_checkpoint_is_set_aside_not_deleted(reference, stopped):
+    newest, _ = checkpoint_folders(stopped)
+    truncate(largest_file(newest))
+    load(stopped, reference.sweep)
+    assert [folder.name for folder in checkpoint_folders(stopped)] == ["2"]
+    assert (newest.parent / "damaged-3" / "state").is_dir()
+
+
+def test_a_sound_checkpoint_of_another_configuration_is_left_alone(reference, stopped):
+    """Its weights of other sizes are named, and neither it nor the metrics are touched."""
+    before = (stopped / "metrics.csv").read_bytes()
+    config = (stopped / "config.yaml").read_text()
+    (stopped / "config.yaml").write_text(config.replace("hidden_size: 8", "hidden_size: 6"))
+    with pytest.raises(ConfigError, match=r"checkpoints/3' does not fit its run's configuration: "):
+        continue_run(stopped, ENV, quiet())
+    assert [folder.name for folder in checkpoint_folders(stopped)] == ["3", "2"]
+    assert (stopped / "metrics.csv").read_bytes() == before
+    (stopped / "config.yaml").write_text(config)
+    continue_run(stopped, ENV, quiet(), reference.sweep)
+    same(stopped, reference.path)
+
+
+def test_a_draft_of_checksums_is_no_part_of_a_checkpoint(reference, tmp_path):
+    """As a process leaves it that is killed while it writes them."""
+    chunk = next(run_sweep(reference.sweep, lane_keys(LANES.seeds), LANES.hyperparameters))
+    writer = CheckpointWriter(tmp_path, EVERY_CHUNK, pytest.fail)
+    writer.save(chunk.state, chunk.metrics, 1, 5, "", {})
+    while not checkpoint_folders(tmp_path):
+        time.sleep(0.01)
+    (checkpoint_folders(tmp_path)[0] / ".checksums.json").write_text("{")
+    writer.close()
+    assert load(tmp_path, reference.sweep).num_chunks == 1
+
+
+def events_of(path: Path) -> list[tuple[str, int]]:
+    """Name and step of every scalar that a reader of the run's events shows."""
+    from tensorboardX.proto import event_pb2
+
+    found = []
+    for file in sorted((path / "events").iterdir()):
+        data, position = file.read_bytes(), 0
+        while position < len(data):
+            (size,) = struct.unpack_from("<Q", data, position)
+            event = event_pb2.Event.FromString(data[position + 12 : position + 12 + size])
+            if event.session_log.status == event_pb2.SessionLog.START:
+                found = [entry for entry in found if entry[1] < event.step]
+            found += [(value.tag, event.step) for value in event.summary.value]
+            position += 16 + size
+    return found
+
+
+def test_a_resumed_run_shows_every_event_once(reference, tmp_path, monkeypatch):
+    events = {}
+    for name in ("whole", "broken"):
+        path = tmp_path / name
+        shutil.copytree(reference.fresh, path)
+        options = Options(True, Checkpointing(updates=10), Console(quiet=True))
+        if name == "broken":
+            write, seen = MetricsWriter.write, []
+
+            def fail(self, metrics, active, write=write, seen=seen):
+                seen.append(active)
+                if len(seen) == 4:
+                    raise RuntimeError("pulled the plug")
+                write(self, metrics, active)
+
+            with monkeypatch.context() as patch:
+                patch.setattr(MetricsWriter, "write", fail)
+                with pytest.raises(RuntimeError, match="pulled the plug"):
+                    continue_run(path, ENV, options, reference.sweep)
+        continue_run(path, ENV, options, reference.sweep)
+        events[name] = events_of(path)
+    assert sorted(events["broken"]) == sorted(events["whole"])
+
+
 def test_where_all_checkpoints_are_damaged_the_run_starts_again(reference, stopped):
     for folder in checkpoint_folders(stopped):
         truncate(largest_file(folder))
@@ -319,3 +397,41 @@ def test_a_run_in_which_every_lane_diverges_at_once_is_refused(reference, tmp_pa
     with pytest.raises(ConfigError, match="all 3 runs turned non-finite at once"):
         train_run(CONFIG, ENV, tmp_path / "run", lanes, quiet())
     assert not (tmp_path / "run").exists()
+
+
+def test_weights_that_cannot_be_written_leave_a_run_that_resumes(reference, tmp_path, monkeypatch):
+    path = tmp_path / "run"
+    shutil.copytree(reference.fresh, path)
+
+    def full(*_, **__):
+        raise ValueError("OUT_OF_RANGE: No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("orbax.checkpoint.StandardCheckpointer.save", full)
+        with pytest.raises(ConfigError, match=r"weights cannot be written in .*: OUT_OF_RANGE"):
+            continue_run(path, ENV, quiet(), reference.sweep)
+    continue_run(path, ENV, quiet(), reference.sweep)
+    same(path, reference.path)
+
+
+@pytest.mark.parametrize("rates", [[1e30, 5e-4], [5e-4, 1e30]])
+def test_a_group_that_diverges_leaves_the_others_alone(tmp_path, rates):
+    """Whichever comes first; its lanes are reported, the other group's are learned."""
+    grid = {"hyperparameters.learning_rate": rates}
+    parts = expand(CONFIG, grid, [0], group_size=1)
+    runs = train_sweep(parts, lambda _: ENV, tmp_path / "sweep", quiet())
+    sizes = {len(run.metrics["seed"]) > 0: run for run in runs}
+    assert sizes[False].lanes["hyperparameters.learning_rate"] == [1e30]
+    assert [lane["seed"] for lane in sizes[False].diverged] == [0]
+    assert sizes[True].diverged == []
+    assert {run.info["status"] for run in load_runs(tmp_path / "sweep")} == {"finished"}
+
+
+def test_the_size_that_is_said_to_fit_does():
+    """Groups are padded to an even share of the devices: the advice allows for it."""
+    held = Memory(replay=1000 * 100, weights=0)
+    with pytest.raises(ConfigError, match="group-size 4, or less"):
+        check_memory(held, 5900, num_lanes=100, num_devices=4)
+    check_memory(Memory(replay=1000 * 4, weights=0), 5900, num_lanes=4, num_devices=4)
+    with pytest.raises(ConfigError, match="a smaller replay_size"):
+        check_memory(held, 900, num_lanes=100, num_devices=4)

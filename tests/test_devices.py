@@ -1,6 +1,7 @@
 """The same sweep on one device, on four, in two processes, and moved from one to another."""
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -39,7 +40,8 @@ def start(*arguments, **environment) -> subprocess.Popen:
     )
 
 
-def finish(*processes: subprocess.Popen) -> None:
+def finish(*processes: subprocess.Popen) -> str:
+    """What the last of them said; all have succeeded."""
     try:
         for process in processes:
             _, errors = process.communicate(timeout=240)
@@ -47,6 +49,7 @@ def finish(*processes: subprocess.Popen) -> None:
     finally:
         for process in processes:
             process.kill()
+    return errors
 
 
 def sweep_on(workspace: Path, devices: int) -> Path:
@@ -94,7 +97,7 @@ def test_two_processes_give_the_metrics_of_one(workspace, on_four):
     assert_same_metrics(on_four, out)
 
 
-LONG = ("--training.total-env-steps", "600", "--no-tensorboard", "--checkpoint.updates", "25")
+LONG = ("--training.total-env-steps", "1200", "--no-tensorboard", "--checkpoint.updates", "25")
 
 
 @pytest.fixture(scope="module")
@@ -110,10 +113,11 @@ def test_a_run_goes_on_where_there_are_other_devices(workspace, unbroken):
     out = workspace / "moved"
     arguments = ["train", workspace / "small.yaml", "--seeds", "3", *LONG, "--out", out]
     process = start(*arguments, JAX_NUM_CPU_DEVICES="2")
-    wait_for_rows(out / "metrics.csv", process, 30)
+    wait_for_rows(out / "metrics.csv", process, 60)
     process.kill()
     process.communicate(timeout=60)
-    finish(start("resume", out, "--no-tensorboard", JAX_NUM_CPU_DEVICES="1"))
+    said = finish(start("resume", out, "--no-tensorboard", JAX_NUM_CPU_DEVICES="1"))
+    assert re.search(r"going on after \d+ evaluations", said)
     moved, whole = load_run(out), load_run(unbroken)
     assert moved.info["status"] == "finished"
     assert moved.last_step == whole.last_step
