@@ -11,21 +11,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from experiments import SMALL, refused
 
-from maven_jax import runner
 from maven_jax.cli import run
 from maven_jax.results import load_run
-from maven_jax.runner import InterruptedRunError
-
-SMALL = """
-algorithm: {algorithm}
-env: {{options: {{m: 3}}}}
-network: {{hidden_size: 8, mixer_embed_size: 4}}
-latent: {{size: 3, hidden_size: 8, updates: 2, batch_size: 4}}
-discriminator: {{hidden_size: 4, hidden_layers: 1, recurrent_size: 4}}
-training: {{total_env_steps: 60, batch_size: 4, replay_size: 16, updates_per_evaluation: 5}}
-evaluation: {{episodes: 4, episodes_per_latent: 1}}
-"""
 
 
 @pytest.fixture(scope="module")
@@ -37,15 +26,6 @@ def workspace(tmp_path_factory):
     arguments = ["--seed", "4", "--seeds", "3", "--out", f"{folder}/first"]
     assert run(["train", f"{folder}/maven.yaml", *arguments]) == 0
     return folder
-
-
-def refused(capsys, *arguments) -> str:
-    """The one line that a refused command prints."""
-    assert run([str(argument) for argument in arguments]) == 2
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.count("\n") == 1
-    return captured.err.removeprefix("maven-jax: error: ").rstrip("\n")
 
 
 def test_a_run_leaves_its_documented_folder(workspace):
@@ -228,115 +208,6 @@ def test_damaged_runs_are_refused(capsys, workspace, tmp_path):
 def test_help_on_every_level(arguments, capsys):
     assert run(arguments) == 0
     assert "usage: maven-jax" in capsys.readouterr().out
-
-
-GRID = ("--seeds", "2", "--grid", "hyperparameters.learning-rate=5e-4,1e-3")
-
-
-@pytest.fixture(scope="module")
-def swept(workspace):
-    """A sweep of two programs, each run in groups of three lanes: four runs' folders."""
-    out = workspace / "swept"
-    arguments = ["sweep", workspace / "maven.yaml", *GRID, "--grid", "latent.size=2,3"]
-    assert run([*map(str, arguments), "--group-size", "3", "--out", str(out)]) == 0
-    return out
-
-
-def test_a_sweep_of_several_programs_is_tabulated_by_its_grid(swept, capsys):
-    assert sorted(path.name for path in swept.iterdir()) == [
-        "figures",
-        "latent.size=2,group=0",
-        "latent.size=2,group=1",
-        "latent.size=3,group=0",
-        "latent.size=3,group=1",
-        "sweep.json",
-    ]
-    assert run(["table", str(swept), "--metric", "td_loss"]) == 0
-    rows = [line.split()[:3] for line in capsys.readouterr().out.splitlines()[4:-1]]
-    assert rows == [[size, rate, "2"] for size in ("2", "3") for rate in ("0.0005", "0.001")]
-
-
-def test_a_sweep_is_drawn_by_its_grid(swept, capsys):
-    out = swept.parent / "sweep.png"
-    assert run(["plot", str(swept), "--out", str(out)]) == 0
-    assert out.read_bytes().startswith(b"\x89PNG")
-    assert str(out) in capsys.readouterr().out
-
-
-def test_a_sweep_of_hyperparameters_is_one_run(workspace):
-    out = workspace / "one_program"
-    assert run(["sweep", f"{workspace}/qmix.yaml", *GRID, "--out", str(out)]) == 0
-    table = pd.read_csv(out / "metrics.csv")
-    lanes = table.groupby(["seed", "hyperparameters.learning_rate"]).size()
-    assert len(lanes) == 4
-    assert run(["evaluate", str(out), "--episodes", "2"]) == 0
-
-
-def test_a_sweep_goes_on_where_it_was_interrupted(workspace, swept, monkeypatch, capsys):
-    """Of four programs the second is stopped: the first is kept, the others follow."""
-    out = workspace / "stopped_sweep"
-    finished = []
-
-    def stop_after_one(*arguments):
-        if len(finished) == 1:
-            raise InterruptedRunError(arguments[0])
-        finished.append(arguments[0])
-        return go_on(*arguments)
-
-    go_on = runner.continue_run
-    arguments = ["sweep", workspace / "maven.yaml", *GRID, "--grid", "latent.size=2,3"]
-    arguments = [*map(str, arguments), "--group-size", "3", "--out", str(out)]
-    with monkeypatch.context() as patch:
-        patch.setattr(runner, "continue_run", stop_after_one)
-        assert run(arguments) == 130
-    said = capsys.readouterr().err
-    assert "8 runs in 4 parts, 4 programs in all" in said
-    assert f"maven-jax resume '{out}' goes on" in said
-    kept = (out / "latent.size=2,group=0" / "metrics.csv").read_bytes()
-    assert run(["resume", str(out)]) == 0
-    assert (out / "latent.size=2,group=0" / "metrics.csv").read_bytes() == kept
-    for path in swept.glob("*/metrics.csv"):
-        assert (out / path.parent.name / "metrics.csv").read_bytes() == path.read_bytes()
-
-
-def test_what_does_not_fit_is_refused_with_what_would(workspace, capsys, monkeypatch):
-    monkeypatch.setattr(runner, "free_bytes", lambda devices: 200_000)
-    out = workspace / "too_large"
-    message = refused(capsys, "sweep", workspace / "qmix.yaml", "--seeds", "100", "--out", out)
-    fit = re.search(r"but 0\.2 MB are free; allowed: .* --group-size (\d+), or less", message)
-    assert message.startswith("100 runs hold ")
-    assert 1 <= int(fit[1]) < 100
-    assert not out.exists()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--grid", "latent.sise=1"], "did you mean 'latent.size'?"),
-        (["--grid", "latent.size"], "grid is 'latent.size'; allowed: FIELD=VALUE,VALUE,..."),
-        (["--group-size", "0"], "group_size is 0; allowed: a whole number from 1 on"),
-        (["--grid", "env.options.m=0,3"], "m must be an integer from 1 to 10000, got 0"),
-        (["--seeds", "0"], "seeds is 0; allowed: a whole number from 1 to 65536"),
-        (["--checkpoint.keep", "0"], "checkpoint.keep is 0"),
-    ],
-)
-def test_sweeps_that_cannot_be_are_refused(workspace, capsys, arguments, message):
-    out = workspace / "refused"
-    text = refused(capsys, "sweep", workspace / "maven.yaml", *arguments, "--out", out)
-    assert message in text
-    assert not out.exists()
-
-
-def test_what_is_no_interrupted_run_is_not_resumed(workspace, swept, capsys):
-    first = workspace / "first"
-    before = (first / "metrics.csv").read_bytes()
-    assert "has finished" in refused(capsys, "resume", first)
-    assert (first / "metrics.csv").read_bytes() == before
-    assert "has finished" in refused(capsys, "resume", swept)
-    assert "is not a folder" in refused(capsys, "resume", workspace / "nowhere")
-    assert "config.yaml is missing" in refused(capsys, "resume", workspace)
-    assert "is not a folder" in refused(capsys, "table", workspace / "nowhere")
-    assert "no run given" in refused(capsys, "table")
 
 
 @pytest.fixture

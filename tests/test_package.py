@@ -5,7 +5,10 @@ import sys
 import zipfile
 from pathlib import Path
 
+import jaxtyping
 import pytest
+
+from maven_jax.memory import format_bytes
 
 ROOT = Path(__file__).parent.parent
 
@@ -65,3 +68,9 @@ def test_an_unpacked_wheel_runs_from_another_folder(wheel, tmp_path):
     ).stdout.splitlines()
     assert printed[0].startswith(str(tmp_path / "site"))
     assert "maven" in printed[1]
+
+
+def test_shapes_and_types_are_checked_while_the_tests_run():
+    """The suite's checking is switched off silently if something imports the package too early."""
+    with pytest.raises(jaxtyping.TypeCheckError):
+        format_bytes("many")

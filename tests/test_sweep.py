@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import small_config
+from experiments import small_config
 from jax.sharding import Mesh
 
 from maven_jax.config import Hyperparameters

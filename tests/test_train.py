@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import small_config
+from experiments import small_config
 
 from maven_jax.algorithms import ALGORITHMS
 from maven_jax.config import Config, ConfigError, from_dict, to_dict

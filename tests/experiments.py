@@ -1,0 +1,49 @@
+"""Small experiments, and what the command line says, for several test modules.
+
+Apart from `helpers`, which is imported before JAX has its devices and the shapes are checked.
+"""
+
+from maven_jax.cli import run
+from maven_jax.config import Config, from_dict
+
+SMALL = """
+algorithm: {algorithm}
+env: {{options: {{m: 3}}}}
+network: {{hidden_size: 8, mixer_embed_size: 4}}
+latent: {{size: 3, hidden_size: 8, updates: 2, batch_size: 4}}
+discriminator: {{hidden_size: 4, hidden_layers: 1, recurrent_size: 4}}
+training: {{total_env_steps: 60, batch_size: 4, replay_size: 16, updates_per_evaluation: 5}}
+evaluation: {{episodes: 4, episodes_per_latent: 1}}
+"""
+"""The file of an experiment of a second, of an `algorithm`."""
+
+
+def refused(capsys, *arguments) -> str:
+    """The one line that a refused command prints."""
+    assert run([str(argument) for argument in arguments]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    return captured.err.removeprefix("maven-jax: error: ").rstrip("\n")
+
+
+def small_config(algorithm: str, **training) -> Config:
+    """An experiment of a second or two, with other values of `training` as they are given."""
+    return from_dict(
+        {
+            "algorithm": algorithm,
+            "network": {"hidden_size": 8, "mixer_embed_size": 4},
+            "latent": {"size": 3, "hidden_size": 8, "updates": 2, "batch_size": 4},
+            "discriminator": {"hidden_size": 4, "hidden_layers": 1, "recurrent_size": 4},
+            "training": {
+                "total_env_steps": 60,
+                "batch_size": 4,
+                "replay_size": 16,
+                "target_update_interval": 7,
+                "updates_per_evaluation": 5,
+            }
+            | training,
+            "evaluation": {"episodes": 4, "episodes_per_latent": 2},
+            "hyperparameters": {"epsilon_steps": 20, "mi_weight": 0.1},
+        }
+    )
