@@ -292,6 +292,18 @@ def test_a_full_disk_is_said_and_training_goes_on(reference, tmp_path, monkeypat
     same(path, reference.path)
 
 
+def test_a_folder_that_takes_no_checkpoints_is_said_and_training_goes_on(reference, tmp_path):
+    """A file stands where they would go: as with a read-only folder, none can be made there."""
+    path = tmp_path / "run"
+    shutil.copytree(reference.fresh, path)
+    (path / "checkpoints").write_text("")
+    said = io.StringIO()
+    options = Options(False, EVERY_CHUNK, Console(file=said, width=300))
+    continue_run(path, ENV, options, reference.sweep)
+    assert f"could not be saved in '{path}/checkpoints': " in said.getvalue()
+    same(path, reference.path)
+
+
 def test_a_failed_write_of_metrics_leaves_a_run_that_resumes(reference, tmp_path, monkeypatch):
     path = tmp_path / "run"
     shutil.copytree(reference.fresh, path)
