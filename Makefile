@@ -12,7 +12,7 @@ figure3: $(VENV)/.installed
 	$(BIN)/maven-jax figure3 --seeds $(SEEDS) --steps $(STEPS) --out $(OUT)
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

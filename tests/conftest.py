@@ -16,6 +16,22 @@ jax.config.update("jax_num_cpu_devices", 2)  # sweeps share their seeds, and pad
 GOLDEN_DIR = Path(os.environ.get("MAVEN_GOLDEN_DIR") or Path(__file__).parent / "golden")
 
 
+SLOW_FIRST = (
+    "test_train.py",
+    "test_cli.py",
+    "test_cli_sweep.py",
+    "test_checkpoint.py",
+    "test_devices.py",
+    "test_benchmarks.py",
+)
+"""The files that take longest, so that no worker is left alone with one at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Moves the slow files to the front; the order within files stays."""
+    items.sort(key=lambda item: item.path.name not in SLOW_FIRST)
+
+
 @pytest.fixture(scope="session")
 def golden_dir() -> Path:
     """Folder of recorded cases; `MAVEN_GOLDEN_DIR` names another one of the same form."""
