@@ -307,11 +307,11 @@ class _Results:
 
             first = 0
             if start:
-                first = (
-                    _event_step(start.position.metrics, np.asarray(start.position.state.diverged))
-                    + 1
-                )
-            self._events = SummaryWriter(str(path / "events"), purge_step=first)
+                diverged = np.asarray(start.position.state.diverged)
+                first = _event_step(start.position.metrics, diverged) + 1
+            folder = path / "events"
+            count = len(list(folder.glob("*")))  # two starts in a second would share a file's name
+            self._events = SummaryWriter(str(folder), purge_step=first, filename_suffix=f".{count}")
 
     def write(self, chunk: SweepChunk) -> None:
         """A row of every active lane, and what TensorBoard shows of all."""
