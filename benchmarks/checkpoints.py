@@ -41,7 +41,7 @@ def measure(config: Config, num_seeds: int, pairs: int) -> dict[str, Any]:
     settings = Checkpointing()
     calls, chunks = [], {True: [], False: []}
     with tempfile.TemporaryDirectory() as folder:
-        writer = CheckpointWriter(Path(folder), settings, print)
+        writer = CheckpointWriter(Path(folder), settings, _fail)
         for index in range(2 * pairs):
             save = index % 2 == 0
             started = time.perf_counter()
@@ -68,6 +68,10 @@ def measure(config: Config, num_seeds: int, pairs: int) -> dict[str, Any]:
         "chunk_alone_s": alone,
         "percent_of_training": 100 * (call + max(beside - alone, 0.0)) / (60 * settings.minutes),
     }
+
+
+def _fail(line: str) -> None:
+    raise RuntimeError(line)
 
 
 def main(argv: list[str] | None = None, config: Config | None = None) -> None:

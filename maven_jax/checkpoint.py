@@ -168,11 +168,26 @@ class CheckpointWriter:
 
 
 def _arguments(state: TrainState, progress: dict[str, Any]) -> ocp.args.Composite:
-    plain = state._replace(key=jax.random.key_data(state.key))
     return ocp.args.Composite(
-        state=ocp.args.StandardSave(plain),
+        state=ocp.args.StandardSave(_stored(_plain(state))),
         progress=ocp.args.JsonSave({"text": json.dumps(progress)}),
     )
+
+
+def _plain(state: TrainState) -> TrainState:
+    """A state whose keys are numbers."""
+    return state._replace(key=jax.random.key_data(state.key))
+
+
+def _by_path(tree: Any) -> dict[str, Any]:
+    """The leaves of a tree by their paths in it."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
+
+
+def _stored(plain: TrainState) -> dict[str, Any]:
+    """What is written of a state: Orbax refuses arrays of no elements, as of a run without z."""
+    return {path: leaf for path, leaf in _by_path(plain).items() if leaf.size}
 
 
 def load_checkpoint(
@@ -228,19 +243,19 @@ def _restore(folder: Path, state_shapes: TrainState, num_lanes: int) -> Checkpoi
     with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
         progress = json.loads(reader.restore(folder / "progress")["text"])
     saved = progress["num_lanes"]
-    plain = jax.eval_shape(lambda s: s._replace(key=jax.random.key_data(s.key)), state_shapes)
-    template = jax.tree.map(lambda x: np.zeros((saved, *x.shape[1:]), x.dtype), plain)
+    shapes = jax.eval_shape(_plain, state_shapes)
+    empty = jax.tree.map(lambda x: np.zeros((saved, *x.shape[1:]), x.dtype), shapes)
+    wanted = _stored(empty)
     with ocp.StandardCheckpointer() as checkpointer:
-        state = checkpointer.restore(folder / "state", template)
-    for (name, wanted), found in zip(
-        jax.tree_util.tree_leaves_with_path(template), jax.tree.leaves(state), strict=True
-    ):
-        if (found.shape, found.dtype) != (wanted.shape, wanted.dtype):
+        found = checkpointer.restore(folder / "state", wanted)
+    for path, leaf in wanted.items():
+        if (found[path].shape, found[path].dtype) != (leaf.shape, leaf.dtype):
             raise ValueError(
-                f"{jax.tree_util.keystr(name)} is {found.dtype}{list(found.shape)}; expected "
-                f"{wanted.dtype}{list(wanted.shape)}"
+                f"{path} is {found[path].dtype}{list(found[path].shape)}; expected "
+                f"{leaf.dtype}{list(leaf.shape)}"
             )
-    state = jax.tree.map(lambda x: np.asarray(x)[:num_lanes], state)
+    leaves = [np.asarray(leaf)[:num_lanes] for leaf in (_by_path(empty) | found).values()]
+    state = jax.tree.unflatten(jax.tree.structure(empty), leaves)
     state = state._replace(key=jax.random.wrap_key_data(state.key))
     metrics = {name: np.array(values) for name, values in progress["metrics"].items()}
     return Checkpoint(

@@ -7,16 +7,19 @@ import shutil
 import signal
 import struct
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
 
 import chex
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 from rich.console import Console
 
+from maven_jax.algorithms import ALGORITHMS
 from maven_jax.checkpoint import (
     Checkpointing,
     CheckpointWriter,
@@ -116,6 +119,24 @@ def test_what_is_saved_comes_back_though_its_arrays_were_donated(reference, tmp_
     chex.assert_trees_all_equal(state._replace(key=jax.random.key_data(state.key)), kept)
     chex.assert_trees_all_equal(found.position.metrics, chunk.metrics)
     assert found[1:] == (1, "seed\n0\n", {"diverged": []})
+
+
+@pytest.mark.parametrize("algorithm", sorted(ALGORITHMS))
+def test_the_state_of_every_algorithm_comes_back(algorithm, tmp_path):
+    """Those without a latent hold arrays of no elements."""
+    trainer = make_trainer(replace(CONFIG, algorithm=algorithm), ENV)
+    keys = lane_keys(LANES.seeds)
+    shapes = jax.eval_shape(jax.vmap(trainer.init), keys, LANES.hyperparameters)
+    state = jax.tree.map(
+        lambda x: keys if x.dtype == keys.dtype else np.full(x.shape, 1, x.dtype), shapes
+    )
+    writer = CheckpointWriter(tmp_path, EVERY_CHUNK, pytest.fail)
+    writer.save(state, {}, 1, 5, "", {})
+    writer.close()
+    found = load_checkpoint(tmp_path, shapes, 3, pytest.fail).position.state
+    chex.assert_trees_all_equal_shapes_and_dtypes(found, state)
+    chex.assert_trees_all_equal(found._replace(key=0), state._replace(key=0))
+    np.testing.assert_array_equal(jax.random.key_data(found.key), jax.random.key_data(keys))
 
 
 def test_a_resumed_run_is_bit_for_bit_the_one_that_never_stopped(reference, stopped):
