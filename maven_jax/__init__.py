@@ -8,6 +8,7 @@ from maven_jax.config import (
     load_config,
     to_dict,
 )
+from maven_jax.env_check import check_env
 from maven_jax.sweep import compile_sweep, run_sweep, seed_keys
 from maven_jax.train import Trainer, make_train, make_trainer
 
@@ -16,6 +17,7 @@ __all__ = [
     "ConfigError",
     "Hyperparameters",
     "Trainer",
+    "check_env",
     "compile_sweep",
     "from_dict",
     "load_config",

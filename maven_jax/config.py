@@ -35,6 +35,8 @@ class Hyperparameters(NamedTuple):
     """Global norm to which gradients are clipped."""
     gamma: float = 0.99
     """Discount factor of an environment step."""
+    td_lambda: float = 0.0
+    """Weight of the rewards that followed against bootstrapped values: 0 for one-step targets."""
     epsilon_start: float = 1.0
     """Exploration at environment step 0."""
     epsilon_finish: float = 0.01
@@ -106,7 +108,7 @@ class LatentConfig:
     bandit_test_epsilon: float = 0.0
     """The same in test episodes."""
     updates: int = 8
-    """Optimiser steps of the latent policy an episode."""
+    """Optimiser steps of the latent policy for each gradient step."""
     batch_size: int = 64
     """Episodes in each of them."""
     replay_size: int = 512
@@ -140,7 +142,10 @@ class ExplorationConfig:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """The loop: one episode, then one gradient step on a replayed batch."""
+    """The loop: rounds of episodes, then gradient steps, each on a replayed batch.
+
+    A gradient step is taken for every `num_envs / updates_per_round` episodes; 1 as published.
+    """
 
     total_env_steps: int = 100_000
     """Environment steps after which a seed stops, at the next evaluation."""
@@ -150,10 +155,14 @@ class TrainingConfig:
     """Episodes kept."""
     double_q: bool = True
     """Choose the next actions by the online network, value them by the target's."""
+    num_envs: int = 1
+    """Environments that each seed plays side by side, one episode of each in a round."""
+    updates_per_round: int = 1
+    """Gradient steps after each round."""
     target_update_interval: int = 200
-    """Episodes between copies of the weights to the target network."""
+    """Gradient steps between copies of the weights to the target network."""
     updates_per_evaluation: int = 100
-    """Episodes and gradient steps between evaluations: the length of a compiled chunk."""
+    """Gradient steps between evaluations: the length of a compiled chunk."""
 
 
 @dataclass(frozen=True)
@@ -367,6 +376,19 @@ def validate(config: Config) -> None:
         training.replay_size,
         f"at least training.batch_size, which is {training.batch_size}",
     )
+    for section in ("training", "latent"):
+        check(
+            getattr(config, section).replay_size >= training.num_envs,
+            f"{section}.replay_size",
+            getattr(config, section).replay_size,
+            f"at least training.num_envs, which is {training.num_envs}",
+        )
+    check(
+        training.updates_per_evaluation % training.updates_per_round == 0,
+        "training.updates_per_evaluation",
+        training.updates_per_evaluation,
+        f"a multiple of training.updates_per_round, which is {training.updates_per_round}",
+    )
     check(
         latent.replay_size >= latent.batch_size,
         "latent.replay_size",
@@ -394,7 +416,7 @@ def validate(config: Config) -> None:
     for key, value in config.hyperparameters._asdict().items():
         name, single = f"hyperparameters.{key}", _single(value)
         check(math.isfinite(single), name, value, "a finite number in single precision")
-        if key in ("gamma", "rms_decay", "epsilon_start", "epsilon_finish"):
+        if key in ("gamma", "td_lambda", "rms_decay", "epsilon_start", "epsilon_finish"):
             check(0 <= single <= 1, name, value, "a number from 0 to 1")
         elif key.endswith("temperature") or key in (
             "epsilon_steps",

@@ -7,11 +7,25 @@ from typing import Any
 
 from maven_jax.config import Config, ConfigError, coerce, unknown
 from maven_jax.envs import MatrixGame, MStepMatrixGame
+from maven_jax.envs.adapters import (
+    Cleaner,
+    Connector,
+    LevelBasedForaging,
+    MpeSpread,
+    RobotWarehouse,
+    Smax,
+)
 from maven_jax.types import MarlEnv
 
 ENVIRONMENTS: dict[str, Callable[..., MarlEnv]] = {
     "m_step_matrix": MStepMatrixGame,
     "matrix_game": MatrixGame,
+    "level_based_foraging": LevelBasedForaging,
+    "robot_warehouse": RobotWarehouse,
+    "connector": Connector,
+    "cleaner": Cleaner,
+    "smax": Smax,
+    "mpe_spread": MpeSpread,
 }
 
 

@@ -9,6 +9,7 @@ from maven_jax.exploration import act_greedily
 from maven_jax.information import action_information, entropy
 from maven_jax.learner import posterior
 from maven_jax.losses import mi_lower_bound, weighted_mean
+from maven_jax.replay import as_floats
 from maven_jax.rollout import rollout, start_episodes
 from maven_jax.types import MarlEnv, Metrics, NetworkParams, Params, ScalarKey
 
@@ -55,7 +56,7 @@ def evaluate(
     if not policy.size:
         return metrics
 
-    own = jax.tree.map(lambda x: x[:, num_sampled:], episodes)._replace(latent=each)
+    own = as_floats(jax.tree.map(lambda x: x[:, num_sampled:], episodes)._replace(latent=each))
     return_z = returns[num_sampled:].reshape(num_values, per_value).mean(-1)
     metrics |= {
         "return_z": return_z,

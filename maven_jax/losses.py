@@ -48,6 +48,41 @@ def td_loss(
     return loss, metrics
 
 
+def lambda_next_values(
+    q_next: Float[Array, "T *L"],
+    reward: Float[Array, "T *L"],
+    discount: Float[Array, "T *L"],
+    mask: Bool[Array, "T *L"],
+    td_lambda: Float[Array, ""] | float,
+) -> Float[Array, "T *L"]:
+    """Values of the next states that mix in the rewards that followed: `q_next` of `td_loss`.
+
+    The lambda-return of greedy next values, without an off-policy correction (Peng and Williams
+    1996): `N_t = (1 - lambda) q_next_t + lambda (reward_{t+1} + discount_{t+1} N_{t+1})`. The last
+    step of an episode takes `q_next` itself, so one cut by a time limit is bootstrapped there.
+
+    Args:
+        q_next: the value of the next state, time first.
+        reward: team reward.
+        discount: gamma, or 0 where the episode ended.
+        mask: steps really taken.
+        td_lambda: 0 gives `q_next`, one-step targets; 1 the returns as they were played.
+    """
+    following = jnp.concatenate([mask[1:], jnp.zeros_like(mask[:1])])
+    weight = td_lambda * following
+    next_reward, next_discount = (
+        jnp.where(following, jnp.roll(x, -1, axis=0), 0.0) for x in (reward, discount)
+    )
+
+    def compose(later: tuple[Array, Array], earlier: tuple[Array, Array]) -> tuple[Array, Array]:
+        (shift, slope), (shift_before, slope_before) = later, earlier
+        return shift_before + slope_before * shift, slope_before * slope
+
+    q_next = jnp.where(mask, q_next, 0.0)
+    steps = (1 - weight) * q_next + weight * next_reward, weight * next_discount
+    return jax.lax.associative_scan(compose, steps, reverse=True)[0]
+
+
 def monotonicity_penalty(slopes: Float[Array, "*L N"], mask: Bool[Array, "*L"]) -> Float[Array, ""]:
     """Mean of `max(0, -dQ_tot/dQ_i)`: what a mixer without `abs` pays for a falling Q_tot.
 

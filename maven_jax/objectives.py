@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int
 from maven_jax.config import Config, Hyperparameters
 from maven_jax.exploration import greedy_actions
 from maven_jax.layers import apply
-from maven_jax.losses import monotonicity_penalty, td_loss
+from maven_jax.losses import lambda_next_values, monotonicity_penalty, td_loss
 from maven_jax.mixers import CounterfactualValues, JointCritic, Mixer
 from maven_jax.qtran import nonoptimum_loss, optimum_loss
 from maven_jax.types import Episode, Metrics, NetworkParams
@@ -184,14 +184,17 @@ def _td_loss(
     batch: Episode,
     hyperparameters: Hyperparameters,
 ) -> tuple[Float[Array, ""], Metrics]:
-    """`td_loss`, with the team's reward and mask for every agent where each has a value."""
+    """`td_loss` of TD(lambda) targets; reward and mask for every agent where each has a value."""
 
     def for_each(x: Array) -> Array:
         missing = q_taken.ndim - x.ndim
         return jnp.broadcast_to(x.reshape(*x.shape, *[1] * missing), q_taken.shape)
 
-    discount = hyperparameters.gamma * batch.discount
-    return td_loss(q_taken, q_next, *map(for_each, (reward, discount, batch.mask)))
+    reward, discount, mask = (
+        for_each(x) for x in (reward, hyperparameters.gamma * batch.discount, batch.mask)
+    )
+    q_next = lambda_next_values(q_next, reward, discount, mask, hyperparameters.td_lambda)
+    return td_loss(q_taken, q_next, reward, discount, mask)
 
 
 def _joint(

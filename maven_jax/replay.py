@@ -9,13 +9,15 @@ from maven_jax.types import Episode, LatentOutcome
 
 
 def make_replay(capacity: int, batch_size: int) -> TrajectoryBuffer:
-    """A ring of `capacity` items; `sample` draws `batch_size` uniformly, with replacement.
+    """A ring of `capacity` items, of which `sample` draws `batch_size` uniformly, with replacement.
+
+    `add` takes one or more items, with a leading axis.
 
     Raises:
         ValueError: a batch is larger than the ring.
     """
     return flashbax.make_item_buffer(
-        max_length=capacity, min_length=1, sample_batch_size=batch_size
+        max_length=capacity, min_length=1, sample_batch_size=batch_size, add_sequences=True
     )
 
 
@@ -25,10 +27,18 @@ def swap_time_and_batch(episodes: Episode) -> Episode:
     return swapped._replace(latent=episodes.latent)
 
 
+def as_floats(episodes: Episode) -> Episode:
+    """Views and states as float32, as networks read them, of whatever dtype they are stored in."""
+    return episodes._replace(
+        agents_view=episodes.agents_view.astype(jnp.float32),
+        global_state=episodes.global_state.astype(jnp.float32),
+    )
+
+
 def latent_outcome(episodes: Episode) -> LatentOutcome:
     """What the latent policy learns from time-major episodes; returns are undiscounted."""
     return LatentOutcome(
-        initial_state=episodes.global_state[0],
+        initial_state=episodes.global_state[0].astype(jnp.float32),
         latent=episodes.latent,
         episode_return=episodes.reward.sum(0),
     )

@@ -23,7 +23,7 @@ class Start(NamedTuple):
     @property
     def initial_state(self) -> Float[Array, "E S"]:
         """s0, which the latent policy reads."""
-        return self.timestep.observation.global_state
+        return self.timestep.observation.global_state.astype(jnp.float32)
 
 
 class Rollout(NamedTuple):
@@ -106,7 +106,8 @@ def rollout(
 
     def step(carry, step_key):
         env_state, observation, hidden, last_action, active = carry
-        inputs = agent_inputs(observation.agents_view, last_action)
+        view = observation.agents_view.astype(jnp.float32)
+        inputs = agent_inputs(view, last_action)
         hidden, q_values = apply(agent, params, hidden, inputs, latent)
         actions = behaviour(step_key, q_values, observation.action_mask)
         env_state, timestep = jax.vmap(env.step)(env_state, actions)

@@ -20,7 +20,7 @@ from maven_jax.exploration import (
     team_epsilon_greedy,
 )
 from maven_jax.learner import make_optimizer, update, update_latent
-from maven_jax.replay import latent_outcome, make_replay, swap_time_and_batch
+from maven_jax.replay import as_floats, latent_outcome, make_replay, swap_time_and_batch
 from maven_jax.rollout import env_spec, rollout, start_episodes
 from maven_jax.types import Episode, MarlEnv, Metrics, Params, ScalarKey, TrainState
 
@@ -31,10 +31,10 @@ class Trainer(NamedTuple):
     init: Callable[[ScalarKey, Hyperparameters], TrainState]
     """Fresh weights, and a replay with one batch of episodes."""
     chunk: Callable[[TrainState, Hyperparameters], tuple[TrainState, Metrics]]
-    """`updates_per_evaluation` episodes and updates, then an evaluation. Once the run is finished
-    the state, but for its replay, stays as it is, and the metrics are those of a chunk that is
-    thrown away. So it does where a chunk ends with weights that are not finite: then `diverged`
-    is set."""
+    """Rounds of episodes and updates, `updates_per_evaluation` in all, then an evaluation. Once the
+    run is finished the state, but for its replay, stays as it is, and the metrics are those of a
+    chunk that is thrown away. So it does where a chunk ends with weights that are not finite: then
+    `diverged` is set."""
     finished: Callable[[TrainState], jax.Array]
     """Whether `env_steps` has reached `total_env_steps`, or the run has diverged."""
     max_chunks: int
@@ -63,21 +63,24 @@ def make_trainer(config: Config, env: MarlEnv) -> Trainer:
     spec = env_spec(env)
     algorithm = make_algorithm(config, spec)
     training, latent = config.training, algorithm.latent
+    first_rounds = -(-training.batch_size // training.num_envs)
+    first_steps = first_rounds * training.num_envs * spec.time_limit
     check(
-        training.total_env_steps > training.batch_size * spec.time_limit,
+        training.total_env_steps > first_steps,
         "training.total_env_steps",
         training.total_env_steps,
-        f"more than training.batch_size times the environment's time limit, "
-        f"{training.batch_size * spec.time_limit}, which the first batch may take",
+        f"more than training.batch_size times the environment's time limit, {first_steps}, which "
+        "the first batch may take",
     )
+    rounds_per_chunk = training.updates_per_evaluation // training.updates_per_round
     replay = make_replay(training.replay_size, training.batch_size)
     latent_replay = make_replay(config.latent.replay_size, config.latent.batch_size)
     index_type = jnp.int8 if spec.num_actions <= 2**7 else jnp.int32  # what the replay stores
 
     def collect(state: TrainState, key: ScalarKey, hyperparameters: Hyperparameters):
-        """One episode, played with z from the latent policy and exploration."""
+        """A round of episodes, played with z from the latent policy and exploration."""
         start_key, latent_key, act_key = jax.random.split(key, 3)
-        start = start_episodes(env, start_key, 1)
+        start = start_episodes(env, start_key, training.num_envs)
         z = algorithm.played_latent.sample(state.latent_params, latent_key, start.initial_state)
         epsilon = linear_schedule(
             state.env_steps,
@@ -94,19 +97,17 @@ def make_trainer(config: Config, env: MarlEnv) -> Trainer:
             case "boltzmann":
                 temperature = hyperparameters.exploration_temperature
                 behaviour = partial(boltzmann_actions, temperature=temperature)
-        episode = rollout(
+        episodes = rollout(
             env, algorithm.agent, state.params.agent, act_key, start, z, behaviour
         ).episodes
-        metrics = {"epsilon": epsilon, "train_return": episode.reward.sum()}
-        return episode._replace(actions=episode.actions.astype(index_type)), metrics
+        metrics = {"epsilon": epsilon, "train_return": episodes.reward.sum(0).mean()}
+        return episodes._replace(actions=episodes.actions.astype(index_type)), metrics
 
-    def store(state: TrainState, episode: Episode) -> TrainState:
-        first = jax.tree.map(lambda x: x[0], swap_time_and_batch(episode))
-        outcome = jax.tree.map(lambda x: x[0], latent_outcome(episode))
+    def store(state: TrainState, episodes: Episode) -> TrainState:
         return state._replace(
-            replay=replay.add(state.replay, first),
-            latent_replay=latent_replay.add(state.latent_replay, outcome),
-            env_steps=state.env_steps + episode.mask.sum(),
+            replay=replay.add(state.replay, swap_time_and_batch(episodes)),
+            latent_replay=latent_replay.add(state.latent_replay, latent_outcome(episodes)),
+            env_steps=state.env_steps + episodes.mask.sum(),
         )
 
     def improve_latent(state: TrainState, key: ScalarKey, hyperparameters: Hyperparameters):
@@ -125,12 +126,14 @@ def make_trainer(config: Config, env: MarlEnv) -> Trainer:
         (latent_params, latent_opt_state), _ = jax.lax.scan(latent_step, carry, batches)
         return state._replace(latent_params=latent_params, latent_opt_state=latent_opt_state)
 
-    def train_step(state: TrainState, hyperparameters: Hyperparameters):
-        key, collect_key, sample_key, latent_key = jax.random.split(state.key, 4)
-        episode, metrics = collect(state, collect_key, hyperparameters)
-        state = store(state._replace(key=key), episode)
-        batch = swap_time_and_batch(replay.sample(state.replay, sample_key).experience)
-        params, opt_state, update_metrics = update(
+    def train_step(
+        state: TrainState, keys: tuple[ScalarKey, ScalarKey], hyperparameters: Hyperparameters
+    ):
+        """One gradient step of everything that is learnt."""
+        sample_key, latent_key = keys
+        sampled = replay.sample(state.replay, sample_key).experience
+        batch = as_floats(swap_time_and_batch(sampled))
+        params, opt_state, metrics = update(
             state.params,
             state.target_params,
             state.opt_state,
@@ -151,6 +154,23 @@ def make_trainer(config: Config, env: MarlEnv) -> Trainer:
         )
         if latent.learnt:
             state = improve_latent(state, latent_key, hyperparameters)
+        return state, metrics
+
+    def play_round(state: TrainState, hyperparameters: Hyperparameters):
+        """Episodes, then gradient steps."""
+        key, collect_key, *keys = jax.random.split(state.key, 4)
+        episodes, metrics = collect(state, collect_key, hyperparameters)
+        state = store(state._replace(key=key), episodes)
+        if training.updates_per_round == 1:
+            state, update_metrics = train_step(state, tuple(keys), hyperparameters)
+        else:
+            step_keys = tuple(jax.random.split(k, training.updates_per_round) for k in keys)
+
+            def step(state, keys):
+                return train_step(state, keys, hyperparameters)
+
+            state, history = jax.lax.scan(step, state, step_keys)
+            update_metrics = jax.tree.map(jnp.mean, history)
         return state, metrics | update_metrics
 
     def init(key: ScalarKey, hyperparameters: Hyperparameters) -> TrainState:
@@ -179,9 +199,9 @@ def make_trainer(config: Config, env: MarlEnv) -> Trainer:
             env_steps=jnp.int32(0),
             diverged=jnp.array(False),
         )
-        play_keys = jax.random.split(play_key, training.batch_size)
-        episode = jax.eval_shape(collect, state, play_key, hyperparameters)[0]
-        empty = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), episode)
+        play_keys = jax.random.split(play_key, first_rounds)
+        episodes = jax.eval_shape(collect, state, play_key, hyperparameters)[0]
+        empty = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), episodes)
         state = state._replace(
             replay=replay.init(jax.tree.map(lambda x: x[0], swap_time_and_batch(empty))),
             latent_replay=latent_replay.init(jax.tree.map(lambda x: x[0], latent_outcome(empty))),
@@ -197,9 +217,9 @@ def make_trainer(config: Config, env: MarlEnv) -> Trainer:
 
     def chunk(state: TrainState, hyperparameters: Hyperparameters) -> tuple[TrainState, Metrics]:
         def body(state, _):
-            return train_step(state, hyperparameters)
+            return play_round(state, hyperparameters)
 
-        new, history = jax.lax.scan(body, state, length=training.updates_per_evaluation)
+        new, history = jax.lax.scan(body, state, length=rounds_per_chunk)
         key, test_key = jax.random.split(new.key)
         test = evaluate(
             new.params,
@@ -221,7 +241,7 @@ def make_trainer(config: Config, env: MarlEnv) -> Trainer:
         init=init,
         chunk=chunk,
         finished=finished,
-        max_chunks=-(-training.total_env_steps // training.updates_per_evaluation),
+        max_chunks=-(-training.total_env_steps // (rounds_per_chunk * training.num_envs)),
     )
 
 

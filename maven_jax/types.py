@@ -7,7 +7,7 @@ Shape legend, used in the whole library: `B` batch, `T` time, `E` parallel envir
 
 from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
-from jaxtyping import Array, Bool, Float, Int, Key, PyTree
+from jaxtyping import Array, Bool, Float, Int, Key, Num, PyTree
 
 ScalarKey: TypeAlias = Key[Array, ""]
 Metrics: TypeAlias = dict[str, Array]
@@ -20,13 +20,13 @@ class Observation(Protocol):
     """What an environment shows in `timestep.observation`; a NamedTuple in practice."""
 
     @property
-    def agents_view(self) -> Float[Array, "N O"]: ...
+    def agents_view(self) -> Num[Array, "N O"]: ...
 
     @property
     def action_mask(self) -> Bool[Array, "N A"]: ...
 
     @property
-    def global_state(self) -> Float[Array, "S"]: ...
+    def global_state(self) -> Num[Array, "S"]: ...
 
 
 @runtime_checkable
@@ -82,12 +82,13 @@ class EnvSpec(NamedTuple):
 class Episode(NamedTuple):
     """One episode padded to the time limit `T`; leading axes may be added in front or after `T`.
 
-    Entries after the episode's end are zero. `mask[t]` says that step `t` was really taken.
+    Entries after the episode's end are zero. `mask[t]` says that step `t` was really taken. Views
+    and states are in the environment's own dtype, as they are replayed; see `replay.as_floats`.
     """
 
-    agents_view: Float[Array, "T+1 N O"]
+    agents_view: Num[Array, "T+1 N O"]
     action_mask: Bool[Array, "T+1 N A"]
-    global_state: Float[Array, "T+1 S"]
+    global_state: Num[Array, "T+1 S"]
     actions: Int[Array, "T N"]
     reward: Float[Array, "T"]
     discount: Float[Array, "T"]

@@ -10,7 +10,8 @@ import pytest
 from helpers import vmapped
 
 # Most of the suite's time is compilation; programs as small as these need no optimising.
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
+QUICKLY = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICKLY}"
 jax.config.update("jax_num_cpu_devices", 2)  # sweeps share their seeds, and pad odd ones
 
 GOLDEN_DIR = Path(os.environ.get("MAVEN_GOLDEN_DIR") or Path(__file__).parent / "golden")
@@ -30,6 +31,12 @@ SLOW_FIRST = (
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Moves the slow files to the front; the order within files stays."""
     items.sort(key=lambda item: item.path.name not in SLOW_FIRST)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_once(tmp_path_factory):
+    """The command line's processes take each other's compiled programs; this one has its own."""
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(tmp_path_factory.mktemp("compiled"))
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ from jax.test_util import check_grads
 
 from maven_jax.losses import (
     intrinsic_reward,
+    lambda_next_values,
     latent_policy_loss,
     mi_lower_bound,
     monotonicity_penalty,
@@ -40,6 +41,37 @@ def test_td_loss(variant):
     for name, total in expected.items():
         np.testing.assert_allclose(metrics[name], total / 3, rtol=1e-6, err_msg=name)
     np.testing.assert_array_equal(loss, metrics["td_loss"])
+
+
+def episodes_of_three_steps():
+    """[T, B]: one of three steps cut by a time limit, one of two that truly ends."""
+    q_next = jnp.array([[2.0, 4.0], [6.0, 7.0], [10.0, 8.0]])
+    reward = jnp.array([[1.0, 1.0], [3.0, 5.0], [2.0, 9.0]])
+    discount = jnp.array([[0.5, 0.5], [0.5, 0.0], [0.5, 9.0]])
+    mask = jnp.array([[True, True], [True, True], [True, False]])
+    return q_next, reward, discount, mask
+
+
+@pytest.mark.parametrize(
+    ("td_lambda", "first", "second"),
+    [
+        (0.0, [2, 6, 10], [4, 7]),
+        (1.0, [3 + 0.5 * (2 + 0.5 * 10), 2 + 0.5 * 10, 10], [5, 7]),
+        (0.5, [0.5 * 2 + 0.5 * (3 + 0.5 * 6.5), 0.5 * 6 + 0.5 * 7, 10], [0.5 * 4 + 0.5 * 5, 7]),
+    ],
+)
+def test_lambda_next_values(variant, td_lambda, first, second):
+    values = variant(lambda_next_values)(*episodes_of_three_steps(), jnp.float32(td_lambda))
+    np.testing.assert_allclose(values[:, 0], first, rtol=1e-6)
+    np.testing.assert_allclose(values[:2, 1], second, rtol=1e-6)
+
+
+@pytest.mark.parametrize("changed", range(3))
+def test_padded_steps_do_not_reach_lambda_next_values(changed):
+    *arrays, mask = episodes_of_three_steps()
+    before = lambda_next_values(*arrays, mask, 0.7)
+    arrays[changed] = jnp.where(mask, arrays[changed], np.nan)
+    np.testing.assert_array_equal(lambda_next_values(*arrays, mask, 0.7), before)
 
 
 def test_monotonicity_penalty(variant):

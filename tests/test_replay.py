@@ -27,6 +27,11 @@ def episode(number, *batch):
     )
 
 
+def batched(*numbers):
+    """Episodes with a leading axis, as they are added."""
+    return jax.tree.map(lambda *x: np.stack(x), *map(episode, numbers))
+
+
 class Ring:
     """A replay of `CAPACITY` episodes, compiled."""
 
@@ -39,7 +44,7 @@ class Ring:
         """The state after adding the episodes 0, 1, ... in turn."""
         state = self.init(episode(0))
         for number in range(count):
-            state = self.add(state, episode(number))
+            state = self.add(state, batched(number))
         return state
 
 
@@ -56,6 +61,12 @@ def test_samples_come_from_the_newest_items(ring, count, stored):
     state = ring.after(count)
     drawn = [ring.sample(state, jax.random.key(seed)).reward[:, 0] for seed in range(20)]
     assert set(np.concatenate(drawn).tolist()) == stored
+
+
+def test_several_items_are_added_in_order(ring):
+    state = ring.add(ring.after(3), batched(3, 4, 5, 6))
+    drawn = [ring.sample(state, jax.random.key(seed)).reward[:, 0] for seed in range(20)]
+    assert set(np.concatenate(drawn).tolist()) == {2, 3, 4, 5, 6}
 
 
 def test_items_come_back_whole(ring):

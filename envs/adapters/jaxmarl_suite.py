@@ -1,0 +1,193 @@
+"""JaxMARL's SMAX, micromanagement battles as in StarCraft, and its particle game Spread."""
+
+import contextlib
+import io
+import sys
+from collections.abc import Sequence
+from typing import Any
+from unittest.mock import patch
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Int, PRNGKeyArray
+
+from maven_jax.envs.adapters.adapter import Adapter, Advance, whole_number
+from maven_jax.envs.adapters.types import Observation, State
+
+
+def _import_jaxmarl() -> Any:
+    """JaxMARL's environments, without what it prints while it is imported.
+
+    Raises:
+        ValueError: it is not installed.
+    """
+    silent = io.StringIO()
+    try:
+        with (
+            patch.object(sys, "__stdout__", silent),  # one of its modules goes back to this one
+            contextlib.redirect_stdout(silent),
+            contextlib.redirect_stderr(sys.stderr),
+        ):
+            from jaxmarl import environments
+    except ImportError as error:
+        raise ValueError(
+            f"this environment needs JaxMARL ({error}); pip install 'maven-jax[smax]'"
+        ) from None
+    return environments
+
+
+class JaxMarlAdapter(Adapter):
+    """An environment of JaxMARL; its dictionaries of agents become arrays of a leading axis N."""
+
+    def _start(self, key: PRNGKeyArray) -> Any:
+        return self.env.reset(key)[1]
+
+    def _actions(self, action: Int[Array, "N"]) -> dict[str, Array]:
+        return {agent: action[index] for index, agent in enumerate(self.env.agents)}
+
+    def _stack(self, of_agents: dict[str, Array]) -> Array:
+        return jnp.stack([of_agents[agent] for agent in self.env.agents])
+
+
+class Smax(JaxMarlAdapter):
+    """A team of units against as many or more that follow a fixed policy.
+
+    - agents_view: JaxMARL's list of all units in sight, float32 [N, O].
+    - global_state: JaxMARL's world state, float32.
+    - action: four directions, stop, then one attack for each enemy.
+    - reward: the enemies' loss of health, at most 1 in all, and 1 for a battle won.
+    - termination: one of the teams is dead. (JaxMARL's own `done` counts its time limit in, and
+      comes a step later than its `max_steps`.)
+    - extras: "win_rate", 1 where all enemies are dead and an ally lives.
+    """
+
+    def __init__(self, scenario: str = "3m", time_limit: int = 100) -> None:
+        """Makes the battlefield.
+
+        Args:
+            scenario: one of JaxMARL's, such as 3m, 2s3z, 5m_vs_6m or smacv2_5_units.
+            time_limit: steps after which an episode is cut.
+
+        Raises:
+            ValueError: a value that cannot work, or JaxMARL is not installed.
+        """
+        environments = _import_jaxmarl()
+        from jaxmarl.environments.smax.smax_env import MAP_NAME_TO_SCENARIO
+
+        if scenario not in MAP_NAME_TO_SCENARIO:
+            allowed = ", ".join(sorted(MAP_NAME_TO_SCENARIO))
+            raise ValueError(f"scenario is {scenario!r}; allowed: {allowed}")
+        self.time_limit = whole_number("time_limit", time_limit, 1, 10_000)
+        self.env = environments.HeuristicEnemySMAX(
+            scenario=MAP_NAME_TO_SCENARIO[scenario], max_steps=time_limit + 1
+        )
+        self.num_agents = self.env.num_agents
+        self.num_actions = self.env.num_ally_actions
+
+    def _advance(self, key: PRNGKeyArray, env_state: Any, action: Int[Array, "N"]) -> Advance:
+        step_key, _ = jax.random.split(key)  # as JaxMARL's own step, which starts anew at the end
+        _, env_state, rewards, dones, _ = self.env.step_env(
+            step_key, env_state, self._actions(action)
+        )
+        return Advance(env_state, rewards[self.env.agents[0]], dones["__all__"])
+
+    def _observe(self, env_state: Any) -> Observation:
+        return Observation(
+            agents_view=self._stack(self.env.get_obs(env_state)),
+            action_mask=self._stack(self.env.get_avail_actions(env_state)).astype(bool),
+            global_state=self.env.get_world_state(env_state),
+        )
+
+    def _extras(self, state: State) -> dict[str, Array]:
+        alive = state.env_state.state.unit_alive
+        won = alive[: self.num_agents].any() & ~alive[self.num_agents :].any()
+        return {"win_rate": won.astype(jnp.float32)}
+
+    def animate(self, states: Sequence[State], interval: int = 200, save_path: str = "") -> Any:
+        """Draws an episode with JaxMARL's viewer, a frame for each step.
+
+        Args:
+            states: its states.
+            interval: milliseconds between frames.
+            save_path: GIF to write, if any.
+        """
+        from jaxmarl.viz.visualizer import SMAXVisualizer
+
+        still = {agent: jnp.int32(0) for agent in self.env.all_agents}
+        frames = [(state.key, state.env_state.state, still) for state in states]
+        return _animate(SMAXVisualizer(self.env, frames), interval, save_path)
+
+
+class MpeSpread(JaxMarlAdapter):
+    """Particles that share the landmarks among them without colliding.
+
+    - agents_view: JaxMARL's, float32 [N, O].
+    - global_state: the views of all agents side by side, float32.
+    - action: nothing, left, right, down, up.
+    - reward: the sum of the agents' rewards, each between the team's distances to the landmarks and
+      its own collisions.
+    - termination: none. (JaxMARL's own episodes have one step more than its `max_steps`.)
+    - extras: "distance", the sum over landmarks of the distance to the nearest agent.
+    """
+
+    num_actions = 5
+
+    def __init__(self, num_agents: int = 3, local_ratio: float = 0.5, time_limit: int = 25) -> None:
+        """Makes as many landmarks as agents.
+
+        Args:
+            num_agents: `N`.
+            local_ratio: weight of an agent's own collisions, 0 to 1.
+            time_limit: steps after which an episode is cut.
+
+        Raises:
+            ValueError: a value that cannot work, or JaxMARL is not installed.
+        """
+        environments = _import_jaxmarl()
+        self.num_agents = whole_number("num_agents", num_agents, 2, 50)
+        self.time_limit = whole_number("time_limit", time_limit, 1, 10_000)
+        if not 0 <= local_ratio <= 1:
+            raise ValueError(f"local_ratio is {local_ratio!r}; allowed: a number from 0 to 1")
+        self.env = environments.SimpleSpreadMPE(
+            num_agents=num_agents,
+            num_landmarks=num_agents,
+            local_ratio=local_ratio,
+            max_steps=time_limit,
+        )
+
+    def _advance(self, key: PRNGKeyArray, env_state: Any, action: Int[Array, "N"]) -> Advance:
+        step_key, _ = jax.random.split(key)
+        _, env_state, rewards, _, _ = self.env.step_env(step_key, env_state, self._actions(action))
+        return Advance(env_state, self._stack(rewards), jnp.array(False))
+
+    def _observe(self, env_state: Any) -> Observation:
+        views = self._stack(self.env.get_obs(env_state))
+        return Observation(
+            agents_view=views,
+            action_mask=jnp.ones((self.num_agents, self.num_actions), bool),
+            global_state=views.ravel(),
+        )
+
+    def _extras(self, state: State) -> dict[str, Array]:
+        agents, landmarks = jnp.split(state.env_state.p_pos, [self.num_agents])
+        distances = jnp.linalg.norm(landmarks[:, None] - agents, axis=-1)
+        return {"distance": distances.min(-1).sum()}
+
+    def animate(self, states: Sequence[State], interval: int = 200, save_path: str = "") -> Any:
+        """Draws an episode with JaxMARL's viewer.
+
+        Args:
+            states: its states, one a frame.
+            interval: milliseconds between frames.
+            save_path: GIF to write, if any.
+        """
+        from jaxmarl.environments.mpe.mpe_visualizer import MPEVisualizer
+
+        frames = [state.env_state for state in states]
+        return _animate(MPEVisualizer(self.env, frames), interval, save_path)
+
+
+def _animate(visualizer: Any, interval: int, save_path: str) -> Any:
+    visualizer.interval, visualizer.have_expanded = interval, True
+    visualizer.animate(save_path or None, view=False)
+    return visualizer

@@ -1,0 +1,257 @@
+"""Environments of other libraries: step for step what they are, and how their episodes end."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jaxmarl.environments import HeuristicEnemySMAX, SimpleSpreadMPE
+from jaxmarl.environments.smax.smax_env import MAP_NAME_TO_SCENARIO
+from jumanji.environments.routing import cleaner, connector, lbf, robot_warehouse
+from jumanji.environments.routing.robot_warehouse.utils import is_collision
+from small_envs import OPTIONS
+
+from maven_jax import check_env
+from maven_jax.environments import ENVIRONMENTS
+from maven_jax.exploration import epsilon_greedy
+
+NUM_EPISODES = 160
+
+
+class Wrapped(NamedTuple):
+    """An environment made without the adapter, at its own time limit."""
+
+    env: Any
+    truly_ended: Callable[[Any, Any, Any], Any]
+    """From its state before, its state after and the actions."""
+    ends: bool = True
+    """Whether random play comes to a true end."""
+
+
+def warehouse_ended(before, after, actions):
+    collide = jax.vmap(lambda agent, i: is_collision(after.grid, agent, i), in_axes=(0, 0))
+    return collide(after.agents, jnp.arange(actions.size)).any()
+
+
+def cleaner_ended(before, after, actions):
+    legal = before.action_mask[jnp.arange(actions.size), actions].all()
+    return ~legal | ~(after.grid == cleaner.constants.DIRTY).any()
+
+
+def smax_ended(before, after, actions):
+    alive = after.state.unit_alive
+    return ~alive[:3].any() | ~alive[3:].any()
+
+
+WRAPPED = {
+    "level_based_foraging": lambda: Wrapped(
+        lbf.LevelBasedForaging(lbf.generator.RandomGenerator(5, 2, 1, 5, 2, True), time_limit=40),
+        lambda before, after, actions: after.food_items.eaten.all(),
+    ),
+    "robot_warehouse": lambda: Wrapped(
+        robot_warehouse.RobotWarehouse(
+            robot_warehouse.generator.RandomGenerator(1, 3, 1, 2, 1, 2), time_limit=30
+        ),
+        warehouse_ended,
+    ),
+    "connector": lambda: Wrapped(
+        connector.Connector(connector.generator.RandomWalkGenerator(5, 3), time_limit=12),
+        lambda before, after, actions: jax.vmap(connector.utils.connected_or_blocked)(
+            after.agents, after.action_mask
+        ).all(),
+    ),
+    "cleaner": lambda: Wrapped(
+        cleaner.Cleaner(cleaner.generator.RandomGenerator(3, 3, 2), time_limit=16), cleaner_ended
+    ),
+    # JaxMARL's episodes have one step more than `max_steps`
+    "smax": lambda: Wrapped(
+        HeuristicEnemySMAX(scenario=MAP_NAME_TO_SCENARIO["3m"], max_steps=15), smax_ended
+    ),
+    "mpe_spread": lambda: Wrapped(
+        SimpleSpreadMPE(num_agents=2, num_landmarks=2, max_steps=24),
+        lambda before, after, actions: jnp.array(False),
+        ends=False,
+    ),
+}
+
+
+class Step(NamedTuple):
+    """What one of the two says of a step."""
+
+    reward: Any
+    last: Any
+    env_state: Any
+
+
+def own_reset(env, key):
+    result = env.reset(key)
+    return result[1] if hasattr(env, "agents") else result[0]
+
+
+def own_step(env, key, env_state, actions) -> Step:
+    """By jumanji's interface or by JaxMARL's, whose `step` starts anew at the end."""
+    if not hasattr(env, "agents"):
+        env_state, timestep = env.step(env_state, actions)
+        return Step(timestep.reward.sum(), timestep.last(), env_state)
+    named = {agent: actions[i] for i, agent in enumerate(env.agents)}
+    _, env_state, rewards, dones, _ = env.step(key, env_state, named)
+    if isinstance(env, HeuristicEnemySMAX):
+        return Step(rewards["ally_0"], dones["__all__"], env_state)
+    return Step(sum(rewards.values()), dones["__all__"], env_state)
+
+
+@pytest.fixture(scope="module", params=sorted(WRAPPED))
+def played(request):
+    """Random episodes by the adapter and, with the same keys and actions, by what it wraps."""
+    adapter, wrapped = (
+        ENVIRONMENTS[request.param](**OPTIONS[request.param]),
+        WRAPPED[request.param](),
+    )
+
+    def play(key):
+        reset_key, act_key = jax.random.split(key)
+        state, first = adapter.reset(reset_key)
+        own = own_reset(wrapped.env, jax.random.split(reset_key)[1])
+
+        def step(carry, key):
+            state, own, observation = carry
+            step_key = jax.random.split(state.key)[1]
+            mask = observation.action_mask
+            actions = epsilon_greedy(key, jnp.zeros(mask.shape), mask, 1.0)
+            theirs = own_step(wrapped.env, step_key, own, actions)
+            after, timestep = adapter.step(state, actions)
+            ended = wrapped.truly_ended(state.env_state, after.env_state, actions)
+            ours = Step(timestep.reward, timestep.last(), after.env_state)
+            row = ours, theirs, ended, timestep.discount, timestep.extras, mask
+            return (after, theirs.env_state, timestep.observation), row
+
+        carry = (state, own, first.observation)
+        return jax.lax.scan(step, carry, jax.random.split(act_key, adapter.time_limit))[1]
+
+    rows = jax.jit(jax.vmap(play))(jax.random.split(jax.random.key(3), NUM_EPISODES))
+    ours, theirs, ended, discount, extras, mask = jax.device_get(
+        jax.tree.map(lambda x: jax.random.key_data(x) if is_key(x) else x, rows)
+    )
+    active = np.cumsum(ours.last, axis=1) - ours.last == 0
+    return adapter, wrapped, ours, theirs, ended, discount, extras, mask, active
+
+
+def is_key(x):
+    return jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+
+
+def test_transitions_are_those_of_the_wrapped_environment(played):
+    """At least 1,000 steps; after its last step JaxMARL's state is of the next episode."""
+    _, _, ours, theirs, *_, active = played
+    assert active.sum() >= 1000
+    np.testing.assert_array_equal(ours.last[active], theirs.last[active])
+    np.testing.assert_allclose(ours.reward[active], theirs.reward[active], rtol=1e-5, atol=1e-6)
+    going_on = active & ~ours.last
+    chex.assert_trees_all_close(
+        *(jax.tree.map(lambda x: x[going_on], s.env_state) for s in (ours, theirs)), rtol=1e-5
+    )
+
+
+def test_the_discount_is_0_at_true_ends_alone(played):
+    """Also where the wrapped environment reports its time limit as an end."""
+    _, wrapped, ours, _, ended, discount, _, _, active = played
+    np.testing.assert_array_equal(discount[active], 1.0 - ended[active])
+    at_limit = active[:, -1]
+    assert ours.last[:, -1][at_limit].all()
+    assert (discount[:, -1][at_limit] == 1).any()
+    assert ended[active].any() == wrapped.ends
+
+
+def test_every_agent_can_always_do_something(played):
+    *_, mask, active = played
+    assert mask[active].any(-1).all()
+
+
+def test_extras_are_of_the_episode_so_far(played):
+    _, _, ours, _, _, _, extras, _, active = played
+    (name,) = extras
+    first_last = np.argmax(ours.last, axis=1)
+    final = extras[name][np.arange(NUM_EPISODES), first_last]
+    returns = (ours.reward * active).sum(1)
+    if name == "deliveries":
+        np.testing.assert_allclose(final, returns, rtol=1e-5)
+    elif name == "win_rate":
+        assert set(final.tolist()) <= {0.0, 1.0}
+        np.testing.assert_array_equal(final == 1, returns >= 1.9)
+    elif name == "food_share":
+        np.testing.assert_allclose(final, returns, atol=1e-5)
+    elif name == "distance":
+        assert (final > 0).all()
+    else:
+        assert ((final >= 0) & (final <= 1)).all()
+        assert (np.diff(extras[name], axis=1)[active[:, 1:]] >= 0).all()
+
+
+@pytest.mark.parametrize("name", sorted(OPTIONS))
+def test_nothing_is_wrong_with_it(name):
+    assert check_env(ENVIRONMENTS[name](**OPTIONS[name]), num_episodes=4) == []
+
+
+@pytest.mark.parametrize("name", sorted(OPTIONS))
+def test_views_and_states_are_small_where_the_game_is_a_grid(name):
+    env = ENVIRONMENTS[name](**OPTIONS[name])
+    _, first = jax.eval_shape(env.reset, jax.random.key(0))
+    floats = name in ("smax", "mpe_spread")
+    expected = jnp.float32 if floats else jnp.int8
+    assert first.observation.agents_view.dtype == expected
+    assert first.observation.global_state.dtype == expected
+
+
+def test_connector_shows_each_agent_its_own_head_and_target():
+    env = ENVIRONMENTS["connector"](**OPTIONS["connector"])
+    state, timestep = jax.jit(env.reset)(jax.random.key(0))
+    agents = state.env_state.agents
+    views = np.asarray(timestep.observation.agents_view).reshape(3, 5, 5, 5)
+    for i in range(3):
+        head, target, heads, targets, _ = views[i]
+        assert np.argwhere(head).tolist() == [list(agents.position[i])]
+        assert np.argwhere(target).tolist() == [list(agents.target[i])]
+        assert heads.sum() == targets.sum() == 2
+    state, timestep = jax.jit(env.step)(
+        state, jnp.argmax(timestep.observation.action_mask[:, 1:], -1) + 1
+    )
+    paths = np.asarray(timestep.observation.agents_view).reshape(3, 5, 5, 5)[:, 4]
+    assert (paths == paths[0]).all()
+    assert paths[0].sum() == (state.env_state.agents.position != agents.position).any(-1).sum()
+
+
+BAD = [
+    ("level_based_foraging", {"grid_size": 4}, "grid_size is 4; allowed: a whole number from 5"),
+    ("level_based_foraging", {"num_food": 9}, "food"),
+    ("level_based_foraging", {"time_limit": 0}, "time_limit is 0; allowed: a whole number from 1"),
+    ("robot_warehouse", {"shelf_columns": 2}, "`shelf_columns`, must be an odd number"),
+    ("robot_warehouse", {"request_queue_size": 0}, "request_queue_size is 0; allowed"),
+    ("connector", {"num_agents": 100}, "num_agents is 100; allowed: a whole number from 1 to 50"),
+    ("cleaner", {"size": True}, "size is True; allowed: a whole number from 3"),
+    ("smax", {"scenario": "3n"}, "scenario is '3n'; allowed: 10m_vs_11m, 25m"),
+    ("mpe_spread", {"local_ratio": 2.0}, "local_ratio is 2.0; allowed: a number from 0 to 1"),
+]
+
+
+@pytest.mark.parametrize(("name", "options", "message"), BAD, ids=str)
+def test_bad_options_are_refused(name, options, message):
+    with pytest.raises(ValueError, match=message.replace("(", r"\(")) as error:
+        ENVIRONMENTS[name](**options)
+    assert "\n" not in str(error.value)
+
+
+def test_without_jaxmarl_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "jaxmarl", None)
+    with pytest.raises(ValueError, match=r"needs JaxMARL .* pip install 'maven-jax\[smax\]'"):
+        ENVIRONMENTS["smax"]()
+
+
+def test_every_option_has_a_default():
+    """`maven-jax train` lists them as options of its own."""
+    for make in ENVIRONMENTS.values():
+        for parameter in inspect.signature(make).parameters.values():
+            assert parameter.default is not inspect.Parameter.empty

@@ -1,0 +1,52 @@
+"""Every environment trains every kind of algorithm, in one compiled program."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from small_envs import OPTIONS
+
+from maven_jax import from_dict, make_train
+from maven_jax.environments import make_env
+
+ALGORITHMS = ("iql", "vdn", "qmix", "qmix_unconstrained", "qtran", "maven")
+
+
+def config_of(name, algorithm, **training):
+    return from_dict(
+        {
+            "algorithm": algorithm,
+            "env": {"name": name, "options": OPTIONS[name] | {"time_limit": 6}},
+            "network": {"hidden_size": 8, "mixer_embed_size": 4},
+            "latent": {"size": 2, "hidden_size": 8, "updates": 1, "batch_size": 2},
+            "discriminator": {"hidden_size": 4, "hidden_layers": 1, "recurrent_size": 4},
+            "training": {
+                "total_env_steps": 60,
+                "batch_size": 3,
+                "replay_size": 16,
+                "num_envs": 2,
+                "updates_per_round": 2,
+                "updates_per_evaluation": 4,
+            }
+            | training,
+            "evaluation": {"episodes": 2, "episodes_per_latent": 1},
+            "hyperparameters": {"td_lambda": 0.5},
+        }
+    )
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("name", sorted(OPTIONS))
+def test_a_short_run(name, algorithm):
+    config = config_of(name, algorithm)
+    chex.clear_trace_counter()
+    train = jax.jit(chex.assert_max_traces(make_train(config, make_env(config)), 1))
+    hyperparameters = jax.tree.map(jnp.float32, config.hyperparameters)
+    for seed in range(2):
+        state, metrics = train(jax.random.key(seed), hyperparameters)
+        steps = np.asarray(metrics["env_steps"])
+        assert steps.max() >= 60
+        assert np.isfinite(np.asarray(metrics["return"])[steps >= 0]).all()
+        chex.assert_tree_all_finite(state.params)
+        assert not state.diverged

@@ -1,0 +1,18 @@
+"""Small environments of every adapter, for several test modules."""
+
+OPTIONS = {
+    "level_based_foraging": {"grid_size": 5, "fov": 5, "num_food": 1, "time_limit": 40},
+    "robot_warehouse": {
+        "shelf_rows": 1,
+        "shelf_columns": 3,
+        "column_height": 1,
+        "num_agents": 2,
+        "request_queue_size": 2,
+        "time_limit": 30,
+    },
+    "connector": {"grid_size": 5, "num_agents": 3, "time_limit": 12},
+    "cleaner": {"size": 3, "num_agents": 2, "time_limit": 16},
+    "smax": {"scenario": "3m", "time_limit": 16},
+    "mpe_spread": {"num_agents": 2, "time_limit": 25},
+}
+"""Arguments of each; the time limits are such that random play ends before and at them."""
