@@ -1,6 +1,7 @@
 """The commands of `maven-jax`: a dataclass of arguments and a function for each."""
 
 import dataclasses
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -25,11 +26,13 @@ from maven_jax.convert import read_folder, write_run
 from maven_jax.environments import complete, make_env
 from maven_jax.envs import MatrixGame, MStepMatrixGame
 from maven_jax.envs.matrix_game import PAYOFFS
-from maven_jax.evaluation import evaluate
+from maven_jax.evaluation import evaluate, latent_behaviour
 from maven_jax.grid import MAX_LANES, Lanes, expand, lanes_from_columns, make_lanes, parse_grid
+from maven_jax.marl_eval import marl_eval_data
 from maven_jax.matrix_games import study
-from maven_jax.plots import count_of, draw_curves, draw_figure3
+from maven_jax.plots import check_picture, count_of, draw_behaviour, draw_curves, draw_figure3
 from maven_jax.processes import is_writer
+from maven_jax.render import check_gif, record_episode, write_gif
 from maven_jax.reports import (
     evaluation_table,
     figure3_data,
@@ -46,6 +49,7 @@ from maven_jax.results import (
     load_weights,
     points_of,
     refuse_existing,
+    replace_text,
 )
 from maven_jax.rollout import env_spec
 from maven_jax.runner import (
@@ -132,6 +136,12 @@ class Evaluate:
     """Test episodes with z from the latent policy, for each seed."""
     seed: int = 0
     """Seed of the test episodes."""
+    lane: int = 0
+    """Which of the run's lanes, counted from 0, is rendered or drawn."""
+    render: Path | None = None
+    """GIF to write of one greedy episode."""
+    behaviour: Path | None = None
+    """Picture to write of what each z does: its return, and the agents' actions."""
 
 
 @dataclass(frozen=True)
@@ -154,6 +164,18 @@ class Tabulate:
     """Folders of runs or sweeps."""
     metric: str = "return"
     """A column of metrics.csv."""
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write curves of runs and sweeps as JSON for marl-eval, to stand beside other libraries."""
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """Folders of runs or sweeps."""
+    out: Path = Path("marl_eval.json")
+    """File to write; it must not exist."""
+    evaluations: int = 50
+    """Points of each curve."""
 
 
 @dataclass(frozen=True)
@@ -284,9 +306,23 @@ def evaluate_run(command: Evaluate, console: Console) -> None:
     check(1 <= episodes <= 10**5, "episodes", episodes, "a whole number from 1 to 100000")
     check(0 <= seed < 2**31, "seed", seed, "a whole number from 0 to 2**31 - 1")
     run = load_run(command.run)
+    lane = command.lane
+    check(0 <= lane < run.num_lanes, "lane", lane, f"a whole number from 0 to {run.num_lanes - 1}")
     evaluation = dataclasses.replace(run.config.evaluation, episodes=episodes)
     config = dataclasses.replace(run.config, evaluation=evaluation)
     env = make_env(config)
+    algorithm = make_algorithm(config, env_spec(env))
+    if command.render is not None:
+        refuse_existing("GIF", command.render)
+        check_gif(env, command.render)
+    if command.behaviour is not None:
+        refuse_existing("picture", command.behaviour)
+        check_picture("behaviour", command.behaviour)
+        if not algorithm.latent.size:
+            raise ConfigError(
+                f"behaviour is of what each z does, and {config.algorithm} has no z; allowed: a "
+                "run of MAVEN"
+            )
     trainer = make_trainer(config, env)
     lanes = lanes_from_columns(run.lanes, config.hyperparameters)
     expected = jax.eval_shape(
@@ -297,6 +333,17 @@ def evaluate_run(command: Evaluate, console: Console) -> None:
     params, latent_params = load_weights(run, expected.params, expected.latent_params)
     metrics = _test(params, latent_params, seed, lanes, config, env)
     console.print(evaluation_table(run, metrics, episodes))
+    key = jax.random.key(seed)
+    params, latent_params = jax.tree.map(lambda x: x[lane], (params, latent_params))
+    if command.render is not None:
+        write_gif(env, record_episode(env, algorithm, params, latent_params, key), command.render)
+        console.print(f"GIF: {command.render}", highlight=False, soft_wrap=True)
+    if command.behaviour is not None:
+        test = partial(latent_behaviour, env=env, algorithm=algorithm, config=config, episodes=64)
+        seen = jax.device_get(jax.jit(test)(params, latent_params, key))
+        title = f"greedy episodes of each z: {command.run}, lane {lane}"
+        draw_behaviour(seen, command.behaviour, title)
+        console.print(f"picture: {command.behaviour}", highlight=False, soft_wrap=True)
 
 
 def plot(command: Plot, console: Console) -> None:
@@ -304,8 +351,7 @@ def plot(command: Plot, console: Console) -> None:
     if not command.runs:
         raise ConfigError("no run given; allowed: one or more folders of runs")
     refuse_existing("picture", command.out)
-    if command.out.suffix not in (".png", ".pdf", ".svg"):
-        raise ConfigError(f"out is '{command.out}'; allowed: a name ending in .png, .pdf or .svg")
+    check_picture("out", command.out)
     draw_curves([load_runs(path) for path in command.runs], command.out, command.metric)
     console.print(f"picture: {command.out}", highlight=False, soft_wrap=True)
 
@@ -320,6 +366,18 @@ def tabulate(command: Tabulate, console: Console) -> None:
         for coordinates, point in points_of(load_runs(path))
     ]
     console.print(points_table(points, command.metric))
+
+
+def export(command: Export, console: Console) -> None:
+    """`maven-jax export RUN...`."""
+    if not command.runs:
+        raise ConfigError("no run given; allowed: one or more folders of runs")
+    refuse_existing("file", command.out)
+    points = [point for path in command.runs for point in points_of(load_runs(path))]
+    data = marl_eval_data(points, command.evaluations)
+    command.out.parent.mkdir(parents=True, exist_ok=True)
+    replace_text(command.out, json.dumps(data, indent=1) + "\n")
+    console.print(f"marl-eval data: {command.out}", highlight=False, soft_wrap=True)
 
 
 def convert(command: Convert, console: Console) -> None:
@@ -398,6 +456,7 @@ COMMANDS: dict[str, tuple[type, Callable[[Any, Console], None]]] = {
     "evaluate": (Evaluate, evaluate_run),
     "plot": (Plot, plot),
     "table": (Tabulate, tabulate),
+    "export": (Export, export),
     "convert": (Convert, convert),
     "matrix-games": (MatrixGames, matrix_games),
 }

@@ -63,6 +63,11 @@ def complete(config: Config) -> Config:
     return dataclasses.replace(config, env=dataclasses.replace(config.env, options=options))
 
 
+def default_options(name: str) -> dict[str, Any]:
+    """The options of an environment, with the values that they have by themselves."""
+    return {} if name not in ENVIRONMENTS else _options(name)
+
+
 def _options(name: str) -> dict[str, Any]:
     """What a configuration can say to the environment's constructor, with its defaults."""
     parameters = inspect.signature(ENVIRONMENTS[name]).parameters.values()

@@ -1,7 +1,10 @@
 """Greedy test episodes: returns, what each z does, and how much z tells about the actions."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from maven_jax.algorithms import Algorithm
 from maven_jax.config import Config
@@ -12,6 +15,52 @@ from maven_jax.losses import mi_lower_bound, weighted_mean
 from maven_jax.replay import as_floats
 from maven_jax.rollout import rollout, start_episodes
 from maven_jax.types import MarlEnv, Metrics, NetworkParams, Params, ScalarKey
+
+
+class LatentBehaviour(NamedTuple):
+    """What each value of z does in greedy episodes."""
+
+    probs: Float[Array, "K"]
+    """p(z), the latent policy's mean over the first states."""
+    returns: Float[Array, "K"]
+    """Mean undiscounted returns."""
+    action_share: Float[Array, "K N A"]
+    """How often each agent takes each action, of all its steps."""
+
+
+def latent_behaviour(
+    params: Params,
+    latent_params: NetworkParams,
+    key: ScalarKey,
+    env: MarlEnv,
+    algorithm: Algorithm,
+    config: Config,
+    episodes: int,
+) -> LatentBehaviour:
+    """Plays `episodes` greedy episodes with every z, or every draw of a continuous one.
+
+    Args:
+        params: weights of one seed.
+        latent_params: its latent policy.
+        key: of all draws.
+        env: where it is played.
+        algorithm: the parts of `params`, with a latent.
+        config: says how many draws stand for a continuous z.
+        episodes: of each z.
+    """
+    policy = algorithm.latent
+    num_values = policy.size if policy.discrete else config.evaluation.latent_draws
+    start_key, support_key, act_key = jax.random.split(key, 3)
+    start = start_episodes(env, start_key, num_values * episodes)
+    support = policy.support(latent_params, support_key, start.initial_state, num_values)
+    latent = jnp.repeat(support.latent, episodes, axis=0)
+    played = rollout(
+        env, algorithm.agent, params.agent, act_key, start, latent, act_greedily
+    ).episodes
+    taken = jax.nn.one_hot(played.actions, env.num_actions) * played.mask[..., None, None]
+    taken = taken.sum(0).reshape(num_values, episodes, *taken.shape[2:]).sum(1)
+    returns = played.reward.sum(0).reshape(num_values, episodes).mean(1)
+    return LatentBehaviour(support.probs, returns, taken / taken.sum(-1, keepdims=True))
 
 
 def evaluate(
@@ -47,7 +96,7 @@ def evaluate(
     support = policy.support(latent_params, support_key, start.initial_state, num_values)
     each = jnp.repeat(support.latent, per_value, axis=0)
     latent = jnp.concatenate([sampled, each])
-    episodes, q_values, extras = rollout(
+    episodes, q_values, _, extras = rollout(
         env, algorithm.agent, params.agent, act_key, start, latent, act_greedily
     )
     returns = episodes.reward.sum(0)

@@ -14,6 +14,7 @@ from matplotlib.ticker import EngFormatter
 
 from maven_jax import published
 from maven_jax.config import ConfigError
+from maven_jax.evaluation import LatentBehaviour
 from maven_jax.results import Run, points_of, quartiles
 
 COLORS = {"maven": "#1f5fa8", "qmix": "#d1652a", "maven_team": "#2c8a57"}
@@ -103,6 +104,37 @@ def draw_figure3(runs: Mapping[str, Run], path: Path) -> None:
     _save(figure, path)
 
 
+def draw_behaviour(behaviour: LatentBehaviour, path: Path, title: str) -> None:
+    """What each z returns, and how often each agent then takes each action.
+
+    Args:
+        behaviour: of one seed.
+        path: picture to write.
+        title: what it is of.
+    """
+    num_values, num_agents, num_actions = behaviour.action_share.shape
+    figure = Figure(figsize=(9.6, 1.6 + 0.26 * num_values), dpi=130, layout="constrained")
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2, sharey=True, width_ratios=[1, 2])
+    rows = np.arange(num_values)
+    left.barh(rows, behaviour.returns, color=COLORS["maven"])
+    left.set_yticks(
+        rows, [f"z {row}, p {p:.2f}" for row, p in zip(rows, behaviour.probs, strict=True)]
+    )
+    left.invert_yaxis()
+    left.set_xlabel("return of greedy episodes")
+    left.spines[["top", "right"]].set_visible(False)
+    share = np.asarray(behaviour.action_share).reshape(num_values, -1)
+    image = right.imshow(share, aspect="auto", vmin=0, vmax=1, cmap="Blues")
+    for agent in range(1, num_agents):
+        right.axvline(agent * num_actions - 0.5, color="black", linewidth=0.8)
+    right.set_xticks((np.arange(num_agents) + 0.5) * num_actions - 0.5, range(num_agents))
+    right.set_xlabel(f"agent; in it, actions 0 to {num_actions - 1}")
+    figure.colorbar(image, ax=right, label="share of its steps")
+    figure.suptitle(title, fontsize=11)
+    _save(figure, path)
+
+
 def figure3_label(name: str) -> str:
     """A configuration's name as the figure's legend and tables have it: MAVEN, MAVEN team."""
     algorithm, _, rest = name.partition("_")
@@ -175,6 +207,12 @@ def _title(ax: Axes, title: str) -> None:
         handles, labels, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncol=columns
     )
     ax.set_title(title, fontsize=11, pad=8 + 18 * rows)
+
+
+def check_picture(name: str, path: Path) -> None:
+    """Raises `ConfigError` for a name of a picture that cannot be drawn."""
+    if path.suffix not in (".png", ".pdf", ".svg"):
+        raise ConfigError(f"{name} is '{path}'; allowed: a name ending in .png, .pdf or .svg")
 
 
 def _save(figure: Figure, path: Path) -> None:

@@ -32,6 +32,8 @@ class Rollout(NamedTuple):
     episodes: Episode
     """Time-major: `T E ...`, the latent `E Z`."""
     q_values: Float[Array, "T E N A"]
+    env_states: Any
+    """The environments' states before every step and after the last: `T+1 E ...`."""
     extras: Metrics
     """The value that each entry of `timestep.extras` had at every episode's last step: `E`."""
 
@@ -105,15 +107,15 @@ def rollout(
     num_envs = latent.shape[0]
 
     def step(carry, step_key):
-        env_state, observation, hidden, last_action, active = carry
+        before, observation, hidden, last_action, active = carry
         view = observation.agents_view.astype(jnp.float32)
         inputs = agent_inputs(view, last_action)
         hidden, q_values = apply(agent, params, hidden, inputs, latent)
         actions = behaviour(step_key, q_values, observation.action_mask)
-        env_state, timestep = jax.vmap(env.step)(env_state, actions)
+        env_state, timestep = jax.vmap(env.step)(before, actions)
         last_action = jax.nn.one_hot(actions, agent.num_actions)
         carry = (env_state, timestep.observation, hidden, last_action, active & ~timestep.last())
-        return carry, (observation, q_values, actions, timestep, active)
+        return carry, (before, observation, q_values, actions, timestep, active)
 
     first = start.timestep.observation
     carry = (
@@ -125,9 +127,9 @@ def rollout(
     )
     step_keys = jax.random.split(key, env.time_limit)
     carry, history = jax.lax.scan(step, carry, step_keys)
-    observations, q_values, actions, timesteps, mask = history
-    observations = jax.tree.map(
-        lambda x, last: jnp.concatenate([x, last[None]]), observations, carry[1]
+    states, observations, q_values, actions, timesteps, mask = history
+    states, observations = jax.tree.map(
+        lambda x, last: jnp.concatenate([x, last[None]]), (states, observations), carry[:2]
     )
     seen = jnp.concatenate([jnp.ones_like(mask[:1]), mask])
     episode = Episode(
@@ -142,7 +144,7 @@ def rollout(
     )
     at_end = last_step(mask)
     extras = {name: _keep(at_end, value).sum(0) for name, value in (timesteps.extras or {}).items()}
-    return Rollout(episode, q_values, extras)
+    return Rollout(episode, q_values, states, extras)
 
 
 def _keep(mask: Array, x: Array) -> Array:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from jumanji.types import TimeStep, restart, transition, truncation
+from matplotlib.animation import FuncAnimation
 
 from maven_jax.envs.adapters.types import Observation, State
 
@@ -80,13 +81,15 @@ class Adapter:
         )
         return state, timestep
 
-    def animate(self, states: Sequence[State], interval: int = 200, save_path: str = "") -> Any:
+    def animate(
+        self, states: Sequence[State], interval: int = 200, save_path: str = ""
+    ) -> FuncAnimation:
         """Draws an episode with the wrapped environment's own viewer.
 
         Args:
             states: its states, one a frame.
             interval: milliseconds between frames.
-            save_path: GIF to write, if any.
+            save_path: file to write, if any.
         """
         env_states = [state.env_state for state in states]
         return self.env.animate(env_states, interval, save_path or None)

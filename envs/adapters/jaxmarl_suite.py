@@ -10,6 +10,7 @@ from unittest.mock import patch
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, PRNGKeyArray
+from matplotlib.animation import FuncAnimation
 
 from maven_jax.envs.adapters.adapter import Adapter, Advance, whole_number
 from maven_jax.envs.adapters.types import Observation, State
@@ -103,13 +104,15 @@ class Smax(JaxMarlAdapter):
         won = alive[: self.num_agents].any() & ~alive[self.num_agents :].any()
         return {"win_rate": won.astype(jnp.float32)}
 
-    def animate(self, states: Sequence[State], interval: int = 200, save_path: str = "") -> Any:
+    def animate(
+        self, states: Sequence[State], interval: int = 200, save_path: str = ""
+    ) -> FuncAnimation:
         """Draws an episode with JaxMARL's viewer, a frame for each step.
 
         Args:
             states: its states.
             interval: milliseconds between frames.
-            save_path: GIF to write, if any.
+            save_path: file to write, if any.
         """
         from jaxmarl.viz.visualizer import SMAXVisualizer
 
@@ -173,13 +176,15 @@ class MpeSpread(JaxMarlAdapter):
         distances = jnp.linalg.norm(landmarks[:, None] - agents, axis=-1)
         return {"distance": distances.min(-1).sum()}
 
-    def animate(self, states: Sequence[State], interval: int = 200, save_path: str = "") -> Any:
+    def animate(
+        self, states: Sequence[State], interval: int = 200, save_path: str = ""
+    ) -> FuncAnimation:
         """Draws an episode with JaxMARL's viewer.
 
         Args:
             states: its states, one a frame.
             interval: milliseconds between frames.
-            save_path: GIF to write, if any.
+            save_path: file to write, if any.
         """
         from jaxmarl.environments.mpe.mpe_visualizer import MPEVisualizer
 
@@ -187,7 +192,14 @@ class MpeSpread(JaxMarlAdapter):
         return _animate(MPEVisualizer(self.env, frames), interval, save_path)
 
 
-def _animate(visualizer: Any, interval: int, save_path: str) -> Any:
-    visualizer.interval, visualizer.have_expanded = interval, True
-    visualizer.animate(save_path or None, view=False)
-    return visualizer
+def _animate(visualizer: Any, interval: int, save_path: str) -> FuncAnimation:
+    animation = FuncAnimation(
+        visualizer.fig,
+        visualizer.update,
+        frames=len(visualizer.state_seq),
+        init_func=visualizer.init,
+        interval=interval,
+    )
+    if save_path:
+        animation.save(save_path)
+    return animation
