@@ -26,7 +26,7 @@ class _Play(NamedTuple):
     """An agent that may do nothing."""
 
 
-def check_env(env: MarlEnv, seed: int = 0, num_episodes: int = 16) -> list[str]:
+def check_env(env: Any, seed: int = 0, num_episodes: int = 16) -> list[str]:
     """Plays random episodes and says what is wrong with an environment.
 
     Args:

@@ -38,7 +38,7 @@ class Rollout(NamedTuple):
     """The value that each entry of `timestep.extras` had at every episode's last step: `E`."""
 
 
-def env_spec(env: MarlEnv) -> EnvSpec:
+def env_spec(env: Any) -> EnvSpec:
     """The environment's sizes, read off its first steps without running them.
 
     Raises:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from experiments import SMALL, refused
+from PIL import Image
 
 from maven_jax.cli import run
 from maven_jax.results import load_run
@@ -71,6 +72,27 @@ def test_evaluate_prints_a_row_for_each_seed(workspace, capsys):
     assert "8 greedy episodes a run" in printed
     rows = [line.split()[0] for line in printed.splitlines()[-4:] if line.strip()]
     assert rows == ["4", "5", "6"]
+
+
+def test_evaluate_renders_an_episode_and_draws_what_each_z_does(workspace, capsys):
+    gif, picture = workspace / "episode.gif", workspace / "z.png"
+    arguments = ["evaluate", f"{workspace}/first", "--episodes", "2", "--lane", "1"]
+    assert run([*arguments, "--render", str(gif), "--behaviour", str(picture)]) == 0
+    assert str(gif) in capsys.readouterr().out
+    with Image.open(gif) as image:
+        assert 2 <= image.n_frames <= 4
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    before = gif.read_bytes()
+    assert refused(capsys, *arguments, "--render", gif) == (
+        f"GIF '{gif}' exists; allowed: a path where nothing is yet"
+    )
+    assert gif.read_bytes() == before
+    for option, value, message in (
+        ("--render", "x.mp4", "render is 'x.mp4'; allowed: a name ending in .gif"),
+        ("--behaviour", "x.gif", "behaviour is 'x.gif'; allowed: a name ending in .png"),
+        ("--lane", "3", "lane is 3; allowed: a whole number from 0 to 2"),
+    ):
+        assert refused(capsys, *arguments, option, value).startswith(message)
 
 
 def test_plot_draws_and_never_overwrites(workspace, capsys):

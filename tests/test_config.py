@@ -116,6 +116,23 @@ def test_wrong_keys_and_types_are_named(overrides, message):
             "hyperparameters.mi_weight is 0.0; allowed: a positive number where "
             "discriminator.signal is reward: it is what trains q_v",
         ),
+        (
+            {"training": {"num_envs": 33, "replay_size": 32}},
+            "training.replay_size is 32; allowed: at least training.num_envs, which is 33",
+        ),
+        (
+            {"training": {"num_envs": 70}, "latent": {"replay_size": 64}},
+            "latent.replay_size is 64; allowed: at least training.num_envs, which is 70",
+        ),
+        (
+            {"training": {"updates_per_round": 3}},
+            "training.updates_per_evaluation is 100; allowed: a multiple of "
+            "training.updates_per_round, which is 3",
+        ),
+        (
+            {"hyperparameters": {"td_lambda": 1.5}},
+            "hyperparameters.td_lambda is 1.5; allowed: a number from 0 to 1",
+        ),
         ({"latent": {"size": 1}}, "latent.size is 1; allowed: a whole number of at least 2"),
         (
             {"hyperparameters": {"gamma": 1.5}},

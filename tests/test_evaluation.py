@@ -1,16 +1,18 @@
 """Evaluation of hand-made weights whose every z plays a known joint action."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from maven_jax.algorithms import make_algorithm
-from maven_jax.config import from_dict
+from maven_jax.algorithms import Algorithm, make_algorithm
+from maven_jax.config import Config, from_dict
 from maven_jax.envs import MStepMatrixGame
-from maven_jax.evaluation import evaluate
+from maven_jax.evaluation import evaluate, latent_behaviour
 from maven_jax.rollout import env_spec
-from maven_jax.types import Params
+from maven_jax.types import NetworkParams, Params
 
 HIDDEN, ACTIONS, LATENTS = 2, 2, 3
 PROBS = np.array([0.5, 0.25, 0.25])
@@ -43,8 +45,18 @@ def hand_made_agent(view_size):
     }
 
 
+class Made(NamedTuple):
+    """Hand-made weights and what they belong to."""
+
+    config: Config
+    env: MStepMatrixGame
+    algorithm: Algorithm
+    params: Params
+    latent_params: NetworkParams
+
+
 @pytest.fixture(scope="module", params=["recurrent", "feed_forward"])
-def metrics(request):
+def made(request):
     config = from_dict(
         {
             "network": {"hidden_size": HIDDEN},
@@ -65,8 +77,29 @@ def metrics(request):
         jnp.zeros_like, algorithm.latent.init_params(jax.random.key(2), spec.state_size)
     )
     latent_params["params"]["output"]["bias"] = jnp.log(jnp.float32(PROBS))
-    run = jax.jit(lambda key: evaluate(params, latent_params, key, 1.0, env, algorithm, config))
-    return run(jax.random.key(0))
+    return Made(config, env, algorithm, params, latent_params)
+
+
+@pytest.fixture(scope="module")
+def metrics(made):
+    @jax.jit
+    def run(params, latent_params, key):
+        return evaluate(params, latent_params, key, 1.0, made.env, made.algorithm, made.config)
+
+    return run(made.params, made.latent_params, jax.random.key(0))
+
+
+def test_what_each_z_does(made):
+    """z 0 plays (0, 0), z 1 plays (1, 1), z 2 plays (0, 1), which ends at once."""
+    seen = jax.jit(
+        lambda params, latent_params, key: latent_behaviour(
+            params, latent_params, key, made.env, made.algorithm, made.config, 3
+        )
+    )(made.params, made.latent_params, jax.random.key(0))
+    np.testing.assert_allclose(seen.probs, PROBS, rtol=1e-5)
+    np.testing.assert_array_equal(seen.returns, [2.0, 2.0, 0.0])
+    plays = [[[1, 0], [1, 0]], [[0, 1], [0, 1]], [[1, 0], [0, 1]]]
+    np.testing.assert_array_equal(seen.action_share, plays)
 
 
 def test_the_return_of_each_z(metrics):

@@ -5,7 +5,10 @@ from pathlib import Path
 
 import chex
 import jax
+import jax.numpy as jnp
 import numpy as np
+
+from maven_jax import check_env, from_dict, make_train
 
 EXAMPLES = Path(__file__).parent.parent / "docs" / "examples"
 
@@ -27,6 +30,34 @@ def test_training_inside_another_pipeline():
         assert (np.isfinite(scores) & (scores >= 0) & (scores <= 6)).all()
         assert all(leaf.shape[0] == 2 for leaf in jax.tree.leaves(params))
         chex.assert_tree_all_finite(params)
+
+
+def test_an_environment_of_ones_own():
+    """Nothing is wrong with it, and QMIX learns to meet where random agents often do not."""
+    env = load("own_environment").Rendezvous()
+    assert check_env(env) == []
+    config = from_dict(
+        {
+            "algorithm": "qmix",
+            "network": {"hidden_size": 16, "mixer_embed_size": 8},
+            "training": {
+                "total_env_steps": 6000,
+                "batch_size": 16,
+                "replay_size": 256,
+                "num_envs": 4,
+                "updates_per_round": 4,
+                "target_update_interval": 20,
+                "updates_per_evaluation": 80,
+            },
+            "hyperparameters": {"learning_rate": 2e-3, "epsilon_steps": 3000},
+            "evaluation": {"episodes": 64},
+        }
+    )
+    hyperparameters = jax.tree.map(jnp.float32, config.hyperparameters)
+    state, metrics = jax.jit(make_train(config, env))(jax.random.key(0), hyperparameters)
+    met = np.asarray(metrics["extras/met"])[np.asarray(metrics["env_steps"]) >= 0]
+    assert met[-1] > 0.95
+    assert state.replay.experience.agents_view.dtype == np.int8
 
 
 def test_losses_with_networks_of_ones_own():

@@ -109,6 +109,18 @@ def test_episodes_replay_step_by_step(game, played):
             assert played.extras[name][e] == value
 
 
+def test_states_are_those_before_every_step_and_after_the_last(game, played):
+    """The game is deterministic: playing the actions again gives the same states."""
+    states, _ = jax.vmap(game.env.reset)(jax.random.split(jax.random.key(0), NUM_ENVS))
+    step = jax.jit(jax.vmap(game.env.step))
+    for t in range(4):
+        np.testing.assert_array_equal(played.env_states.branch[t], states.branch)
+        np.testing.assert_array_equal(played.env_states.step_count[t], states.step_count)
+        states, _ = step(states, played.episodes.actions[t])
+    assert played.env_states.branch.shape == (5, NUM_ENVS)
+    np.testing.assert_array_equal(played.env_states.branch[4], states.branch)
+
+
 def test_extras_name_the_branch_that_the_first_joint_action_opened(played):
     first = played.episodes.actions[0]
     opened = np.eye(4)[2 * first[:, 0] + first[:, 1]]
@@ -148,7 +160,7 @@ def test_epsilon_zero_plays_the_best_utility(game):
     played = game(epsilon=0.0)
     mask = played.episodes.mask
     np.testing.assert_array_equal(played.episodes.actions[mask], played.q_values.argmax(-1)[mask])
-    chex.assert_trees_all_equal(game(epsilon=0.0, seed=1), played)
+    chex.assert_trees_all_equal(game(epsilon=0.0, seed=1).episodes, played.episodes)
 
 
 class CountObservation(NamedTuple):

@@ -9,6 +9,7 @@ from unittest.mock import patch
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Int, PRNGKeyArray
 from matplotlib.animation import FuncAnimation
 
@@ -54,7 +55,7 @@ class Smax(JaxMarlAdapter):
     """A team of units against as many or more that follow a fixed policy.
 
     - agents_view: JaxMARL's list of all units in sight, float32 [N, O].
-    - global_state: JaxMARL's world state, float32.
+    - global_state: JaxMARL's world state, positions as shares of the map, float32.
     - action: four directions, stop, then one attack for each enemy.
     - reward: the enemies' loss of health, at most 1 in all, and 1 for a battle won.
     - termination: one of the teams is dead. (JaxMARL's own `done` counts its time limit in, and
@@ -84,6 +85,11 @@ class Smax(JaxMarlAdapter):
         )
         self.num_agents = self.env.num_agents
         self.num_actions = self.env.num_ally_actions
+        features = self.env.own_features  # of each unit; the world state then has two more each
+        scale = np.ones((self.num_agents + self.env.num_enemies, len(features)), np.float32)
+        scale[:, features.index("position_x")] = self.env.map_width
+        scale[:, features.index("position_y")] = self.env.map_height
+        self._state_scale = np.concatenate([scale.ravel(), np.ones(2 * len(scale), np.float32)])
 
     def _advance(self, key: PRNGKeyArray, env_state: Any, action: Int[Array, "N"]) -> Advance:
         step_key, _ = jax.random.split(key)  # as JaxMARL's own step, which starts anew at the end
@@ -96,7 +102,7 @@ class Smax(JaxMarlAdapter):
         return Observation(
             agents_view=self._stack(self.env.get_obs(env_state)),
             action_mask=self._stack(self.env.get_avail_actions(env_state)).astype(bool),
-            global_state=self.env.get_world_state(env_state),
+            global_state=self.env.get_world_state(env_state) / self._state_scale,
         )
 
     def _extras(self, state: State) -> dict[str, Array]:

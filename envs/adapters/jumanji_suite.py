@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from maven_jax.envs.adapters.adapter import Adapter, Advance, whole_number
 from maven_jax.envs.adapters.types import Observation, State
@@ -27,7 +27,7 @@ class LevelBasedForaging(JumanjiAdapter):
 
     - agents_view: jumanji's vector of relative positions and levels, int8 [N, 3 * (food + N)].
     - global_state: position, level and whether eaten of each food; position, level and whether
-      loading of each agent; int8.
+      loading of each agent; int8, rows and columns one-hot.
     - reward: each food's share of all levels, so 1 in total, without `penalty`.
     - termination: all food is eaten.
     - extras: "food_share", eaten so far, 0 to 1.
@@ -77,8 +77,8 @@ class LevelBasedForaging(JumanjiAdapter):
     def _observe(self, env_state: Any) -> Observation:
         view = self.env._observer.state_to_observation(env_state)
         food, agents = env_state.food_items, env_state.agents
-        features = [food.position, food.level, food.eaten]
-        features += [agents.position, agents.level, agents.loading]
+        features = [_places(food.position, self.env.grid_size), food.level, food.eaten]
+        features += [_places(agents.position, self.env.grid_size), agents.level, agents.loading]
         return Observation(
             agents_view=view.agents_view.astype(jnp.int8),
             action_mask=view.action_mask,
@@ -93,8 +93,8 @@ class RobotWarehouse(JumanjiAdapter):
     """Robots carry the requested shelves to the goals and back.
 
     - agents_view: jumanji's vector of what each robot is and senses, int8 [N, O].
-    - global_state: position, direction (one-hot) and whether carrying of each robot, then which
-      cells hold a shelf and which a requested one, int8.
+    - global_state: row, column and direction (all one-hot) and whether carrying of each robot, then
+      which cells hold a shelf and which a requested one, int8.
     - reward: 1 for each requested shelf at a goal.
     - termination: robots collide.
     - extras: "deliveries" so far.
@@ -153,8 +153,15 @@ class RobotWarehouse(JumanjiAdapter):
         requested = requested.at[shelves.position.x, shelves.position.y].max(
             shelves.is_requested.astype(bool)
         )
-        features = [agents.position.x, agents.position.y, jax.nn.one_hot(agents.direction, 4)]
-        features += [agents.is_carrying, shelf_ids > 0, requested]
+        rows, columns = shelf_ids.shape
+        features = [
+            jax.nn.one_hot(agents.position.x, rows),
+            jax.nn.one_hot(agents.position.y, columns),
+            jax.nn.one_hot(agents.direction, 4),
+            agents.is_carrying,
+            shelf_ids > 0,
+            requested,
+        ]
         return Observation(
             agents_view=view.astype(jnp.int8),
             action_mask=env_state.action_mask,
@@ -170,8 +177,8 @@ class Connector(JumanjiAdapter):
 
     - agents_view: whole grids of its own head, its own target, the others' heads, their targets,
       and all paths, int8 [N, 5 * cells].
-    - global_state: whole grids of heads, targets and paths, then position and target of each agent
-      and whether it is connected, int8.
+    - global_state: whole grids of heads, targets and paths, then row and column (one-hot) of each
+      agent's head and target, and whether it is connected, int8.
     - reward: jumanji's dense reward: 1 for each connection, -0.03 a step for each agent without.
     - termination: every agent is connected or blocked.
     - extras: "connected_share", 0 to 1.
@@ -206,7 +213,8 @@ class Connector(JumanjiAdapter):
         channels = [heads & own, targets & own, heads & ~own, targets & ~own]
         channels.append(jnp.broadcast_to(paths, own.shape[:1] + paths.shape))
         view = jnp.stack(channels, axis=1).reshape(self.num_agents, -1)
-        features = [heads, targets, paths, agents.position, agents.target, agents.connected]
+        places = [_places(x, len(grid)) for x in (agents.position, agents.target)]
+        features = [heads, targets, paths, *places, agents.connected]
         return Observation(
             agents_view=view.astype(jnp.int8),
             action_mask=env_state.action_mask,
@@ -281,6 +289,11 @@ class Cleaner(JumanjiAdapter):
         grid = state.env_state.grid
         dirty, floor = (grid == DIRTY).sum(), (grid != WALL).sum()
         return {"clean_share": 1 - dirty.astype(jnp.float32) / floor}
+
+
+def _places(position: Int[Array, "K 2"], size: int) -> Float[Array, "K 2 size"]:
+    """Rows and columns one-hot: numbers as large as a grid would swamp the mixer's features."""
+    return jax.nn.one_hot(position, size)
 
 
 def _flat(features: list[Array], dtype: Any) -> Array:

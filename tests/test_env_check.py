@@ -1,0 +1,193 @@
+"""`check_env` names each usual mistake in a line, and is silent about a sound environment."""
+
+import importlib.util
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jumanji.types import StepType
+
+from maven_jax import check_env
+from maven_jax.envs import MatrixGame, MStepMatrixGame
+
+EXAMPLE = Path(__file__).parent.parent / "docs" / "examples" / "own_environment.py"
+
+
+def load_example():
+    spec = importlib.util.spec_from_file_location("own_environment", EXAMPLE)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+own = load_example()
+
+
+class Broken(own.Rendezvous):
+    """The example, with one thing wrong."""
+
+    def __init__(self, timestep=lambda t, env: t, state=lambda s: s):
+        self.change_timestep, self.change_state = timestep, state
+
+    def step(self, state, action):
+        state, timestep = super().step(state, action)
+        return self.change_state(state), self.change_timestep(timestep, self)
+
+
+def observation(**changes):
+    """A change of an observation's fields, by functions of the field."""
+
+    def change(timestep, env):
+        seen = timestep.observation
+        new = {name: function(getattr(seen, name)) for name, function in changes.items()}
+        return timestep.replace(observation=seen._replace(**new))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "env", [own.Rendezvous(), MStepMatrixGame(m=4), MatrixGame("climbing")], ids=repr
+)
+def test_nothing_is_said_of_a_sound_one(env):
+    assert check_env(env) == []
+
+
+def untyped_step_count(state):
+    return state._replace(step_count=state.step_count.astype(jnp.float32))
+
+
+class NoTimeLimit(own.Rendezvous):
+    time_limit = property()
+
+
+class Forbids(own.Rendezvous):
+    """Its mask allows an agent at the left edge nothing."""
+
+    def _timestep(self, state, *args, **kwargs):
+        timestep = super()._timestep(state, *args, **kwargs)
+        seen = timestep.observation
+        mask = seen.action_mask & (state.position > 0)[:, None]
+        return timestep.replace(observation=seen._replace(action_mask=mask))
+
+
+class IntegerMask(own.Rendezvous):
+    def _timestep(self, *args, **kwargs):
+        timestep = super()._timestep(*args, **kwargs)
+        seen = timestep.observation
+        mask = seen.action_mask.astype(jnp.int32)
+        return timestep.replace(observation=seen._replace(action_mask=mask))
+
+
+class FlatView(own.Rendezvous):
+    def _timestep(self, *args, **kwargs):
+        timestep = super()._timestep(*args, **kwargs)
+        seen = timestep.observation
+        return timestep.replace(observation=seen._replace(agents_view=seen.agents_view.ravel()))
+
+
+class BoolView(own.Rendezvous):
+    def _timestep(self, *args, **kwargs):
+        timestep = super()._timestep(*args, **kwargs)
+        seen = timestep.observation
+        return timestep.replace(observation=seen._replace(agents_view=seen.agents_view > 0))
+
+
+class Impure(own.Rendezvous):
+    """Counts its calls in Python."""
+
+    calls = 0
+
+    def reset(self, key):
+        self.calls += 1
+        state, timestep = super().reset(key)
+        return state._replace(step_count=jnp.int32(self.calls)), timestep
+
+
+class PythonNumber(own.Rendezvous):
+    """A count that is a Python number at first."""
+
+    def reset(self, key):
+        state, timestep = super().reset(key)
+        return state._replace(step_count=0), timestep
+
+
+class Raises(own.Rendezvous):
+    def step(self, state, action):
+        raise RuntimeError("not today\nor tomorrow")
+
+
+class VectorExtras(own.Rendezvous):
+    def _timestep(self, *args, **kwargs):
+        return super()._timestep(*args, **kwargs).replace(extras={"met": jnp.zeros(2)})
+
+
+def never_last(timestep, env):
+    return timestep.replace(step_type=jnp.asarray(StepType.MID), discount=jnp.float32(1))
+
+
+CASES = {
+    "another dtype after step": (
+        Broken(state=untyped_step_count),
+        "state.step_count is int32[] after reset and float32[] after step",
+    ),
+    "another shape after step": (
+        Broken(observation(global_state=lambda x: x[:-1])),
+        "observation.global_state is int8[14] after reset and int8[13] after step",
+    ),
+    "other extras after step": (
+        Broken(lambda t, env: t.replace(extras={})),
+        "extras of step has another structure than that of reset",
+    ),
+    "vector extras": (
+        VectorExtras(),
+        "extras['met'] is float32[2]; allowed: a scalar",
+    ),
+    "weak type": (PythonNumber(), "state.step_count is weakly typed (a Python number) only after"),
+    "view without agents": (FlatView(), "agents_view is int8[14]; allowed: [2, features]"),
+    "view of booleans": (BoolView(), "agents_view is bool; allowed: floats or integers"),
+    "mask of integers": (IntegerMask(), "action_mask is int32; allowed: bool"),
+    "integer reward": (
+        Broken(lambda t, env: t.replace(reward=t.reward.astype(jnp.int32))),
+        "reward is int32; allowed: a float",
+    ),
+    "reward of each agent": (
+        Broken(lambda t, env: t.replace(reward=jnp.zeros(2))),
+        "reward of environment Broken has shape (2,); allowed: ()",
+    ),
+    "mask that forbids everything": (
+        Forbids(),
+        "action_mask forbids every action of an agent at step",
+    ),
+    "never last": (
+        Broken(never_last),
+        "time_limit is 8, but an episode of that many steps has no last step",
+    ),
+    "discount never ends": (
+        Broken(lambda t, env: t.replace(discount=jnp.float32(1))),
+        "discount never ends: it is 1 where episodes end before time_limit",
+    ),
+    "discount 0 before the end": (
+        Broken(lambda t, env: t.replace(discount=jnp.float32(0))),
+        "discount is 0 at a step that is not the last: its future would be cut off",
+    ),
+    "discount above 1": (
+        Broken(lambda t, env: t.replace(discount=2 * t.discount)),
+        "discount is 0 to 2; allowed: 0 to 1",
+    ),
+    "not a number": (
+        Broken(lambda t, env: t.replace(reward=jnp.float32(np.nan))),
+        "views, states or rewards are not finite",
+    ),
+    "impure": (Impure(), "reset gives another episode for the same key"),
+    "no time limit": (NoTimeLimit(), "environment NoTimeLimit has no time_limit"),
+    "raises": (Raises(), "reset and step cannot be traced: RuntimeError: not today"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_mistake_is_named_in_a_line(case):
+    env, message = CASES[case]
+    (line,) = check_env(env, num_episodes=8)
+    assert line.startswith(message)
+    assert "\n" not in line
