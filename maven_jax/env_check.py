@@ -182,6 +182,7 @@ def _kind(x: Any) -> str:
 
 def _equal(one: Any, other: Any) -> bool:
     def plain(x: Any) -> np.ndarray:
+        x = jnp.asarray(x)
         is_key = jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
         return np.asarray(jax.random.key_data(x) if is_key else x)
 

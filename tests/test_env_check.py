@@ -111,6 +111,10 @@ class PythonNumber(own.Rendezvous):
         state, timestep = super().reset(key)
         return state._replace(step_count=0), timestep
 
+    def step(self, state, action):
+        state, timestep = super().step(state, action)
+        return state._replace(step_count=jnp.int32(state.step_count)), timestep
+
 
 class Raises(own.Rendezvous):
     def step(self, state, action):

@@ -33,23 +33,23 @@ def test_training_inside_another_pipeline():
 
 
 def test_an_environment_of_ones_own():
-    """Nothing is wrong with it, and QMIX learns to meet where random agents often do not."""
+    """Nothing is wrong with it, and agents learn to meet, which random ones often do not."""
     env = load("own_environment").Rendezvous()
     assert check_env(env) == []
     config = from_dict(
         {
-            "algorithm": "qmix",
+            "algorithm": "vdn",
             "network": {"hidden_size": 16, "mixer_embed_size": 8},
             "training": {
-                "total_env_steps": 6000,
+                "total_env_steps": 8000,
                 "batch_size": 16,
-                "replay_size": 256,
-                "num_envs": 4,
-                "updates_per_round": 4,
-                "target_update_interval": 20,
-                "updates_per_evaluation": 80,
+                "replay_size": 512,
+                "num_envs": 8,
+                "updates_per_round": 8,
+                "target_update_interval": 40,
+                "updates_per_evaluation": 160,
             },
-            "hyperparameters": {"learning_rate": 2e-3, "epsilon_steps": 3000},
+            "hyperparameters": {"learning_rate": 2e-3, "gamma": 0.9, "epsilon_steps": 4000},
             "evaluation": {"episodes": 64},
         }
     )
