@@ -41,6 +41,25 @@ def test_throughput(tmp_path, capsys):
         throughput.main(arguments, {"tiny": TINY})
 
 
+def test_environments(tmp_path, capsys):
+    small = {
+        "algorithm": "vdn",
+        "network": {"hidden_size": 4},
+        "training": {"total_env_steps": 10**6, "batch_size": 2, "updates_per_evaluation": 1},
+        "evaluation": {"episodes": 1},
+    }
+    options = {"cleaner": {"size": 3, "num_agents": 2, "time_limit": 5}}
+    environments, out = load("environments"), tmp_path / "record.json"
+    arguments = ["--parallel", "1", "3", "--repeats", "1", "--out", str(out)]
+    environments.main(arguments, small, options)
+    assert "learning_steps_per_s" in capsys.readouterr().out
+    rows = json.loads(out.read_text())["rows"]
+    assert [row["parallel"] for row in rows] == [1, 3]
+    assert all(min(row["random_steps_per_s"], row["learning_steps_per_s"]) > 0 for row in rows)
+    with pytest.raises(SystemExit, match="2"):
+        environments.main(arguments, small, options)
+
+
 def test_ten_step(tmp_path, capsys):
     small = {
         "network": {"hidden_size": 4, "mixer_embed_size": 4},

@@ -1,0 +1,132 @@
+"""Environment steps a second: random play, and QMIX learning, in parallel environments.
+
+    python benchmarks/environments.py --out environments.json
+
+Steps really taken count; those computed after an episode's end, up to the time limit, do not. While
+learning, a gradient step on a batch of 32 episodes follows each round of one episode in every
+environment. Medians of the timed calls, after one that is not timed.
+"""
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from maven_jax.__main__ import count_cores
+
+if __name__ == "__main__" and "JAX_NUM_CPU_DEVICES" not in os.environ:
+    jax.config.update("jax_num_cpu_devices", count_cores())
+
+import jax.numpy as jnp
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from maven_jax import Config, from_dict, make_trainer
+from maven_jax.environments import ENVIRONMENTS, make_env
+from maven_jax.exploration import epsilon_greedy
+from maven_jax.results import describe_machine
+from maven_jax.types import MarlEnv
+
+CONFIG: dict[str, Any] = {
+    "algorithm": "qmix",
+    "training": {"total_env_steps": 10**8, "batch_size": 32, "updates_per_evaluation": 2},
+    "evaluation": {"episodes": 1},
+}
+"""What learns, in every environment with its own options."""
+
+
+def random_steps(env: MarlEnv, num_envs: int) -> Callable[[jax.Array], jax.Array]:
+    """From a key to how many steps episodes of random legal actions took, compiled."""
+
+    def play(key: jax.Array) -> jax.Array:
+        reset_key, act_key = jax.random.split(key)
+        state, first = env.reset(reset_key)
+
+        def step(carry: Any, key: jax.Array) -> Any:
+            state, mask, active = carry
+            actions = epsilon_greedy(key, jnp.zeros(mask.shape), mask, 1.0)
+            state, timestep = env.step(state, actions)
+            return (state, timestep.observation.action_mask, active & ~timestep.last()), active
+
+        carry = (state, first.observation.action_mask, jnp.array(True))
+        return jax.lax.scan(step, carry, jax.random.split(act_key, env.time_limit))[1].sum()
+
+    return jax.jit(lambda key: jax.vmap(play)(jax.random.split(key, num_envs)).sum())
+
+
+def measure(config: Config, num_envs: int, repeats: int) -> dict[str, Any]:
+    """Steps a second of one environment."""
+    env = make_env(config)
+    random = random_steps(env, num_envs)
+    rates = []
+    for repeat in range(repeats + 1):
+        started = time.perf_counter()
+        steps = int(random(jax.random.key(repeat)))
+        rates.append(steps / (time.perf_counter() - started))
+    trainer = make_trainer(config, env)
+    hyperparameters = jax.tree.map(jnp.float32, config.hyperparameters)
+    state = jax.jit(trainer.init)(jax.random.key(0), hyperparameters)
+    chunk = jax.jit(trainer.chunk, donate_argnums=0)
+    learning, before = [], int(state.env_steps)
+    for _ in range(repeats + 1):
+        started = time.perf_counter()
+        state, _ = chunk(state, hyperparameters)
+        taken = int(state.env_steps)
+        learning.append((taken - before) / (time.perf_counter() - started))
+        before = taken
+    return {
+        "environment": config.env.name,
+        "parallel": num_envs,
+        "random_steps_per_s": float(np.median(rates[1:])),
+        "learning_steps_per_s": float(np.median(learning[1:])),
+    }
+
+
+def main(
+    argv: list[str] | None = None,
+    overrides: dict[str, Any] | None = None,
+    options: dict[str, dict[str, Any]] | None = None,
+) -> None:
+    """Measures, prints and, if asked to, writes a record."""
+    options = options or {name: {} for name in ENVIRONMENTS}
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--environments", nargs="+", default=list(options), choices=list(options))
+    parser.add_argument("--parallel", type=int, nargs="+", default=[1, 32, 256])
+    parser.add_argument("--repeats", type=int, default=3, help="timed calls of each")
+    parser.add_argument("--out", type=Path, help="JSON file to write")
+    arguments = parser.parse_args(argv)
+    if arguments.out is not None and arguments.out.exists():
+        parser.error(f"--out is '{arguments.out}', which exists; allowed: a new file")
+    if min(*arguments.parallel, arguments.repeats) < 1:
+        parser.error("--parallel and --repeats; allowed: whole numbers of at least 1")
+    plain = overrides or CONFIG
+    rows = []
+    for name in arguments.environments:
+        for num_envs in arguments.parallel:
+            size = {"num_envs": num_envs, "replay_size": max(64, num_envs)}
+            config = from_dict(
+                plain
+                | {
+                    "env": {"name": name, "options": options[name]},
+                    "training": plain["training"] | size,
+                }
+            )
+            rows.append(measure(config, num_envs, arguments.repeats))
+            print(rows[-1], flush=True)
+    table = Table(*rows[0])
+    for row in rows:
+        table.add_row(*(f"{v:,.0f}" if isinstance(v, float) else str(v) for v in row.values()))
+    Console().print(table)
+    if arguments.out is not None:
+        record = {"machine": describe_machine(), "rows": rows}
+        arguments.out.write_text(json.dumps(record, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
