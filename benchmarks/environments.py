@@ -4,7 +4,8 @@
 
 Steps really taken count; those computed after an episode's end, up to the time limit, do not. While
 learning, a gradient step on a batch of 32 episodes follows each round of one episode in every
-environment. Medians of the timed calls, after one that is not timed.
+environment. Medians of the timed calls, after one that is not timed; the random return is the mean
+of all episodes of that number of environments.
 """
 
 import argparse
@@ -41,10 +42,10 @@ CONFIG: dict[str, Any] = {
 """What learns, in every environment with its own options."""
 
 
-def random_steps(env: MarlEnv, num_envs: int) -> Callable[[jax.Array], jax.Array]:
-    """From a key to how many steps episodes of random legal actions took, compiled."""
+def random_play(env: MarlEnv, num_envs: int) -> Callable[[jax.Array], tuple[jax.Array, jax.Array]]:
+    """From a key to the steps and the returns of episodes of random legal actions, compiled."""
 
-    def play(key: jax.Array) -> jax.Array:
+    def play(key: jax.Array) -> tuple[jax.Array, jax.Array]:
         reset_key, act_key = jax.random.split(key)
         state, first = env.reset(reset_key)
 
@@ -52,23 +53,26 @@ def random_steps(env: MarlEnv, num_envs: int) -> Callable[[jax.Array], jax.Array
             state, mask, active = carry
             actions = epsilon_greedy(key, jnp.zeros(mask.shape), mask, 1.0)
             state, timestep = env.step(state, actions)
-            return (state, timestep.observation.action_mask, active & ~timestep.last()), active
+            row = active, active * timestep.reward
+            return (state, timestep.observation.action_mask, active & ~timestep.last()), row
 
         carry = (state, first.observation.action_mask, jnp.array(True))
-        return jax.lax.scan(step, carry, jax.random.split(act_key, env.time_limit))[1].sum()
+        _, (active, rewards) = jax.lax.scan(step, carry, jax.random.split(act_key, env.time_limit))
+        return active.sum(), rewards.sum()
 
-    return jax.jit(lambda key: jax.vmap(play)(jax.random.split(key, num_envs)).sum())
+    return jax.jit(lambda key: jax.vmap(play)(jax.random.split(key, num_envs)))
 
 
 def measure(config: Config, num_envs: int, repeats: int) -> dict[str, Any]:
     """Steps a second of one environment."""
     env = make_env(config)
-    random = random_steps(env, num_envs)
-    rates = []
+    random = random_play(env, num_envs)
+    rates, returns = [], []
     for repeat in range(repeats + 1):
         started = time.perf_counter()
-        steps = int(random(jax.random.key(repeat)))
-        rates.append(steps / (time.perf_counter() - started))
+        steps, returned = jax.device_get(random(jax.random.key(repeat)))
+        rates.append(steps.sum() / (time.perf_counter() - started))
+        returns.append(returned)
     trainer = make_trainer(config, env)
     hyperparameters = jax.tree.map(jnp.float32, config.hyperparameters)
     state = jax.jit(trainer.init)(jax.random.key(0), hyperparameters)
@@ -83,6 +87,7 @@ def measure(config: Config, num_envs: int, repeats: int) -> dict[str, Any]:
     return {
         "environment": config.env.name,
         "parallel": num_envs,
+        "random_return": float(np.mean(returns)),
         "random_steps_per_s": float(np.median(rates[1:])),
         "learning_steps_per_s": float(np.median(learning[1:])),
     }
@@ -121,7 +126,10 @@ def main(
             print(rows[-1], flush=True)
     table = Table(*rows[0])
     for row in rows:
-        table.add_row(*(f"{v:,.0f}" if isinstance(v, float) else str(v) for v in row.values()))
+        mean, *rates = (value for value in row.values() if isinstance(value, float))
+        table.add_row(
+            row["environment"], str(row["parallel"]), f"{mean:.3f}", *(f"{x:,.0f}" for x in rates)
+        )
     Console().print(table)
     if arguments.out is not None:
         record = {"machine": describe_machine(), "rows": rows}

@@ -3,7 +3,7 @@
 import contextlib
 import io
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 from unittest.mock import patch
 
@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, PRNGKeyArray
 from matplotlib.animation import FuncAnimation
+from matplotlib.figure import Figure
 
 from maven_jax.envs.adapters.adapter import Adapter, Advance, whole_number
 from maven_jax.envs.adapters.types import Observation, State
@@ -120,11 +121,17 @@ class Smax(JaxMarlAdapter):
             interval: milliseconds between frames.
             save_path: file to write, if any.
         """
-        from jaxmarl.viz.visualizer import SMAXVisualizer
+        import matplotlib.pyplot as plt
 
+        figure, axes = plt.subplots(figsize=(6, 5))
         still = {agent: jnp.int32(0) for agent in self.env.all_agents}
         frames = [(state.key, state.env_state.state, still) for state in states]
-        return _animate(SMAXVisualizer(self.env, frames), interval, save_path)
+        drawn = [self.env.init_render(axes, frames[0], 0, 0)]
+
+        def update(frame: int) -> None:
+            drawn[0] = self.env.update_render(drawn[0], frames[frame], 0, frame)
+
+        return _animate(figure, update, len(frames), interval, save_path)
 
 
 class MpeSpread(JaxMarlAdapter):
@@ -194,18 +201,19 @@ class MpeSpread(JaxMarlAdapter):
         """
         from jaxmarl.environments.mpe.mpe_visualizer import MPEVisualizer
 
-        frames = [state.env_state for state in states]
-        return _animate(MPEVisualizer(self.env, frames), interval, save_path)
+        with contextlib.redirect_stdout(io.StringIO()):  # it says whether agents can talk
+            visualizer = MPEVisualizer(self.env, [state.env_state for state in states])
+        return _animate(visualizer.fig, visualizer.update, len(states), interval, save_path)
 
 
-def _animate(visualizer: Any, interval: int, save_path: str) -> FuncAnimation:
-    animation = FuncAnimation(
-        visualizer.fig,
-        visualizer.update,
-        frames=len(visualizer.state_seq),
-        init_func=visualizer.init,
-        interval=interval,
-    )
+def _animate(
+    figure: Figure,
+    update: Callable[[int], Any],
+    num_frames: int,
+    interval: int,
+    save_path: str,
+) -> FuncAnimation:
+    animation = FuncAnimation(figure, update, frames=num_frames, interval=interval, blit=False)
     if save_path:
         animation.save(save_path)
     return animation

@@ -13,11 +13,13 @@ from jaxmarl.environments import HeuristicEnemySMAX, SimpleSpreadMPE
 from jaxmarl.environments.smax.smax_env import MAP_NAME_TO_SCENARIO
 from jumanji.environments.routing import cleaner, connector, lbf, robot_warehouse
 from jumanji.environments.routing.robot_warehouse.utils import is_collision
+from PIL import Image
 from small_envs import OPTIONS
 
 from maven_jax import check_env
 from maven_jax.environments import ENVIRONMENTS
 from maven_jax.exploration import epsilon_greedy
+from maven_jax.render import check_gif, write_gif
 
 NUM_EPISODES = 160
 
@@ -204,6 +206,23 @@ def test_views_and_states_are_small_where_the_game_is_a_grid(name):
     expected = jnp.float32 if floats else jnp.int8
     assert first.observation.agents_view.dtype == expected
     assert first.observation.global_state.dtype == expected
+
+
+@pytest.mark.parametrize("name", sorted(OPTIONS))
+def test_an_episode_is_drawn_by_the_environments_own_viewer(name, tmp_path, capsys):
+    env = ENVIRONMENTS[name](**OPTIONS[name])
+    check_gif(env, tmp_path / "new" / "x.gif")
+    reset, step = jax.jit(env.reset), jax.jit(env.step)
+    state, timestep = reset(jax.random.key(0))
+    states = [state]
+    for _ in range(2):
+        moves = timestep.observation.action_mask[:, 1:5]  # some action that changes something
+        state, timestep = step(state, jnp.argmax(moves, -1) + 1)
+        states.append(state)
+    write_gif(env, states, tmp_path / "new" / "x.gif")
+    with Image.open(tmp_path / "new" / "x.gif") as image:
+        assert image.n_frames == 3
+    assert capsys.readouterr().out == ""
 
 
 def test_connector_shows_each_agent_its_own_head_and_target():
