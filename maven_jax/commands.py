@@ -137,7 +137,7 @@ class Evaluate:
     seed: int = 0
     """Seed of the test episodes."""
     lane: int = 0
-    """Which of the run's lanes, counted from 0, is rendered or drawn."""
+    """Which of the run's lanes, counted from 0, --render and --behaviour are of."""
     render: Path | None = None
     """GIF to write of one greedy episode."""
     behaviour: Path | None = None

@@ -1,5 +1,6 @@
 """A checker of environments: the usual mistakes, each said in a line."""
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -19,11 +20,10 @@ class _Play(NamedTuple):
     active: Any
     last: Any
     discount: Any
-    reward: Any
     finite: Any
-    """Of views, states and rewards."""
+    """Of views, states, rewards, discounts and extras."""
     stuck: Any
-    """An agent that may do nothing."""
+    """An agent that may do nothing, now or in the next state where its value is read."""
 
 
 def check_env(env: Any, seed: int = 0, num_episodes: int = 16) -> list[str]:
@@ -97,29 +97,28 @@ def _structure(env: MarlEnv, key: ScalarKey) -> Iterator[str]:
     for name, x in (second.extras or {}).items():
         if x.shape != ():
             yield f"extras[{name!r}] is {_kind(x)}; allowed: a scalar"
-    if env.time_limit < 1:
-        yield f"time_limit is {env.time_limit}; allowed: a whole number of at least 1"
 
 
 def _purity(env: MarlEnv, key: ScalarKey) -> Iterator[str]:
-    """The same arguments give the same result, and `step` is traced once."""
-    traces = []
+    """Traced twice, a pure function is the same program."""
+    state, _ = jax.eval_shape(env.reset, key)
+    action = jax.ShapeDtypeStruct((env.num_agents,), jnp.int32)
+    for name, function, arguments in (
+        ("reset", env.reset, (key,)),
+        ("step", env.step, (state, action)),
+    ):
+        first, second = (_program(function, *arguments) for _ in range(2))
+        if first != second:
+            yield f"{name} is not pure: called twice with the same arguments it computes two things"
 
-    def step(state: Any, action: Any) -> Any:
-        traces.append(state)
-        return env.step(state, action)
 
-    reset, step = jax.jit(env.reset), jax.jit(step)
-    state, first = reset(key)
-    if not _equal((state, first), env.reset(key)):
-        yield "reset gives another episode for the same key, or another one when compiled"
-    action = jnp.argmax(first.observation.action_mask, -1).astype(jnp.int32)
-    following = step(state, action)
-    if not _equal(following, step(state, action)):
-        yield "step gives another result for the same state and action"
-    step(following[0], action)
-    if len(traces) > 1:
-        yield f"step is traced {len(traces)} times for states of one kind: it would be recompiled"
+def _program(function: Callable[..., Any], *arguments: Any) -> tuple[str, list[bytes]]:
+    """What a function computes: its operations, without addresses, and its constants."""
+    traced = jax.make_jaxpr(lambda *arguments: function(*arguments))(*arguments)
+    constants = [x for x in traced.consts if not _is_key(x)]
+    return re.sub("0x[0-9a-f]+", "", str(traced.jaxpr)), [
+        np.asarray(x).tobytes() for x in constants
+    ]
 
 
 def _episodes(env: MarlEnv, key: ScalarKey, num_episodes: int) -> Iterator[str]:
@@ -131,7 +130,7 @@ def _episodes(env: MarlEnv, key: ScalarKey, num_episodes: int) -> Iterator[str]:
         step, _ = np.argwhere(played.stuck & active)[0]
         yield f"action_mask forbids every action of an agent at step {step}"
     if not played.finite[active].all():
-        yield "views, states or rewards are not finite"
+        yield "views, states, rewards, discounts or extras are not finite"
     discount = played.discount[active]
     if ((discount < 0) | (discount > 1)).any():
         yield f"discount is {discount.min():g} to {discount.max():g}; allowed: 0 to 1"
@@ -145,8 +144,8 @@ def _episodes(env: MarlEnv, key: ScalarKey, num_episodes: int) -> Iterator[str]:
     early = last[:-1]
     if early.any() and (played.discount[:-1][early] == 1).all():
         yield (
-            "discount never ends: it is 1 where episodes end before time_limit, so values are "
-            "bootstrapped past their end"
+            "discount never ends: it is 1 at every end, also before time_limit, so values are "
+            "bootstrapped past it; 0 says that an episode has ended by itself"
         )
 
 
@@ -162,12 +161,12 @@ def _player(env: MarlEnv) -> Callable[[ScalarKey], _Play]:
             mask = observation.action_mask
             actions = epsilon_greedy(key, jnp.zeros(mask.shape), mask, 1.0)
             state, timestep = env.step(state, actions)
-            seen = timestep.observation
-            read = (seen.agents_view, seen.global_state, timestep.reward)
-            finite = jnp.stack([jnp.isfinite(x).all() for x in read]).all()
+            seen, last = timestep.observation, timestep.last()
+            read = (observation, seen, timestep.reward, timestep.discount, timestep.extras)
+            finite = [jnp.isfinite(x).all() for x in jax.tree.leaves(read) if _is_float(x)]
             stuck = ~mask.any(-1).all()
-            last = timestep.last()
-            row = _Play(active, last, timestep.discount, timestep.reward, finite, stuck)
+            stuck |= ~seen.action_mask.any(-1).all() & (timestep.discount > 0)
+            row = _Play(active, last, timestep.discount, jnp.stack(finite).all(), stuck)
             return (state, seen, active & ~last), row
 
         start = (state, first.observation, jnp.array(True))
@@ -180,11 +179,9 @@ def _kind(x: Any) -> str:
     return f"{x.dtype}{list(x.shape)}"
 
 
-def _equal(one: Any, other: Any) -> bool:
-    def plain(x: Any) -> np.ndarray:
-        x = jnp.asarray(x)
-        is_key = jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
-        return np.asarray(jax.random.key_data(x) if is_key else x)
+def _is_float(x: Any) -> bool:
+    return jnp.issubdtype(x.dtype, jnp.floating)
 
-    pairs = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
-    return all(np.allclose(plain(a), plain(b), rtol=1e-5, equal_nan=True) for a, b in pairs)
+
+def _is_key(x: Any) -> bool:
+    return jnp.issubdtype(x.dtype, jax.dtypes.prng_key)

@@ -35,17 +35,9 @@ def make_env(config: Config) -> MarlEnv:
     Raises:
         ConfigError: no such environment or option, or a value it does not take.
     """
-    name, options = config.env.name, config.env.options
-    if name not in ENVIRONMENTS:
-        raise unknown("environment", name, ENVIRONMENTS)
-    known = _options(name)
-    for option, value in options.items():
-        if option not in known:
-            raise unknown(f"option of environment {name}", option, known)
-        if known[option] is not None:
-            coerce(value, type(known[option]), f"env.options.{option}")
+    options = _checked_options(config)
     try:
-        return ENVIRONMENTS[name](**options)
+        return ENVIRONMENTS[config.env.name](**options)
     except ValueError as error:
         raise ConfigError(f"env.options: {error}") from None
 
@@ -55,12 +47,24 @@ def complete(config: Config) -> Config:
 
     An option whose default is None, such as a payoff table, stands instead of all the defaults.
     """
-    if config.env.name not in ENVIRONMENTS:
-        raise unknown("environment", config.env.name, ENVIRONMENTS)
-    options, known = config.env.options, _options(config.env.name)
+    options, known = _checked_options(config), _options(config.env.name)
     if not any(known.get(option, "") is None for option in options):
         options = {key: value for key, value in known.items() if value is not None} | options
     return dataclasses.replace(config, env=dataclasses.replace(config.env, options=options))
+
+
+def _checked_options(config: Config) -> dict[str, Any]:
+    """The options that a configuration gives, as the types that the constructor takes."""
+    name, options = config.env.name, config.env.options
+    if name not in ENVIRONMENTS:
+        raise unknown("environment", name, ENVIRONMENTS)
+    known, checked = _options(name), dict(options)
+    for option, value in options.items():
+        if option not in known:
+            raise unknown(f"option of environment {name}", option, known)
+        if known[option] is not None:
+            checked[option] = coerce(value, type(known[option]), f"env.options.{option}")
+    return checked
 
 
 def default_options(name: str) -> dict[str, Any]:

@@ -53,11 +53,21 @@ def env_spec(env: Any) -> EnvSpec:
     for attribute in ("num_agents", "num_actions", "time_limit"):
         if not hasattr(env, attribute):
             raise ConfigError(f"environment {name} has no {attribute}; see maven_jax.types.MarlEnv")
+    if not isinstance(env.time_limit, int) or env.time_limit < 1:
+        raise ConfigError(
+            f"time_limit of environment {name} is {env.time_limit!r}; allowed: a whole number of "
+            "at least 1"
+        )
     first, second = jax.eval_shape(first_steps, jax.eval_shape(lambda: jax.random.key(0)))
     observation = first.observation
-    for field in ("agents_view", "action_mask", "global_state"):
+    for field, axes in (("agents_view", 2), ("action_mask", 2), ("global_state", 1)):
         if not hasattr(observation, field):
             raise ConfigError(f"observations of environment {name} have no {field}")
+        if getattr(observation, field).ndim != axes:
+            shape = getattr(observation, field).shape
+            raise ConfigError(
+                f"{field} of environment {name} has shape {shape}; allowed: {axes} axes"
+            )
     for field, shape, allowed in (
         ("reward", second.reward.shape, ()),
         ("discount", second.discount.shape, ()),

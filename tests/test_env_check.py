@@ -104,6 +104,45 @@ class Impure(own.Rendezvous):
         return state._replace(step_count=jnp.int32(self.calls)), timestep
 
 
+class ImpureStep(own.Rendezvous):
+    """Draws by NumPy."""
+
+    def step(self, state, action):
+        state, timestep = super().step(state, action)
+        return state, timestep.replace(reward=timestep.reward * np.random.default_rng().random())
+
+
+class StuckAtTheEnd(own.Rendezvous):
+    """No action is legal in the state that a cut episode is bootstrapped from."""
+
+    def step(self, state, action):
+        state, timestep = super().step(state, action)
+        seen = timestep.observation
+        mask = seen.action_mask & ~timestep.last()
+        return state, timestep.replace(observation=seen._replace(action_mask=mask))
+
+
+class FloatView(own.Rendezvous):
+    """Not a number in the first view alone."""
+
+    def _timestep(self, state, *args, **kwargs):
+        timestep = super()._timestep(state, *args, **kwargs)
+        seen = timestep.observation
+        view = jnp.where(state.step_count == 0, jnp.nan, seen.agents_view.astype(jnp.float32))
+        return timestep.replace(observation=seen._replace(agents_view=view))
+
+
+class ScalarState(own.Rendezvous):
+    def _timestep(self, *args, **kwargs):
+        timestep = super()._timestep(*args, **kwargs)
+        seen = timestep.observation
+        return timestep.replace(observation=seen._replace(global_state=seen.global_state.sum()))
+
+
+class FloatLimit(own.Rendezvous):
+    time_limit = 8.0
+
+
 class PythonNumber(own.Rendezvous):
     """A count that is a Python number at first."""
 
@@ -148,7 +187,10 @@ CASES = {
         "extras['met'] is float32[2]; allowed: a scalar",
     ),
     "weak type": (PythonNumber(), "state.step_count is weakly typed (a Python number) only after"),
-    "view without agents": (FlatView(), "agents_view is int8[14]; allowed: [2, features]"),
+    "view without agents": (
+        FlatView(),
+        "agents_view of environment FlatView has shape (14,); allowed: 2 axes",
+    ),
     "view of booleans": (BoolView(), "agents_view is bool; allowed: floats or integers"),
     "mask of integers": (IntegerMask(), "action_mask is int32; allowed: bool"),
     "integer reward": (
@@ -169,7 +211,7 @@ CASES = {
     ),
     "discount never ends": (
         Broken(lambda t, env: t.replace(discount=jnp.float32(1))),
-        "discount never ends: it is 1 where episodes end before time_limit",
+        "discount never ends: it is 1 at every end, also before time_limit",
     ),
     "discount 0 before the end": (
         Broken(lambda t, env: t.replace(discount=jnp.float32(0))),
@@ -181,9 +223,21 @@ CASES = {
     ),
     "not a number": (
         Broken(lambda t, env: t.replace(reward=jnp.float32(np.nan))),
-        "views, states or rewards are not finite",
+        "views, states, rewards, discounts or extras are not finite",
     ),
-    "impure": (Impure(), "reset gives another episode for the same key"),
+    "discount not a number": (
+        Broken(lambda t, env: t.replace(discount=jnp.float32(np.nan))),
+        "views, states, rewards, discounts or extras are not finite",
+    ),
+    "first view not a number": (
+        FloatView(),
+        "views, states, rewards, discounts or extras are not finite",
+    ),
+    "no action at the end": (StuckAtTheEnd(), "action_mask forbids every action of an agent at"),
+    "impure step": (ImpureStep(), "step is not pure: called twice with the same arguments"),
+    "scalar state": (ScalarState(), "global_state of environment ScalarState has shape (); allow"),
+    "float limit": (FloatLimit(), "time_limit of environment FloatLimit is 8.0; allowed: a whole"),
+    "impure": (Impure(), "reset is not pure: called twice with the same arguments"),
     "no time limit": (NoTimeLimit(), "environment NoTimeLimit has no time_limit"),
     "raises": (Raises(), "reset and step cannot be traced: RuntimeError: not today"),
 }

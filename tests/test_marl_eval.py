@@ -1,6 +1,7 @@
 """Curves in the form that marl-eval reads."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -32,7 +33,7 @@ def write(path, algorithm, options, seeds, rates=None):
 
 
 def test_its_form(tmp_path):
-    """Environment, task, algorithm, seed, steps that all have, and the last ones as absolute."""
+    """Environment, task, algorithm, seed, steps that all have, and each seed's own last ones."""
     options = {"scenario": "3m", "time_limit": 50}
     runs = [write(tmp_path / name, name, options, [4, 5]) for name in ("qmix", "maven")]
     data = marl_eval_data([point for r in runs for point in points_of([r])], 3)
@@ -51,7 +52,7 @@ def test_its_form(tmp_path):
             assert last["mean_episode_return"] == [10 * (index == 0) + index]
             assert last["win_rate"] == [0.5 * (index == 0)]
             absolute = steps["absolute_metrics"]
-            assert absolute == {k: v for k, v in last.items() if k != "step_count"}
+            assert absolute == {"mean_episode_return": [10 + index], "win_rate": [0.5]}
     json.dumps(data)
 
 
@@ -59,6 +60,27 @@ def test_points_of_a_grid_are_algorithms_of_their_own(tmp_path):
     runs = [write(tmp_path / "grid", "qmix", {"scenario": "3m"}, [0, 0], [1e-3, 5e-4])]
     task = marl_eval_data(points_of(runs), 2)["smax"]["3m"]
     assert set(task) == {"qmix,learning_rate=0.001", "qmix,learning_rate=0.0005"}
+
+
+def test_coordinates_that_are_the_task_or_the_algorithm_are_told_once(tmp_path):
+    run = write(tmp_path / "one", "qmix", {"scenario": "3m"}, [0])
+    coordinates = {"env.options.scenario": "3m", "algorithm": "qmix", "training.batch_size": 4}
+    assert set(marl_eval_data([(coordinates, run)], 2)["smax"]["3m"]) == {"qmix,batch_size=4"}
+
+
+def test_each_task_has_its_own_steps_and_runs_without_common_ones_are_refused(tmp_path):
+    whole = write(tmp_path / "whole", "qmix", {"scenario": "3m"}, [0])
+    other = write(tmp_path / "other", "qmix", {"scenario": "2s3z"}, [0])
+    short = write(tmp_path / "short", "maven", {"scenario": "3m"}, [0])
+    other, short = (  # stopped after their first evaluation
+        replace(stopped, metrics={name: x[:1] for name, x in stopped.metrics.items()})
+        for stopped in (other, short)
+    )
+    data = marl_eval_data([({}, whole), ({}, other)], 2)["smax"]
+    assert data["3m"]["qmix"]["seed_0"]["step_1"]["step_count"] == 60_100
+    assert data["2s3z"]["qmix"]["seed_0"]["step_1"]["step_count"] == 100
+    with pytest.raises(ConfigError, match="short' ends at 100 steps, before others of its task"):
+        marl_eval_data([({}, whole), ({}, short)], 2)
 
 
 def test_the_same_experiment_twice_is_refused(tmp_path):

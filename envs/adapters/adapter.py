@@ -1,5 +1,6 @@
 """What all adapters share: one team reward, and a time limit that is not an end."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -105,6 +106,22 @@ class Adapter:
 
     def _extras(self, state: State) -> dict[str, Array]:
         raise NotImplementedError
+
+
+def number(name: str, value: Any, low: float, high: float = math.inf) -> float:
+    """The value.
+
+    Raises:
+        ValueError: it is not a finite number from `low` to `high`.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        value_fits = False
+    else:
+        value_fits = math.isfinite(value) and low <= value <= high
+    if not value_fits:
+        limits = f"from {low:g} to {high:g}" if high < math.inf else f"of at least {low:g}"
+        raise ValueError(f"{name} is {value!r}; allowed: a number {limits}")
+    return float(value)
 
 
 def _strongly_typed(tree: Any) -> Any:

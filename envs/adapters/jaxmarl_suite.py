@@ -14,7 +14,7 @@ from jaxtyping import Array, Int, PRNGKeyArray
 from matplotlib.animation import FuncAnimation
 from matplotlib.figure import Figure
 
-from maven_jax.envs.adapters.adapter import Adapter, Advance, whole_number
+from maven_jax.envs.adapters.adapter import Adapter, Advance, number, whole_number
 from maven_jax.envs.adapters.types import Observation, State
 
 
@@ -162,12 +162,10 @@ class MpeSpread(JaxMarlAdapter):
         environments = _import_jaxmarl()
         self.num_agents = whole_number("num_agents", num_agents, 2, 50)
         self.time_limit = whole_number("time_limit", time_limit, 1, 10_000)
-        if not 0 <= local_ratio <= 1:
-            raise ValueError(f"local_ratio is {local_ratio!r}; allowed: a number from 0 to 1")
         self.env = environments.SimpleSpreadMPE(
             num_agents=num_agents,
             num_landmarks=num_agents,
-            local_ratio=local_ratio,
+            local_ratio=number("local_ratio", local_ratio, 0.0, 1.0),
             max_steps=time_limit,
         )
 

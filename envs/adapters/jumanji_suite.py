@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from maven_jax.envs.adapters.adapter import Adapter, Advance, whole_number
+from maven_jax.envs.adapters.adapter import Adapter, Advance, number, whole_number
 from maven_jax.envs.adapters.types import Observation, State
 
 
@@ -54,7 +54,7 @@ class LevelBasedForaging(JumanjiAdapter):
             num_agents: `N`.
             num_food: pieces of food.
             max_agent_level: agents' levels are drawn from 1 to this.
-            force_coop: every piece needs all agents.
+            force_coop: every piece has the summed level of the three weakest agents, or of both.
             penalty: taken from the agents that fail to load.
             time_limit: steps after which an episode is cut.
 
@@ -64,13 +64,14 @@ class LevelBasedForaging(JumanjiAdapter):
         from jumanji.environments.routing.lbf import env, generator
 
         whole_number("grid_size", grid_size, 5, 100)
+        whole_number("max_agent_level", max_agent_level, 2, 40)  # three levels fit into int8
         self.num_agents = whole_number("num_agents", num_agents, 1, 50)
         self.time_limit = whole_number("time_limit", time_limit, 1, 10_000)
         make = _checked(generator.RandomGenerator)
         self.env = env.LevelBasedForaging(
             make(grid_size, num_agents, num_food, fov, max_agent_level, force_coop),
             time_limit=time_limit + 1,
-            penalty=penalty,
+            penalty=number("penalty", penalty, 0.0),
         )
         self.num_food = num_food
 
@@ -140,6 +141,10 @@ class RobotWarehouse(JumanjiAdapter):
         warehouse = _checked(generator.RandomGenerator)(
             shelf_rows, shelf_columns, column_height, num_agents, sensor_range, request_queue_size
         )
+        if max(warehouse.grid_size) > 127:  # positions are seen as int8
+            raise ValueError(
+                f"shelf_rows and column_height make {max(warehouse.grid_size)} cells; allowed: 127"
+            )
         num_shelves = warehouse.shelf_ids.size
         if num_shelves < 2:
             raise ValueError(f"shelf_columns is {shelf_columns!r}; allowed: an odd number from 3")
@@ -265,7 +270,7 @@ class Cleaner(JumanjiAdapter):
         self.env = env.Cleaner(
             make(size, size, num_agents),
             time_limit=time_limit + 1,
-            penalty_per_timestep=penalty_per_timestep,
+            penalty_per_timestep=number("penalty_per_timestep", penalty_per_timestep, 0.0),
         )
 
     def _observe(self, env_state: Any) -> Observation:

@@ -247,6 +247,18 @@ BAD = [
     ("level_based_foraging", {"grid_size": 4}, "grid_size is 4; allowed: a whole number from 5"),
     ("level_based_foraging", {"num_food": 9}, "food"),
     ("level_based_foraging", {"time_limit": 0}, "time_limit is 0; allowed: a whole number from 1"),
+    ("level_based_foraging", {"max_agent_level": 100}, "max_agent_level is 100; allowed"),
+    ("level_based_foraging", {"penalty": float("nan")}, "penalty is nan; allowed: a number of at"),
+    (
+        "cleaner",
+        {"penalty_per_timestep": -5.0},
+        "penalty_per_timestep is -5.0; allowed: a number of",
+    ),
+    (
+        "robot_warehouse",
+        {"shelf_rows": 7, "column_height": 20},
+        "shelf_rows and column_height make 149 cells; allowed: 127",
+    ),
     ("robot_warehouse", {"shelf_columns": 2}, "`shelf_columns`, must be an odd number"),
     ("robot_warehouse", {"request_queue_size": 0}, "request_queue_size is 0; allowed"),
     ("connector", {"num_agents": 100}, "num_agents is 100; allowed: a whole number from 1 to 50"),
