@@ -252,7 +252,7 @@ BAD = [
     (
         "cleaner",
         {"penalty_per_timestep": -5.0},
-        "penalty_per_timestep is -5.0; allowed: a number of",
+        "penalty_per_timestep is -5.0; allowed: a number",
     ),
     (
         "robot_warehouse",
