@@ -4,8 +4,9 @@
 
 Every run is a process of `maven-jax train` that gets its signal at a random moment: one in four
 evenly over the time that the undisturbed run takes, start-up and compilation included, the others
-over the time between its first row of metrics and its end. Then comes `maven-jax resume`, or
-`train` again where nothing had been learned. The table says what was on disk when the signal came.
+within a fraction of a second of a random row of metrics. A run that had ended by then does not
+count, and another takes its place. Then comes `maven-jax resume`, or `train` again where nothing
+had been learned. The table says what was on disk when the signal came.
 """
 
 import argparse
@@ -74,43 +75,49 @@ def are_identical(one: Path, other: Path) -> bool:
     return all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
 
 
-def wait_for_rows(path: Path, process: subprocess.Popen[bytes]) -> None:
-    """Until the run in a folder has rows of metrics, or its process has ended."""
+def count_rows(path: Path) -> int:
+    """Lines of a run's metrics so far, the header's included."""
     metrics = path / "metrics.csv"
-    while process.poll() is None and not (metrics.is_file() and metrics.stat().st_size):
-        time.sleep(0.02)
+    return metrics.read_bytes().count(b"\n") if metrics.is_file() else 0
+
+
+def wait_for_rows(path: Path, process: subprocess.Popen[bytes], rows: int) -> None:
+    """Until the run in a folder has so many rows of metrics, or its process has ended."""
+    while process.poll() is None and count_rows(path) < rows:
+        time.sleep(0.01)
 
 
 def disturb(
     number: signal.Signals,
+    at_rows: int,
     after: float,
-    learning: bool,
     train: list[Any],
     path: Path,
     reference: Path,
-) -> dict[str, Any]:
-    """One run that gets the signal so many seconds after its start, or after its first rows."""
+) -> dict[str, Any] | None:
+    """One run that gets the signal so many seconds after it has some rows; 0 is its start.
+
+    Returns:
+        A row of the table; None where the run had ended before its signal.
+    """
     process = start("train", *train, "--out", path)
-    if learning:
-        wait_for_rows(path, process)
+    wait_for_rows(path, process, at_rows)
     try:
         process.wait(after)
     except subprocess.TimeoutExpired:
         process.send_signal(number)
     process.communicate()
-    metrics, checkpoints = path / "metrics.csv", path / "checkpoints"
-    rows = metrics.read_bytes().count(b"\n") if metrics.is_file() else 0
-    saved = [int(p.name) for p in checkpoints.glob("*") if p.name.isdecimal()]
-    ended = path.exists() and load_setup(path)[1]["status"] == "finished"
-    if not ended:
-        finish(start("resume", path) if path.exists() else start("train", *train, "--out", path))
+    rows = count_rows(path)
+    saved = [int(p.name) for p in (path / "checkpoints").glob("*") if p.name.isdecimal()]
+    if path.exists() and load_setup(path)[1]["status"] == "finished":
+        return None
+    finish(start("resume", path) if path.exists() else start("train", *train, "--out", path))
     return {
         "signal": number.name,
+        "at_rows": at_rows,
         "after_s": round(after, 2),
-        "of": "learning" if learning else "process",
         "rows": rows,
         "checkpoint": max(saved, default=None),
-        "ended_before": ended,
         "identical": are_identical(path, reference),
     }
 
@@ -132,17 +139,19 @@ def main(argv: list[str] | None = None, config: dict[str, Any] = CONFIG) -> None
         (folder / "config.yaml").write_text(yaml.safe_dump(config))
         train = [folder / "config.yaml", "--seeds", 3]
         started = time.perf_counter()
-        process = start("train", *train, "--out", folder / "reference")
-        wait_for_rows(folder / "reference", process)
-        first_rows = time.perf_counter() - started
-        finish(process)
+        finish(start("train", *train, "--out", folder / "reference"))
         whole = time.perf_counter() - started
+        all_rows = count_rows(folder / "reference")
         signals = [signal.SIGKILL] * arguments.sigkill + [signal.SIGTERM] * arguments.sigterm
         for index, number in enumerate(signals):
-            path, learning = folder / f"run-{index}", index % 4 != 0
-            after = moments.uniform(0, whole - first_rows if learning else whole)
-            rows.append(disturb(number, after, learning, train, path, folder / "reference"))
-            print(f"{index + 1} of {len(signals)}: {rows[-1]}", file=sys.stderr, flush=True)
+            path, row = folder / f"run-{index}", None
+            while row is None:
+                shutil.rmtree(path, ignore_errors=True)
+                at_rows = 0 if index % 4 == 0 else moments.randrange(1, all_rows)
+                after = moments.uniform(0, 0.3 if at_rows else whole)
+                row = disturb(number, at_rows, after, train, path, folder / "reference")
+            rows.append(row)
+            print(f"{index + 1} of {len(signals)}: {row}", file=sys.stderr, flush=True)
             shutil.rmtree(path)
     table = Table(*rows[0])
     for row in rows:

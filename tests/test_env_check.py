@@ -47,7 +47,9 @@ def observation(**changes):
 
 
 @pytest.mark.parametrize(
-    "env", [own.Rendezvous(), MStepMatrixGame(m=4), MatrixGame("climbing")], ids=repr
+    "env",
+    [own.Rendezvous(), MStepMatrixGame(m=4), MatrixGame("climbing")],
+    ids=lambda e: type(e).__name__,
 )
 def test_nothing_is_said_of_a_sound_one(env):
     assert check_env(env) == []
