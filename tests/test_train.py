@@ -195,7 +195,7 @@ def test_any_length_of_game_trains(m, algorithm):
         jax.random.key(0), jax.tree.map(jnp.float32, config.hyperparameters)
     )
     assert state.env_steps > 4 * m
-    assert all(np.isfinite(values[0]).all() for values in metrics.values())
+    chex.assert_tree_all_finite({name: values[0] for name, values in metrics.items()})
 
 
 FORMS = [
