@@ -2,17 +2,29 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+NEWEST_PYTHON = $(firstword $(wildcard $(addprefix $(HOME)/.pyenv/versions/,3.13*/bin/python 3.12*/bin/python)) \
+    $(shell for v in 3.13 3.12; do python$$v -c '' 2>/dev/null && command -v python$$v; done) $(PYTHON))
 OUT ?= runs/figure3-$(shell date +%Y%m%d-%H%M%S)
+QUIETLY := --quiet --disable-pip-version-check
 SEEDS ?= 6
 STEPS ?= 60000
 
-.PHONY: figure3 test lint clean
+.PHONY: figure3 test test-newest test-accelerators lint clean
 
 figure3: $(VENV)/.installed
 	$(BIN)/maven-jax figure3 --seeds $(SEEDS) --steps $(STEPS) --out $(OUT)
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+# With the newest Python and jax to be had here: every algorithm trains, and the golden cases.
+test-newest: $(VENV)-newest/.installed
+	$(VENV)-newest/bin/python -m pytest -n 2 --dist loadfile tests/test_golden_learner.py \
+	    tests/test_golden_latent.py tests/test_layers.py "tests/test_train.py::test_every_form_trains"
+
+# QMIX and MAVEN compiled for an H100 and for TPUs, on a CPU.
+test-accelerators: $(VENV)-accelerators/.installed
+	JAX_PLATFORMS=cpu $(VENV)-accelerators/bin/python -m pytest tests/test_accelerators.py
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -24,12 +36,23 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	$(BIN)/python -m pip install $(QUIETLY) -c constraints.txt -e .
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/bin/python pyproject.toml constraints.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install $(QUIETLY) -c constraints.txt -e '.[dev]'
 	touch $@ $(VENV)/.installed
 
+# The compilers say on every start of JAX that they find no device: they stay in a place of their own.
+$(VENV)-accelerators/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)-accelerators
+	$(VENV)-accelerators/bin/python -m pip install $(QUIETLY) -c constraints.txt -e '.[test,accelerators]'
+	touch $@
+
+$(VENV)-newest/.installed: pyproject.toml
+	$(NEWEST_PYTHON) -m venv $(VENV)-newest
+	$(VENV)-newest/bin/python -m pip install $(QUIETLY) -e '.[test]'
+	touch $@
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) $(VENV)-newest $(VENV)-accelerators build dist *.egg-info

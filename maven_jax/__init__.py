@@ -1,5 +1,10 @@
 """QMIX and MAVEN as pure JAX functions: whole multi-agent training runs as one compiled program."""
 
+import jax
+
+if not (0, 10) <= jax.__version_info__ < (0, 13):
+    raise ImportError(f"maven_jax needs jax of at least 0.10 and below 0.13, not {jax.__version__}")
+
 from maven_jax.config import (
     Config,
     ConfigError,

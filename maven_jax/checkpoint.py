@@ -169,7 +169,7 @@ class CheckpointWriter:
 
 def _arguments(state: TrainState, progress: dict[str, Any]) -> ocp.args.Composite:
     return ocp.args.Composite(
-        state=ocp.args.StandardSave(_stored(_plain(state))),
+        state=ocp.args.StandardSave(_by_path(_plain(state))),
         progress=ocp.args.JsonSave({"text": json.dumps(progress)}),
     )
 
@@ -183,11 +183,6 @@ def _by_path(tree: Any) -> dict[str, Any]:
     """The leaves of a tree by their paths in it."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
-
-
-def _stored(plain: TrainState) -> dict[str, Any]:
-    """What is written of a state: Orbax refuses arrays of no elements, as of a run without z."""
-    return {path: leaf for path, leaf in _by_path(plain).items() if leaf.size}
 
 
 def load_checkpoint(
@@ -245,7 +240,7 @@ def _restore(folder: Path, state_shapes: TrainState, num_lanes: int) -> Checkpoi
     saved = progress["num_lanes"]
     shapes = jax.eval_shape(_plain, state_shapes)
     empty = jax.tree.map(lambda x: np.zeros((saved, *x.shape[1:]), x.dtype), shapes)
-    wanted = _stored(empty)
+    wanted = _by_path(empty)
     with ocp.StandardCheckpointer() as checkpointer:
         found = checkpointer.restore(folder / "state", wanted)
     for path, leaf in wanted.items():
@@ -254,7 +249,7 @@ def _restore(folder: Path, state_shapes: TrainState, num_lanes: int) -> Checkpoi
                 f"{path} is {found[path].dtype}{list(found[path].shape)}; expected "
                 f"{leaf.dtype}{list(leaf.shape)}"
             )
-    leaves = [np.asarray(leaf)[:num_lanes] for leaf in (_by_path(empty) | found).values()]
+    leaves = [np.asarray(found[path])[:num_lanes] for path in wanted]
     state = jax.tree.unflatten(jax.tree.structure(empty), leaves)
     state = state._replace(key=jax.random.wrap_key_data(state.key))
     metrics = {name: np.array(values) for name, values in progress["metrics"].items()}

@@ -1,24 +1,68 @@
 """Experience replay of whole episodes, on flashbax item buffers."""
 
+from dataclasses import dataclass
+from typing import Any
+
 import flashbax
 import jax
 import jax.numpy as jnp
-from flashbax.buffers.trajectory_buffer import TrajectoryBuffer
+import numpy as np
+from flashbax.buffers.trajectory_buffer import TrajectoryBuffer, TrajectoryBufferSample
 
-from maven_jax.types import Episode, LatentOutcome
+from maven_jax.types import Episode, LatentOutcome, ScalarKey
+
+
+@jax.tree_util.register_static
+@dataclass(frozen=True)
+class Absent:
+    """Stands in stored items for an array of no elements, such as the latent of a run without one.
+
+    A state then holds no such arrays: XLA (of jax 0.11) crashes where devices share them, and
+    checkpoints cannot hold them.
+    """
+
+    shape: tuple[int, ...]
+    """Of one item."""
+    dtype: np.dtype
 
 
 def make_replay(capacity: int, batch_size: int) -> TrajectoryBuffer:
     """A ring of `capacity` items, of which `sample` draws `batch_size` uniformly, with replacement.
 
-    `add` takes one or more items, with a leading axis.
+    `add` takes one or more items, with a leading axis. Arrays of no elements are not stored.
 
     Raises:
         ValueError: a batch is larger than the ring.
     """
-    return flashbax.make_item_buffer(
+    buffer = flashbax.make_item_buffer(
         max_length=capacity, min_length=1, sample_batch_size=batch_size, add_sequences=True
     )
+
+    def init(item: Any) -> Any:
+        return buffer.init(_without_empty(item, lead=0))
+
+    def add(state: Any, items: Any) -> Any:
+        return buffer.add(state, _without_empty(items, lead=1))
+
+    def sample(state: Any, key: ScalarKey) -> TrajectoryBufferSample:
+        sampled = buffer.sample(state, key)
+        return sampled.replace(experience=_with_empty(sampled.experience, batch_size))
+
+    return buffer.replace(init=init, add=add, sample=sample)
+
+
+def _without_empty(items: Any, lead: int) -> Any:
+    """The tree with `Absent` for arrays of no elements; `lead` axes come before an item's own."""
+    return jax.tree.map(lambda x: x if x.size else Absent(x.shape[lead:], x.dtype), items)
+
+
+def _with_empty(items: Any, batch_size: int) -> Any:
+    """What `_without_empty` took away is put back."""
+
+    def put_back(x: Any) -> Any:
+        return jnp.zeros((batch_size, *x.shape), x.dtype) if isinstance(x, Absent) else x
+
+    return jax.tree.map(put_back, items, is_leaf=lambda x: isinstance(x, Absent))
 
 
 def swap_time_and_batch(episodes: Episode) -> Episode:

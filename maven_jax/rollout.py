@@ -1,5 +1,6 @@
 """Whole episodes in parallel environments: one function for training and evaluation."""
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -117,35 +118,45 @@ def rollout(
     num_envs = latent.shape[0]
 
     def step(carry, step_key):
-        before, observation, hidden, last_action, active = carry
+        before, observation, hidden, last_action, active, seen = carry
         view = observation.agents_view.astype(jnp.float32)
         inputs = agent_inputs(view, last_action)
         hidden, q_values = apply(agent, params, hidden, inputs, latent)
         actions = behaviour(step_key, q_values, observation.action_mask)
         env_state, timestep = jax.vmap(env.step)(before, actions)
         last_action = jax.nn.one_hot(actions, agent.num_actions)
-        carry = (env_state, timestep.observation, hidden, last_action, active & ~timestep.last())
-        return carry, (before, observation, q_values, actions, timestep, active)
+        carry = (
+            env_state,
+            timestep.observation,
+            hidden,
+            last_action,
+            active & ~timestep.last(),
+            active,
+        )
+        shown = jax.tree.map(partial(_keep, seen), observation)
+        return carry, (before, shown, q_values, actions, timestep, active)
 
     first = start.timestep.observation
+    everywhere = jnp.ones(num_envs, bool)
     carry = (
         start.env_state,
         first,
         agent.initial_carry(num_envs, env.num_agents),
         jnp.zeros((num_envs, env.num_agents, agent.num_actions)),
-        jnp.ones(num_envs, bool),
+        everywhere,
+        everywhere,
     )
     step_keys = jax.random.split(key, env.time_limit)
-    carry, history = jax.lax.scan(step, carry, step_keys)
+    (end, last, *_, seen), history = jax.lax.scan(step, carry, step_keys)
     states, observations, q_values, actions, timesteps, mask = history
+    last = jax.tree.map(partial(_keep, seen), last)
     states, observations = jax.tree.map(
-        lambda x, last: jnp.concatenate([x, last[None]]), (states, observations), carry[:2]
+        lambda x, y: jnp.concatenate([x, y[None]]), (states, observations), (end, last)
     )
-    seen = jnp.concatenate([jnp.ones_like(mask[:1]), mask])
     episode = Episode(
-        agents_view=_keep(seen, observations.agents_view),
-        action_mask=_keep(seen, observations.action_mask),
-        global_state=_keep(seen, observations.global_state),
+        agents_view=observations.agents_view,
+        action_mask=observations.action_mask,
+        global_state=observations.global_state,
         actions=_keep(mask, actions),
         reward=_keep(mask, timesteps.reward),
         discount=_keep(mask, timesteps.discount),

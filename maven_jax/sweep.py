@@ -99,8 +99,7 @@ def place_lanes(lanes: Any, mesh: Mesh) -> Any:
             return jax.random.wrap_key_data(place(jax.random.key_data(x)))
         missing = -x.shape[0] % mesh.size
         padded = np.concatenate([x, np.repeat(x[-1:], missing, axis=0)])
-        # JAX replicates arrays of size 0, such as the null latent
-        sharding = NamedSharding(mesh, LANES if padded.size else PartitionSpec())
+        sharding = NamedSharding(mesh, LANES)
         return jax.make_array_from_callback(padded.shape, sharding, lambda index: padded[index])
 
     return jax.tree.map(place, lanes)

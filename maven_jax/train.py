@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from flashbax.buffers.trajectory_buffer import TrajectoryBuffer
 from jaxtyping import Array, Bool
 
 from maven_jax.algorithms import make_algorithm
@@ -74,7 +75,9 @@ def make_trainer(config: Config, env: MarlEnv) -> Trainer:
     )
     rounds_per_chunk = training.updates_per_evaluation // training.updates_per_round
     replay = make_replay(training.replay_size, training.batch_size)
-    latent_replay = make_replay(config.latent.replay_size, config.latent.batch_size)
+    latent_replay = None
+    if latent.learnt:
+        latent_replay = make_replay(config.latent.replay_size, config.latent.batch_size)
     index_type = jnp.int8 if spec.num_actions <= 2**7 else jnp.int32  # what the replay stores
 
     def collect(state: TrainState, key: ScalarKey, hyperparameters: Hyperparameters):
@@ -104,15 +107,23 @@ def make_trainer(config: Config, env: MarlEnv) -> Trainer:
         return episodes._replace(actions=episodes.actions.astype(index_type)), metrics
 
     def store(state: TrainState, episodes: Episode) -> TrainState:
-        return state._replace(
+        state = state._replace(
             replay=replay.add(state.replay, swap_time_and_batch(episodes)),
-            latent_replay=latent_replay.add(state.latent_replay, latent_outcome(episodes)),
             env_steps=state.env_steps + episodes.mask.sum(),
         )
+        if latent_replay is None:
+            return state
+        stored = latent_replay.add(state.latent_replay, latent_outcome(episodes))
+        return state._replace(latent_replay=stored)
 
-    def improve_latent(state: TrainState, key: ScalarKey, hyperparameters: Hyperparameters):
+    def improve_latent(
+        outcomes: TrajectoryBuffer,
+        state: TrainState,
+        key: ScalarKey,
+        hyperparameters: Hyperparameters,
+    ):
         keys = jax.random.split(key, config.latent.updates)
-        sample = jax.vmap(latent_replay.sample, in_axes=(None, 0))
+        sample = jax.vmap(outcomes.sample, in_axes=(None, 0))
         batches = sample(state.latent_replay, keys).experience
 
         def latent_step(carry, batch):
@@ -152,8 +163,8 @@ def make_trainer(config: Config, env: MarlEnv) -> Trainer:
             opt_state=opt_state,
             num_updates=num_updates,
         )
-        if latent.learnt:
-            state = improve_latent(state, latent_key, hyperparameters)
+        if latent_replay is not None:
+            state = improve_latent(latent_replay, state, latent_key, hyperparameters)
         return state, metrics
 
     def play_round(state: TrainState, hyperparameters: Hyperparameters):
@@ -202,9 +213,10 @@ def make_trainer(config: Config, env: MarlEnv) -> Trainer:
         play_keys = jax.random.split(play_key, first_rounds)
         episodes = jax.eval_shape(collect, state, play_key, hyperparameters)[0]
         empty = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), episodes)
+        one = jax.tree.map(lambda x: x[0], (swap_time_and_batch(empty), latent_outcome(empty)))
         state = state._replace(
-            replay=replay.init(jax.tree.map(lambda x: x[0], swap_time_and_batch(empty))),
-            latent_replay=latent_replay.init(jax.tree.map(lambda x: x[0], latent_outcome(empty))),
+            replay=replay.init(one[0]),
+            latent_replay=latent_replay.init(one[1]) if latent_replay else None,
         )
 
         def play(state, key):

@@ -124,7 +124,7 @@ class TrainState(NamedTuple):
     replay: Any
     """flashbax item buffer of `Episode`."""
     latent_replay: Any
-    """flashbax item buffer of `LatentOutcome`."""
+    """flashbax item buffer of `LatentOutcome`; None where no latent policy learns."""
     key: ScalarKey
     num_updates: Int[Array, ""]
     env_steps: Int[Array, ""]

@@ -123,7 +123,7 @@ def test_what_is_saved_comes_back_though_its_arrays_were_donated(reference, tmp_
 
 @pytest.mark.parametrize("algorithm", sorted(ALGORITHMS))
 def test_the_state_of_every_algorithm_comes_back(algorithm, tmp_path):
-    """Those without a latent hold arrays of no elements."""
+    """Those without a latent have no replay of its outcomes."""
     trainer = make_trainer(replace(CONFIG, algorithm=algorithm), ENV)
     keys = lane_keys(LANES.seeds)
     shapes = jax.eval_shape(jax.vmap(trainer.init), keys, LANES.hyperparameters)

@@ -1,5 +1,6 @@
 """What a user installs: one new top-level name, with everything the command line needs."""
 
+import re
 import subprocess
 import sys
 import zipfile
@@ -7,6 +8,8 @@ from pathlib import Path
 
 import jaxtyping
 import pytest
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
 
 from maven_jax.memory import format_bytes
 
@@ -68,6 +71,25 @@ def test_an_unpacked_wheel_runs_from_another_folder(wheel, tmp_path):
     ).stdout.splitlines()
     assert printed[0].startswith(str(tmp_path / "site"))
     assert "maven" in printed[1]
+
+
+@pytest.mark.parametrize(
+    ("version", "works"), [("0.9.2", False), ("0.10.0", True), ("0.12.7", True), ("0.13.0", False)]
+)
+def test_a_jax_that_is_not_allowed_is_refused_at_import(version, works):
+    """The versions are those that `pyproject.toml` lets pip take."""
+    (allowed,) = re.findall(r'"jax(>=\S+)"', (ROOT / "pyproject.toml").read_text())
+    assert (Version(version) in SpecifierSet(allowed)) == works
+    code = (
+        f"import jax; jax.__version__ = {version!r};"
+        f"jax.__version_info__ = {tuple(map(int, version.split('.')))};"
+        "import maven_jax"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (ended.returncode == 0) == works
+    if not works:
+        line = f"maven_jax needs jax of at least 0.10 and below 0.13, not {version}"
+        assert ended.stderr.endswith(f"ImportError: {line}\n")
 
 
 def test_shapes_and_types_are_checked_while_the_tests_run():

@@ -78,6 +78,23 @@ def test_items_come_back_whole(ring):
         chex.assert_trees_all_equal_dtypes(item, expected)
 
 
+def test_arrays_of_no_elements_come_back_but_are_not_stored(ring):
+    """As the latent of QMIX, or the state of an environment without one."""
+
+    def bare(items, *batch):
+        return items._replace(
+            latent=np.zeros((*batch, 0), np.float32),
+            global_state=np.zeros((*batch, TIME + 1, 0), np.int8),
+        )
+
+    state = ring.add(ring.init(bare(episode(0))), bare(batched(3, 4), 2))
+    assert all(leaf.size for leaf in jax.tree.leaves(state))
+    sample = ring.sample(state, jax.random.key(0))
+    assert set(sample.reward[:, 0].tolist()) <= {3, 4}
+    assert (sample.latent.shape, sample.latent.dtype) == ((4, 0), np.float32)
+    assert (sample.global_state.shape, sample.global_state.dtype) == ((4, TIME + 1, 0), np.int8)
+
+
 def test_a_batch_is_no_larger_than_the_replay():
     with pytest.raises(ValueError, match="sample_batch_size must be less than or equal"):
         Ring(batch_size=CAPACITY + 1)

@@ -212,21 +212,21 @@ FORMS = [
 
 @pytest.mark.parametrize("form", FORMS, ids=str)
 def test_every_form_trains(form):
-    """A chunk moves the weights of every part that has some, and all metrics are finite."""
+    """Shared by two devices, a chunk moves every weight, and all metrics are finite."""
     plain = to_dict(small_config("maven", updates_per_evaluation=2))
     for section, values in form.items():
         plain[section] = plain[section] | values if isinstance(values, dict) else values
     config = from_dict(plain)
-    trainer = make_trainer(config, MStepMatrixGame(m=2))
-    hyperparameters = jax.tree.map(jnp.float32, config.hyperparameters)
-    hyperparameters = hyperparameters._replace(intrinsic_weight=0.5, monotonicity_weight=0.5)
-    state = jax.jit(trainer.init)(jax.random.key(0), hyperparameters)
-    after, metrics = jax.jit(trainer.chunk)(state, hyperparameters)
+    sweep = compile_sweep(make_trainer(config, MStepMatrixGame(m=2)), 2)
+    assert all(leaf.size for leaf in jax.tree.leaves(sweep.state_shapes))
+    hyperparameters = config.hyperparameters._replace(intrinsic_weight=0.5, monotonicity_weight=0.5)
+    lanes = place_lanes((seed_keys(0, 2), spread(hyperparameters, 2)), sweep.mesh)
+    state = sweep.init(*lanes).state
+    before = take_lanes((state.params, state.latent_params), 2)
+    after, metrics, *_ = sweep.chunk(state, lanes[1])
     chex.assert_tree_all_finite(metrics)
     moved = jax.tree.map(
-        lambda a, b: bool((a != b).any()),
-        (state.params, state.latent_params),
-        (after.params, after.latent_params),
+        lambda a, b: bool((a != b).any()), before, (after.params, after.latent_params)
     )
     assert all(jax.tree.leaves(moved))
 
