@@ -9,7 +9,7 @@ import difflib
 import importlib.resources
 import math
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -65,12 +65,62 @@ class Hyperparameters(NamedTuple):
     """Weight of the latent policy's entropy H(z | s0), in units of scaled return."""
 
 
+class FrozenDict(Mapping[str, Any]):
+    """A mapping that never changes, so that it has a hash: its lists are tuples, all the way down.
+
+    It equals every mapping of the same content.
+    """
+
+    def __init__(self, content: Mapping[str, Any] | None = None) -> None:
+        self._content = {key: _frozen(value) for key, value in (content or {}).items()}
+
+    def __getitem__(self, key: str) -> Any:
+        return self._content[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._content)
+
+    def __len__(self) -> int:
+        return len(self._content)
+
+    def __repr__(self) -> str:
+        return repr(self._content)
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self._content.items()))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Mapping) and self._content == FrozenDict(other)._content
+
+    def __or__(self, other: Mapping[str, Any]) -> "FrozenDict":
+        return FrozenDict({**self, **other})
+
+
+def _frozen(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        return FrozenDict(value)
+    return tuple(map(_frozen, value)) if isinstance(value, list | tuple) else value
+
+
+def _plain(value: Any) -> Any:
+    """What YAML writes of a frozen value: dictionaries and lists."""
+    if isinstance(value, Mapping):
+        return {key: _plain(entry) for key, entry in value.items()}
+    return list(map(_plain, value)) if isinstance(value, tuple) else value
+
+
 @dataclass(frozen=True)
 class EnvConfig:
     """Which environment, and the arguments of its constructor."""
 
     name: str = "m_step_matrix"
-    options: dict[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=FrozenDict)
+    """Kept as a `FrozenDict`."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "options", FrozenDict(self.options))
 
 
 @dataclass(frozen=True)
@@ -281,6 +331,8 @@ def from_dict(overrides: Any) -> Config:
 def override(config: Config, overrides: Any) -> Config:
     """The configuration with other values in the fields that nested dictionaries name.
 
+    Another `env.name` takes no `env.options` along; those that are named beside it hold.
+
     Raises:
         ConfigError: unknown key or wrong type. Values are checked by `validate`.
     """
@@ -290,6 +342,7 @@ def override(config: Config, overrides: Any) -> Config:
 def to_dict(config: Config) -> dict[str, Any]:
     """The full configuration as nested plain dictionaries; `from_dict` reads it back."""
     plain = dataclasses.asdict(config)
+    plain["env"]["options"] = _plain(config.env.options)
     plain["hyperparameters"] = config.hyperparameters._asdict()
     return plain
 
@@ -310,6 +363,8 @@ def _override(section: Any, overrides: Any, prefix: str) -> Any:
             values[key] = coerce(value, types[key], f"{prefix}{key}")
     if isinstance(section, Hyperparameters):
         return section._replace(**values)
+    if isinstance(section, EnvConfig) and values.get("name", section.name) != section.name:
+        values.setdefault("options", {})  # those of one environment say nothing to another
     return dataclasses.replace(section, **values)
 
 
@@ -338,7 +393,7 @@ def coerce(value: Any, expected: Any, name: str) -> Any:
 
 _TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false"} | {
     str: "a string",
-    dict: "a mapping of option names to values",
+    Mapping: "a mapping of option names to values",
 }
 
 

@@ -1,15 +1,22 @@
 """Configuration: what is read, what is refused, and in which words."""
 
+import copy
 import dataclasses
+import pickle
+from functools import partial
 
+import jax
+import jax.numpy as jnp
 import pytest
 import yaml
 
 from maven_jax.config import (
     Config,
     ConfigError,
+    EnvConfig,
     from_dict,
     load_config,
+    override,
     packaged_configs,
     to_dict,
     validate,
@@ -29,6 +36,53 @@ def test_every_packaged_configuration_is_valid():
 def test_yaml_round_trip():
     config = load_config("maven")
     assert from_dict(yaml.safe_load(yaml.safe_dump(to_dict(config)))) == config
+
+
+def test_a_configuration_is_a_static_argument():
+    traced = []
+
+    @partial(jax.jit, static_argnames="config")
+    def size(x, config):
+        traced.append(config)
+        return x * config.env.options["payoff"][1][0]
+
+    def made():
+        table = {"name": "matrix_game", "options": {"payoff": [[1, 2], [3, 4]]}}
+        return from_dict({"env": table})
+
+    assert size(jnp.float32(2.0), config=made()) == 6.0
+    assert size(jnp.float32(3.0), config=made()) == 9.0
+    assert len(traced) == 1
+    assert hash(Config()) == hash(Config())
+    assert len({Config(), from_dict({}), made(), made()}) == 2
+
+
+def test_options_cannot_be_changed_and_equal_any_mapping_of_the_same():
+    given = {"payoff": [[1, 0], [0, 2]], "game": "qtran"}
+    env = EnvConfig("matrix_game", given)
+    given["payoff"][0][0] = 5
+    assert env.options == {"game": "qtran", "payoff": [[1, 0], [0, 2]]}
+    assert env.options != given
+    assert env.options | {"game": "penalty"} == {"game": "penalty", "payoff": ((1, 0), (0, 2))}
+    with pytest.raises(TypeError):
+        env.options["game"] = "penalty"
+    for same in (copy.deepcopy(env), pickle.loads(pickle.dumps(env)), dataclasses.replace(env)):
+        assert same == env
+        assert hash(same) == hash(env)
+
+
+def test_options_come_back_from_yaml():
+    config = Config(env=EnvConfig("matrix_game", {"payoff": [[1, 0], [0, 2.5]]}))
+    text = yaml.safe_dump(to_dict(config))
+    assert from_dict(yaml.safe_load(text)) == config
+
+
+def test_another_environment_takes_no_options_along():
+    config = from_dict({"env": {"options": {"m": 3}}})
+    assert override(config, {"env": {"name": "m_step_matrix"}}) == config
+    assert override(config, {"env": {"name": "cleaner"}}).env == EnvConfig("cleaner")
+    beside = {"name": "cleaner", "options": {"size": 3}}
+    assert override(config, {"env": beside}).env == EnvConfig("cleaner", {"size": 3})
 
 
 def test_overrides_leave_the_rest_alone():
