@@ -92,9 +92,6 @@ class FrozenDict(Mapping[str, Any]):
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Mapping) and self._content == FrozenDict(other)._content
 
-    def __or__(self, other: Mapping[str, Any]) -> "FrozenDict":
-        return FrozenDict({**self, **other})
-
 
 def _frozen(value: Any) -> Any:
     if isinstance(value, np.ndarray):

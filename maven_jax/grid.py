@@ -155,7 +155,7 @@ def with_field(config: Config, field: str, value: Any) -> Config:
     """
     *sections, last = field.split(".")
     if sections == ["env", "options"]:
-        return override(config, {"env": {"options": config.env.options | {last: value}}})
+        return override(config, {"env": {"options": {**config.env.options, last: value}}})
     nested: Any = {last: value}
     for section in reversed(sections):
         nested = {section: nested}
