@@ -230,6 +230,12 @@ def test_another_environment_s_options_are_those_on_the_command_line(capsys, tmp
     assert "Unrecognized options: --env.options.fov" in refused(capsys, "train", path, *other)
 
 
+def test_without_a_latent_nothing_of_it_is_checked(capsys, tmp_path):
+    many = ["--training.num-envs", "600", "--out", tmp_path]
+    assert refused(capsys, "train", "maven", *many).startswith("latent.replay_size is 512")
+    assert refused(capsys, "train", "qmix", *many).startswith("output folder")
+
+
 def test_bad_environment_options_in_a_file(capsys, tmp_path):
     path = tmp_path / "config.yaml"
     path.write_text("env: {options: {mm: 3}}")

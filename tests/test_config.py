@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import pytest
 import yaml
 
+from maven_jax.algorithms import ALGORITHMS
 from maven_jax.config import (
     Config,
     ConfigError,
@@ -219,6 +220,14 @@ def test_wrong_keys_and_types_are_named(overrides, message):
             "latent.bandit_temperature is 0.0; allowed: a positive number",
         ),
         (
+            {"latent": {"bandit_temperature": 1e-60}},
+            "latent.bandit_temperature is 1e-60; allowed: a positive number",
+        ),
+        (
+            {"latent": {"bandit_scale": 1e39}},
+            "latent.bandit_scale is 1e+39; allowed: a positive number",
+        ),
+        (
             {"latent": {"bandit_epsilon": 1.5}},
             "latent.bandit_epsilon is 1.5; allowed: a number from 0 to 1",
         ),
@@ -238,6 +247,26 @@ def test_values_that_cannot_work_are_named(overrides, message):
     assert str(error.value) == message
 
 
+def test_nothing_of_a_latent_is_checked_where_there_is_none():
+    odd = {"latent": {"size": 1, "batch_size": 0, "bandit_epsilon": 2.0}}
+    odd |= {"discriminator": {"hidden_size": 0}, "training": {"num_envs": 600}}
+    for algorithm in ALGORITHMS:
+        config = from_dict({"algorithm": algorithm, **odd})
+        if algorithm.startswith("maven"):
+            with pytest.raises(ConfigError, match=r"latent\.batch_size is 0"):
+                validate(config)
+        else:
+            validate(config)
+    many = {"algorithm": "maven", "training": {"num_envs": 600}}
+    with pytest.raises(ConfigError, match=r"latent\.replay_size is 512; allowed: at least"):
+        validate(from_dict(many))
+
+
+def test_an_unknown_algorithm_is_named():
+    with pytest.raises(ConfigError, match=r"unknown algorithm 'qmixx'; did you mean 'qmix'\?"):
+        validate(from_dict({"algorithm": "qmixx"}))
+
+
 def test_a_misspelt_name_gets_the_nearest_one():
     with pytest.raises(ConfigError, match=r"unknown config 'mavn'; did you mean 'maven'\?"):
         load_config("mavn")
@@ -255,6 +284,11 @@ def test_a_missing_file_is_named(tmp_path):
         "algorithm: maven\nalgorithm: qmix",
         "a: 2021-13-45",
         "a: !!timestamp x",
+        "a: !!bool x",
+        "training: {<<: {batch_size: 4}, <<: {replay_size: 64}}",
+        "training: {<<: {batch_size: 4, batch_size: 5}}",
+        "training: {<<: {batch_size: 4}, replay_size: 64, replay_size: 65}",
+        "training: {<<: 3}",
         "[" * 5000,
     ],
 )
@@ -264,6 +298,43 @@ def test_broken_yaml_is_one_line(text, tmp_path):
     with pytest.raises(ConfigError, match="is not valid YAML") as error:
         load_config(path)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "training"),
+    [
+        (
+            "training: {<<: &small {batch_size: 4, replay_size: 16}, replay_size: 64}",
+            {"batch_size": 4, "replay_size": 64},
+        ),
+        (
+            "latent: &small {batch_size: 4, replay_size: 16}\n"
+            "training: {replay_size: 64, <<: *small}",
+            {"batch_size": 4, "replay_size": 64},
+        ),
+        (
+            "training: {<<: [{batch_size: 4}, {batch_size: 5, replay_size: 9}], num_envs: 2}",
+            {"batch_size": 4, "replay_size": 9, "num_envs": 2},
+        ),
+        (
+            "latent: &a {<<: &b {<<: {batch_size: 3}, batch_size: 4, replay_size: 8}, size: 5}\n"
+            "training: {<<: *b, num_envs: 2}",
+            {"batch_size": 4, "replay_size": 8, "num_envs": 2},
+        ),
+    ],
+)
+def test_what_stands_beside_a_merge_key_wins(text, training, tmp_path):
+    path = tmp_path / "merged.yaml"
+    path.write_text(text)
+    assert load_config(path).training == dataclasses.replace(Config().training, **training)
+
+
+@pytest.mark.parametrize("text", ["env: {options: &a {m: *a}}", "env: &a {options: *a}"])
+def test_a_file_that_holds_itself_is_one_line(text, tmp_path):
+    path = tmp_path / "circle.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match="config is nested too deeply, or holds itself"):
+        load_config(path)
 
 
 def test_an_empty_file_is_the_defaults(tmp_path):
