@@ -90,15 +90,24 @@ ALGORITHMS: dict[str, Row] = {
 (Mahajan et al. 2019) on each of their mixers, QMIX's being MAVEN itself."""
 
 
-def make_algorithm(config: Config, spec: EnvSpec) -> Algorithm:
-    """The parts of `config.algorithm`.
+def row(config: Config) -> Row:
+    """What the table says of `config.algorithm`.
 
     Raises:
         ConfigError: no algorithm of that name.
     """
     if config.algorithm not in ALGORITHMS:
         raise unknown("algorithm", config.algorithm, ALGORITHMS)
-    mixer, objective, has_latent = ALGORITHMS[config.algorithm]
+    return ALGORITHMS[config.algorithm]
+
+
+def make_algorithm(config: Config, spec: EnvSpec) -> Algorithm:
+    """The parts of `config.algorithm`.
+
+    Raises:
+        ConfigError: no algorithm of that name.
+    """
+    mixer, objective, has_latent = row(config)
     latent, played_latent = _latents(config) if has_latent else (NullLatent(), NullLatent())
     return Algorithm(
         agent=RecurrentAgent(

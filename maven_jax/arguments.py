@@ -1,5 +1,6 @@
 """Arguments of a command to its dataclass, and the parser's complaints to one line."""
 
+import argparse
 import contextlib
 import io
 import itertools
@@ -27,6 +28,13 @@ def parse(kind: type[T], name: str, args: list[str], default: T | None = None) -
         if not stop.code:
             return None
     raise ConfigError(_one_line(said.getvalue())) from None
+
+
+def last_value(option: str, args: list[str]) -> str | None:
+    """What one option is given, before all others are known; None where it is not."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument(option, dest="value", nargs="?")
+    return parser.parse_known_args(args)[0].value
 
 
 def _one_line(panel: str) -> str:

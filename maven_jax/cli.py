@@ -13,9 +13,16 @@ from typing import Any
 import jax
 from rich.console import Console
 
-from maven_jax.arguments import parse
+from maven_jax.arguments import last_value, parse
 from maven_jax.commands import COMMANDS, Train
-from maven_jax.config import ConfigError, load_config, packaged_configs, unknown, validate
+from maven_jax.config import (
+    ConfigError,
+    load_config,
+    override,
+    packaged_configs,
+    unknown,
+    validate,
+)
 from maven_jax.environments import complete
 from maven_jax.processes import is_writer
 from maven_jax.runner import InterruptedRunError
@@ -74,13 +81,17 @@ def _usage() -> str:
 
 
 def _parse_with_config(kind: type[Train], name: str, args: list[str]) -> Train | None:
-    """CONFIG decides the defaults of all other options, so it is read first."""
+    """CONFIG and the environment decide what options there are, so they are read first."""
     wants_help = not {"-h", "--help"}.isdisjoint(args)
     if not wants_help and (not args or args[0].startswith("-")):
         names = ", ".join(sorted(packaged_configs()))
         raise ConfigError(f"{name} needs CONFIG first; allowed: a YAML file, or one of {names}")
     source = args[0] if args and not args[0].startswith("-") else "maven"
-    config = complete(load_config(source))
+    config = load_config(source)
+    environment = last_value("--env.name", args)
+    if environment is not None:
+        config = override(config, {"env": {"name": environment}})
+    config = complete(config)
     command = parse(kind, name, args, kind(source, config=config))
     if command is not None:
         validate(command.config)

@@ -424,7 +424,7 @@ def _figure3_config(name: str, command: Figure3) -> Config:
     config = complete(load_config(name))
     config = dataclasses.replace(
         config,
-        env=dataclasses.replace(config.env, options=config.env.options | {"m": command.m}),
+        env=dataclasses.replace(config.env, options={**config.env.options, "m": command.m}),
         training=dataclasses.replace(config.training, total_env_steps=command.steps),
     )
     make_trainer(config, make_env(config))  # checks everything, before the first run starts

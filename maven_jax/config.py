@@ -9,7 +9,7 @@ import difflib
 import importlib.resources
 import math
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -65,12 +65,59 @@ class Hyperparameters(NamedTuple):
     """Weight of the latent policy's entropy H(z | s0), in units of scaled return."""
 
 
+class FrozenDict(Mapping[str, Any]):
+    """A mapping that never changes, so that it has a hash: its lists are tuples, all the way down.
+
+    It equals every mapping of the same content.
+    """
+
+    def __init__(self, content: Mapping[str, Any] | None = None) -> None:
+        self._content = {key: _frozen(value) for key, value in (content or {}).items()}
+
+    def __getitem__(self, key: str) -> Any:
+        return self._content[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._content)
+
+    def __len__(self) -> int:
+        return len(self._content)
+
+    def __repr__(self) -> str:
+        return repr(self._content)
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self._content.items()))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Mapping) and self._content == FrozenDict(other)._content
+
+
+def _frozen(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        return FrozenDict(value)
+    return tuple(map(_frozen, value)) if isinstance(value, list | tuple) else value
+
+
+def _plain(value: Any) -> Any:
+    """What YAML writes of a frozen value: dictionaries and lists."""
+    if isinstance(value, Mapping):
+        return {key: _plain(entry) for key, entry in value.items()}
+    return list(map(_plain, value)) if isinstance(value, tuple) else value
+
+
 @dataclass(frozen=True)
 class EnvConfig:
     """Which environment, and the arguments of its constructor."""
 
     name: str = "m_step_matrix"
-    options: dict[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=FrozenDict)
+    """Kept as a `FrozenDict`."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "options", FrozenDict(self.options))
 
 
 @dataclass(frozen=True)
@@ -236,14 +283,22 @@ def load_config(source: str | Path) -> Config:
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """Refuses a key that stands twice in one mapping, where YAML would keep the last."""
+    """Refuses a key that stands twice in one mapping, where YAML would keep the last.
 
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for index, key in enumerate(keys):
-            if key in keys[:index]:
-                raise yaml.MarkedYAMLError(problem_mark=node.value[index][0].start_mark)
-        return super().construct_mapping(node, deep)
+    Keys are compared as they are written: what a merge key (`<<`) brings gives way to what stands
+    beside it.
+    """
+
+    def compose_mapping_node(self, anchor: Any) -> Any:
+        node = super().compose_mapping_node(anchor)
+        seen: list[Any] = []
+        for key, _ in node.value:
+            merges = key.tag == "tag:yaml.org,2002:merge"
+            value = "<<" if merges else self.construct_object(key, deep=True)
+            if value in seen:
+                raise yaml.MarkedYAMLError(problem_mark=key.start_mark)
+            seen.append(value)
+        return node
 
 
 def parse_yaml(text: str | bytes) -> Any:
@@ -258,7 +313,7 @@ def parse_yaml(text: str | bytes) -> Any:
         mark = getattr(error, "problem_mark", None)
         where = f": look at line {mark.line + 1}" if mark else ""
         raise ConfigError(f"is not valid YAML{where}") from None
-    except (ValueError, TypeError, AttributeError, RecursionError):  # PyYAML's, for odd scalars
+    except (ValueError, TypeError, AttributeError, LookupError, RecursionError):  # odd scalars
         raise ConfigError("is not valid YAML") from None
 
 
@@ -281,15 +336,21 @@ def from_dict(overrides: Any) -> Config:
 def override(config: Config, overrides: Any) -> Config:
     """The configuration with other values in the fields that nested dictionaries name.
 
+    Another `env.name` takes no `env.options` along; those that are named beside it hold.
+
     Raises:
         ConfigError: unknown key or wrong type. Values are checked by `validate`.
     """
-    return _override(config, overrides, prefix="")
+    try:
+        return _override(config, overrides, prefix="")
+    except RecursionError:
+        raise ConfigError("config is nested too deeply, or holds itself") from None
 
 
 def to_dict(config: Config) -> dict[str, Any]:
     """The full configuration as nested plain dictionaries; `from_dict` reads it back."""
     plain = dataclasses.asdict(config)
+    plain["env"]["options"] = _plain(config.env.options)
     plain["hyperparameters"] = config.hyperparameters._asdict()
     return plain
 
@@ -310,6 +371,8 @@ def _override(section: Any, overrides: Any, prefix: str) -> Any:
             values[key] = coerce(value, types[key], f"{prefix}{key}")
     if isinstance(section, Hyperparameters):
         return section._replace(**values)
+    if isinstance(section, EnvConfig) and values.get("name", section.name) != section.name:
+        values.setdefault("options", {})  # those of one environment say nothing to another
     return dataclasses.replace(section, **values)
 
 
@@ -338,7 +401,7 @@ def coerce(value: Any, expected: Any, name: str) -> Any:
 
 _TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false"} | {
     str: "a string",
-    dict: "a mapping of option names to values",
+    Mapping: "a mapping of option names to values",
 }
 
 
@@ -358,43 +421,65 @@ def check(condition: bool, name: str, value: Any, allowed: str) -> None:
 
 
 def validate(config: Config) -> None:
-    """Checks every value that does not depend on the environment.
+    """Checks every value that does not depend on the environment, and that the algorithm reads.
 
     Raises:
-        ConfigError: the first value that cannot work.
+        ConfigError: the first value that cannot work, or no such algorithm.
     """
-    for section in ("network", "latent", "discriminator", "training", "evaluation"):
-        for key, value in dataclasses.asdict(getattr(config, section)).items():
-            if type(value) is int:
-                largest = _LARGEST.get(key, _LARGEST[section])
-                allowed = f"a whole number from 1 to {largest}"
-                check(1 <= value <= largest, f"{section}.{key}", value, allowed)
-    training, latent = config.training, config.latent
-    check(
-        training.replay_size >= training.batch_size,
-        "training.replay_size",
-        training.replay_size,
-        f"at least training.batch_size, which is {training.batch_size}",
-    )
-    for section in ("training", "latent"):
-        check(
-            getattr(config, section).replay_size >= training.num_envs,
-            f"{section}.replay_size",
-            getattr(config, section).replay_size,
-            f"at least training.num_envs, which is {training.num_envs}",
-        )
+    from maven_jax.algorithms import row  # which imports this module
+
+    for section in ("network", "training", "evaluation"):
+        _check_sizes(config, section)
+    training = config.training
+    for key in ("batch_size", "num_envs"):
+        _check_replay("training", training, f"training.{key}", getattr(training, key))
     check(
         training.updates_per_evaluation % training.updates_per_round == 0,
         "training.updates_per_evaluation",
         training.updates_per_evaluation,
         f"a multiple of training.updates_per_round, which is {training.updates_per_round}",
     )
-    check(
-        latent.replay_size >= latent.batch_size,
-        "latent.replay_size",
-        latent.replay_size,
-        f"at least latent.batch_size, which is {latent.batch_size}",
-    )
+    if row(config).has_latent:
+        _validate_latent(config)
+    for key, value in config.hyperparameters._asdict().items():
+        name, single = f"hyperparameters.{key}", _single(value)
+        check(math.isfinite(single), name, value, "a finite number in single precision")
+        if key in ("gamma", "td_lambda", "rms_decay", "epsilon_start", "epsilon_finish"):
+            check(0 <= single <= 1, name, value, "a number from 0 to 1")
+        elif key.endswith("temperature") or key in (
+            "epsilon_steps",
+            "rms_epsilon",
+            "max_grad_norm",
+        ):
+            check(single > 0, name, value, "a positive number")
+        else:
+            check(single >= 0, name, value, "a number of at least 0")
+
+
+def _check_sizes(config: Config, section: str) -> None:
+    """Every whole number of a section is from 1 to what memory may hold."""
+    for key, value in dataclasses.asdict(getattr(config, section)).items():
+        if type(value) is int:
+            largest = _LARGEST.get(key, _LARGEST[section])
+            allowed = f"a whole number from 1 to {largest}"
+            check(1 <= value <= largest, f"{section}.{key}", value, allowed)
+
+
+def _check_replay(
+    name: str, section: TrainingConfig | LatentConfig, least: str, number: int
+) -> None:
+    """A section's replay holds as many episodes as the field `least` says."""
+    held = section.replay_size
+    check(held >= number, f"{name}.replay_size", held, f"at least {least}, which is {number}")
+
+
+def _validate_latent(config: Config) -> None:
+    """What only algorithms with a latent read."""
+    latent = config.latent
+    for section in ("latent", "discriminator"):
+        _check_sizes(config, section)
+    _check_replay("latent", latent, "latent.batch_size", latent.batch_size)
+    _check_replay("latent", latent, "training.num_envs", config.training.num_envs)
     check(
         latent.size >= 2 or latent.kind in ("gaussian", "logistic"),
         "latent.size",
@@ -409,23 +494,11 @@ def validate(config: Config) -> None:
     )
     for key in ("bandit_scale", "bandit_temperature"):
         value = getattr(latent, key)
-        check(0 < value < math.inf, f"latent.{key}", value, "a positive number")
+        single = _single(value)
+        check(0 < single < math.inf, f"latent.{key}", value, "a positive number")
     for key in ("bandit_epsilon", "bandit_test_epsilon"):
         value = getattr(latent, key)
         check(0 <= value <= 1, f"latent.{key}", value, "a number from 0 to 1")
-    for key, value in config.hyperparameters._asdict().items():
-        name, single = f"hyperparameters.{key}", _single(value)
-        check(math.isfinite(single), name, value, "a finite number in single precision")
-        if key in ("gamma", "td_lambda", "rms_decay", "epsilon_start", "epsilon_finish"):
-            check(0 <= single <= 1, name, value, "a number from 0 to 1")
-        elif key.endswith("temperature") or key in (
-            "epsilon_steps",
-            "rms_epsilon",
-            "max_grad_norm",
-        ):
-            check(single > 0, name, value, "a positive number")
-        else:
-            check(single >= 0, name, value, "a number of at least 0")
 
 
 def _single(value: float) -> float:

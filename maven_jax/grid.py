@@ -22,6 +22,7 @@ from maven_jax.config import (
     unknown,
     validate,
 )
+from maven_jax.environments import complete
 
 TRACED = "hyperparameters."
 MAX_LANES = 2**16
@@ -154,7 +155,7 @@ def with_field(config: Config, field: str, value: Any) -> Config:
     """
     *sections, last = field.split(".")
     if sections == ["env", "options"]:
-        return override(config, {"env": {"options": config.env.options | {last: value}}})
+        return override(config, {"env": {"options": {**config.env.options, last: value}}})
     nested: Any = {last: value}
     for section in reversed(sections):
         nested = {section: nested}
@@ -184,7 +185,8 @@ def expand(
         group_size: how many lanes run at once, at most; by default all.
 
     Raises:
-        ConfigError: a group size below 1, or what `make_lanes` refuses.
+        ConfigError: a group size below 1, an option that the environment has not, or what
+            `make_lanes` refuses.
     """
     check(
         group_size is None or group_size >= 1, "group_size", group_size, "a whole number from 1 on"
@@ -195,8 +197,9 @@ def expand(
     for point in itertools.product(*static.values()):
         coordinates = dict(zip(static, point, strict=True))
         changed = config
-        for field, value in coordinates.items():
-            changed = with_field(changed, field, value)
+        for field in sorted(coordinates, key="env.name".__ne__):  # its options are the new one's
+            changed = with_field(changed, field, coordinates[field])
+        changed = complete(changed)
         name = ",".join(f"{field}={value}" for field, value in coordinates.items())
         lanes = make_lanes(changed.hyperparameters, seeds, varied)
         size = group_size or len(lanes.seeds)

@@ -15,6 +15,8 @@ from experiments import SMALL, refused
 from PIL import Image
 
 from maven_jax.cli import run
+from maven_jax.config import packaged_configs
+from maven_jax.environments import ENVIRONMENTS
 from maven_jax.results import load_run
 
 
@@ -199,6 +201,39 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments, message, capsys, tmp_p
     monkeypatch.chdir(tmp_path)
     assert refused(capsys, *arguments).startswith(message)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("config", sorted(packaged_configs()))
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_every_configuration_takes_every_environment(config, environment, capsys, tmp_path):
+    """All is checked before the output folder is, which exists."""
+    exists = f"output folder '{tmp_path}' exists; allowed: a path where nothing is yet"
+    arguments = [config, "--env.name", environment, "--env.options.time-limit", "7"]
+    arguments = arguments[: 3 if environment in ("m_step_matrix", "matrix_game") else 5]
+    assert refused(capsys, "train", *arguments, "--out", tmp_path) == exists
+
+
+def test_another_environment_s_options_are_those_on_the_command_line(capsys, tmp_path):
+    arguments = ["qmix", "--env.name=level_based_foraging", "--env.options.num-agents"]
+    assert "num_agents is 51; allowed" in refused(capsys, "train", *arguments, "51")
+    assert "Unrecognized options: --env.options.m" in refused(
+        capsys, "train", *arguments, "3", "--env.options.m", "3"
+    )
+    exists = f"output folder '{tmp_path}' exists"
+    assert refused(capsys, "sweep", *arguments, "3", "--out", tmp_path).startswith(exists)
+    grid = ["--grid", "env.name=m_step_matrix,level_based_foraging", "--out", tmp_path]
+    assert refused(capsys, "sweep", "qmix", *grid).startswith(exists)
+    path = tmp_path / "config.yaml"
+    path.write_text("env: {name: level_based_foraging, options: {num_agents: 3}}")
+    assert refused(capsys, "train", path, "--out", tmp_path).startswith(exists)
+    other = ["--env.name", "cleaner", "--env.options.fov", "3"]
+    assert "Unrecognized options: --env.options.fov" in refused(capsys, "train", path, *other)
+
+
+def test_without_a_latent_nothing_of_it_is_checked(capsys, tmp_path):
+    many = ["--training.num-envs", "600", "--out", tmp_path]
+    assert refused(capsys, "train", "maven", *many).startswith("latent.replay_size is 512")
+    assert refused(capsys, "train", "qmix", *many).startswith("output folder")
 
 
 def test_bad_environment_options_in_a_file(capsys, tmp_path):

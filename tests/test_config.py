@@ -1,15 +1,23 @@
 """Configuration: what is read, what is refused, and in which words."""
 
+import copy
 import dataclasses
+import pickle
+from functools import partial
 
+import jax
+import jax.numpy as jnp
 import pytest
 import yaml
 
+from maven_jax.algorithms import ALGORITHMS
 from maven_jax.config import (
     Config,
     ConfigError,
+    EnvConfig,
     from_dict,
     load_config,
+    override,
     packaged_configs,
     to_dict,
     validate,
@@ -29,6 +37,52 @@ def test_every_packaged_configuration_is_valid():
 def test_yaml_round_trip():
     config = load_config("maven")
     assert from_dict(yaml.safe_load(yaml.safe_dump(to_dict(config)))) == config
+
+
+def test_a_configuration_is_a_static_argument():
+    traced = []
+
+    @partial(jax.jit, static_argnames="config")
+    def size(x, config):
+        traced.append(config)
+        return x * config.env.options["payoff"][1][0]
+
+    def made():
+        table = {"name": "matrix_game", "options": {"payoff": [[1, 2], [3, 4]]}}
+        return from_dict({"env": table})
+
+    assert size(jnp.float32(2.0), config=made()) == 6.0
+    assert size(jnp.float32(3.0), config=made()) == 9.0
+    assert len(traced) == 1
+    assert hash(Config()) == hash(Config())
+    assert len({Config(), from_dict({}), made(), made()}) == 2
+
+
+def test_options_cannot_be_changed_and_equal_any_mapping_of_the_same():
+    given = {"payoff": [[1, 0], [0, 2]], "game": "qtran"}
+    env = EnvConfig("matrix_game", given)
+    given["payoff"][0][0] = 5
+    assert env.options == {"game": "qtran", "payoff": [[1, 0], [0, 2]]}
+    assert env.options != given
+    with pytest.raises(TypeError):
+        env.options["game"] = "penalty"
+    for same in (copy.deepcopy(env), pickle.loads(pickle.dumps(env)), dataclasses.replace(env)):
+        assert same == env
+        assert hash(same) == hash(env)
+
+
+def test_options_come_back_from_yaml():
+    config = Config(env=EnvConfig("matrix_game", {"payoff": [[1, 0], [0, 2.5]]}))
+    text = yaml.safe_dump(to_dict(config))
+    assert from_dict(yaml.safe_load(text)) == config
+
+
+def test_another_environment_takes_no_options_along():
+    config = from_dict({"env": {"options": {"m": 3}}})
+    assert override(config, {"env": {"name": "m_step_matrix"}}) == config
+    assert override(config, {"env": {"name": "cleaner"}}).env == EnvConfig("cleaner")
+    beside = {"name": "cleaner", "options": {"size": 3}}
+    assert override(config, {"env": beside}).env == EnvConfig("cleaner", {"size": 3})
 
 
 def test_overrides_leave_the_rest_alone():
@@ -166,6 +220,14 @@ def test_wrong_keys_and_types_are_named(overrides, message):
             "latent.bandit_temperature is 0.0; allowed: a positive number",
         ),
         (
+            {"latent": {"bandit_temperature": 1e-60}},
+            "latent.bandit_temperature is 1e-60; allowed: a positive number",
+        ),
+        (
+            {"latent": {"bandit_scale": 1e39}},
+            "latent.bandit_scale is 1e+39; allowed: a positive number",
+        ),
+        (
             {"latent": {"bandit_epsilon": 1.5}},
             "latent.bandit_epsilon is 1.5; allowed: a number from 0 to 1",
         ),
@@ -185,6 +247,26 @@ def test_values_that_cannot_work_are_named(overrides, message):
     assert str(error.value) == message
 
 
+def test_nothing_of_a_latent_is_checked_where_there_is_none():
+    odd = {"latent": {"size": 1, "batch_size": 0, "bandit_epsilon": 2.0}}
+    odd |= {"discriminator": {"hidden_size": 0}, "training": {"num_envs": 600}}
+    for algorithm in ALGORITHMS:
+        config = from_dict({"algorithm": algorithm, **odd})
+        if algorithm.startswith("maven"):
+            with pytest.raises(ConfigError, match=r"latent\.batch_size is 0"):
+                validate(config)
+        else:
+            validate(config)
+    many = {"algorithm": "maven", "training": {"num_envs": 600}}
+    with pytest.raises(ConfigError, match=r"latent\.replay_size is 512; allowed: at least"):
+        validate(from_dict(many))
+
+
+def test_an_unknown_algorithm_is_named():
+    with pytest.raises(ConfigError, match=r"unknown algorithm 'qmixx'; did you mean 'qmix'\?"):
+        validate(from_dict({"algorithm": "qmixx"}))
+
+
 def test_a_misspelt_name_gets_the_nearest_one():
     with pytest.raises(ConfigError, match=r"unknown config 'mavn'; did you mean 'maven'\?"):
         load_config("mavn")
@@ -202,6 +284,11 @@ def test_a_missing_file_is_named(tmp_path):
         "algorithm: maven\nalgorithm: qmix",
         "a: 2021-13-45",
         "a: !!timestamp x",
+        "a: !!bool x",
+        "training: {<<: {batch_size: 4}, <<: {replay_size: 64}}",
+        "training: {<<: {batch_size: 4, batch_size: 5}}",
+        "training: {<<: {batch_size: 4}, replay_size: 64, replay_size: 65}",
+        "training: {<<: 3}",
         "[" * 5000,
     ],
 )
@@ -211,6 +298,43 @@ def test_broken_yaml_is_one_line(text, tmp_path):
     with pytest.raises(ConfigError, match="is not valid YAML") as error:
         load_config(path)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "training"),
+    [
+        (
+            "training: {<<: &small {batch_size: 4, replay_size: 16}, replay_size: 64}",
+            {"batch_size": 4, "replay_size": 64},
+        ),
+        (
+            "latent: &small {batch_size: 4, replay_size: 16}\n"
+            "training: {replay_size: 64, <<: *small}",
+            {"batch_size": 4, "replay_size": 64},
+        ),
+        (
+            "training: {<<: [{batch_size: 4}, {batch_size: 5, replay_size: 9}], num_envs: 2}",
+            {"batch_size": 4, "replay_size": 9, "num_envs": 2},
+        ),
+        (
+            "latent: &a {<<: &b {<<: {batch_size: 3}, batch_size: 4, replay_size: 8}, size: 5}\n"
+            "training: {<<: *b, num_envs: 2}",
+            {"batch_size": 4, "replay_size": 8, "num_envs": 2},
+        ),
+    ],
+)
+def test_what_stands_beside_a_merge_key_wins(text, training, tmp_path):
+    path = tmp_path / "merged.yaml"
+    path.write_text(text)
+    assert load_config(path).training == dataclasses.replace(Config().training, **training)
+
+
+@pytest.mark.parametrize("text", ["env: {options: &a {m: *a}}", "env: &a {options: *a}"])
+def test_a_file_that_holds_itself_is_one_line(text, tmp_path):
+    path = tmp_path / "circle.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match="config is nested too deeply, or holds itself"):
+        load_config(path)
 
 
 def test_an_empty_file_is_the_defaults(tmp_path):

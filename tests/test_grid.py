@@ -110,6 +110,22 @@ def test_an_option_of_the_environment_joins_the_others():
     assert read_field(changed, "env.options.m") == 4
 
 
+def test_another_environment_of_a_grid_takes_its_own_options():
+    config = from_dict({"env": {"options": {"m": 3}}})
+    names = ["m_step_matrix", "matrix_game", "mpe_spread"]
+    same, other, third = expand(config, {"env.name": names}, [0])
+    assert same.config.env.options == {"m": 3, "good_branches": 2}
+    assert other.config.env.options == {"game": "non_monotonic"}
+    assert third.config.env.options == {"num_agents": 3, "local_ratio": 0.5, "time_limit": 25}
+    games = {"env.options.game": ["qtran", "penalty"], "env.name": ["matrix_game"]}
+    assert [part.config.env.options["game"] for part in expand(config, games, [0])] == [
+        "qtran",
+        "penalty",
+    ]
+    with pytest.raises(ConfigError, match="unknown option of environment mpe_spread 'm'"):
+        expand(config, {"env.options.m": [3, 4], "env.name": ["mpe_spread"]}, [0])
+
+
 @pytest.mark.parametrize(
     ("seeds", "message"),
     [
