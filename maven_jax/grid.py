@@ -5,7 +5,7 @@ own. Any other field fixes shapes or the program, which is compiled once for eac
 """
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -167,6 +167,25 @@ def read_field(config: Config, field: str) -> Any:
     for name in field.split("."):
         value = value[name]
     return value
+
+
+def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The fields of nested dictionaries, by their names with dots."""
+    fields: dict[str, Any] = {}
+    for name, value in nested.items():
+        inner = flatten(value, f"{prefix}{name}.") if isinstance(value, Mapping) else None
+        fields |= {f"{prefix}{name}": value} if inner is None else inner
+    return fields
+
+
+def short_names(fields: Iterable[str]) -> dict[str, str]:
+    """The last part of each field's name; the whole name where two would be the same."""
+    fields = list(fields)
+    last = [field.split(".")[-1] for field in fields]
+    return {
+        field: name if last.count(name) == 1 else field
+        for field, name in zip(fields, last, strict=True)
+    }
 
 
 def expand(

@@ -373,7 +373,7 @@ def _draw(runs: Sequence[Run], path: Path, options: Options) -> None:
     if not is_writer():
         return
     try:
-        draw_curves([runs], path / "figures" / "return.png")
+        draw_curves(runs, path / "figures" / "return.png")
     except (ConfigError, OSError) as error:
         _say(options)(f"no figure: {first_line(error)}")
 
