@@ -62,6 +62,7 @@ from maven_jax.results import (
 from maven_jax.rollout import env_spec
 from maven_jax.runner import (
     Options,
+    check_run,
     continue_run,
     continue_sweep,
     train_run,
@@ -287,6 +288,7 @@ def _print_end(runs: list[Run], out: Path, console: Console) -> None:
 def figure3(command: Figure3, console: Console) -> None:
     """`maven-jax figure3`."""
     refuse_existing("output folder", command.out)
+    seeds = _seeds(command)
     configs = {name: _figure3_config(name, command) for name in FIGURE_3}
     best = MStepMatrixGame(command.m).optimal_return
     runs = {
@@ -294,7 +296,7 @@ def figure3(command: Figure3, console: Console) -> None:
             config,
             make_env(config),
             command.out / name,
-            make_lanes(config.hyperparameters, _seeds(command)),
+            make_lanes(config.hyperparameters, seeds),
             _options(command),
         )
         for name, config in configs.items()
@@ -442,7 +444,7 @@ def _figure3_config(name: str, command: Figure3) -> Config:
         env=dataclasses.replace(config.env, options=config.env.options | {"m": command.m}),
         training=dataclasses.replace(config.training, total_env_steps=command.steps),
     )
-    make_trainer(config, make_env(config))  # checks everything, before the first run starts
+    check_run(config, make_env(config), command.seeds)  # all, before the first run starts
     return config
 
 
