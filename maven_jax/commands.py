@@ -30,7 +30,14 @@ from maven_jax.evaluation import evaluate, latent_behaviour
 from maven_jax.grid import MAX_LANES, Lanes, expand, lanes_from_columns, make_lanes, parse_grid
 from maven_jax.marl_eval import marl_eval_data
 from maven_jax.matrix_games import study
-from maven_jax.plots import check_picture, count_of, draw_behaviour, draw_curves, draw_figure3
+from maven_jax.plots import (
+    and_more,
+    check_picture,
+    count_of,
+    draw_behaviour,
+    draw_curves,
+    draw_figure3,
+)
 from maven_jax.processes import is_writer
 from maven_jax.render import check_gif, record_episode, write_gif
 from maven_jax.reports import (
@@ -38,6 +45,7 @@ from maven_jax.reports import (
     figure3_data,
     figure3_summary,
     figure3_table,
+    last_evaluation,
     points_table,
     study_table,
 )
@@ -54,6 +62,7 @@ from maven_jax.results import (
 from maven_jax.rollout import env_spec
 from maven_jax.runner import (
     Options,
+    check_run,
     continue_run,
     continue_sweep,
     train_run,
@@ -158,7 +167,7 @@ class Plot:
 
 @dataclass(frozen=True)
 class Tabulate:
-    """Print what runs and sweeps end at, a row for each point of their grids."""
+    """Print what runs and sweeps end at, a row for each experiment: a configuration, all seeds."""
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
     """Folders of runs or sweeps."""
@@ -269,8 +278,8 @@ def _print_end(runs: list[Run], out: Path, console: Console) -> None:
     ((_, run),) = points
     low, median, high = np.percentile(run.final("return"), [25, 50, 75])
     console.print(
-        f"return after {run.config.training.total_env_steps:,} steps: median {median:.2f}, "
-        f"quartiles {low:.2f} to {high:.2f}, {count_of(run.num_lanes, 'seed')}; results in {out}/",
+        f"return, {last_evaluation([run])}: median {median:.2f}, quartiles {low:.2f} to "
+        f"{high:.2f}, {count_of(run.num_lanes, 'seed')}; results in {out}/",
         highlight=False,
         soft_wrap=True,
     )
@@ -279,6 +288,7 @@ def _print_end(runs: list[Run], out: Path, console: Console) -> None:
 def figure3(command: Figure3, console: Console) -> None:
     """`maven-jax figure3`."""
     refuse_existing("output folder", command.out)
+    seeds = _seeds(command)
     configs = {name: _figure3_config(name, command) for name in FIGURE_3}
     best = MStepMatrixGame(command.m).optimal_return
     runs = {
@@ -286,7 +296,7 @@ def figure3(command: Figure3, console: Console) -> None:
             config,
             make_env(config),
             command.out / name,
-            make_lanes(config.hyperparameters, _seeds(command)),
+            make_lanes(config.hyperparameters, seeds),
             _options(command),
         )
         for name, config in configs.items()
@@ -352,7 +362,8 @@ def plot(command: Plot, console: Console) -> None:
         raise ConfigError("no run given; allowed: one or more folders of runs")
     refuse_existing("picture", command.out)
     check_picture("out", command.out)
-    draw_curves([load_runs(path) for path in command.runs], command.out, command.metric)
+    runs = [run for path in command.runs for run in load_runs(path)]
+    draw_curves(runs, command.out, command.metric)
     console.print(f"picture: {command.out}", highlight=False, soft_wrap=True)
 
 
@@ -360,11 +371,14 @@ def tabulate(command: Tabulate, console: Console) -> None:
     """`maven-jax table RUN...`."""
     if not command.runs:
         raise ConfigError("no run given; allowed: one or more folders of runs")
-    points = [
-        (({"run": str(path)} if len(command.runs) > 1 else {}) | coordinates, point)
-        for path in command.runs
-        for coordinates, point in points_of(load_runs(path))
-    ]
+    runs = [(path, run) for path in command.runs for run in load_runs(path)]
+    given = {run.path: path for path, run in runs}
+    points = points_of(run for _, run in runs)
+    if len(command.runs) > 1:
+        points = [
+            ({"run": and_more(list(dict.fromkeys(given[x] for x in run.folders)))} | own, run)
+            for own, run in points
+        ]
     console.print(points_table(points, command.metric))
 
 
@@ -373,11 +387,14 @@ def export(command: Export, console: Console) -> None:
     if not command.runs:
         raise ConfigError("no run given; allowed: one or more folders of runs")
     refuse_existing("file", command.out)
-    points = [point for path in command.runs for point in points_of(load_runs(path))]
+    points = points_of(run for path in command.runs for run in load_runs(path))
     data = marl_eval_data(points, command.evaluations)
     command.out.parent.mkdir(parents=True, exist_ok=True)
     replace_text(command.out, json.dumps(data, indent=1) + "\n")
-    console.print(f"marl-eval data: {command.out}", highlight=False, soft_wrap=True)
+    end = last_evaluation(run for _, run in points)
+    console.print(
+        f"marl-eval data: {command.out}; absolute_metrics: {end}", highlight=False, soft_wrap=True
+    )
 
 
 def convert(command: Convert, console: Console) -> None:
@@ -427,7 +444,7 @@ def _figure3_config(name: str, command: Figure3) -> Config:
         env=dataclasses.replace(config.env, options={**config.env.options, "m": command.m}),
         training=dataclasses.replace(config.training, total_env_steps=command.steps),
     )
-    make_trainer(config, make_env(config))  # checks everything, before the first run starts
+    check_run(config, make_env(config), command.seeds)  # all, before the first run starts
     return config
 
 

@@ -4,8 +4,9 @@ Values of a hyperparameter are traced: one compiled program serves them all, eac
 own. Any other field fixes shapes or the program, which is compiled once for each of its values.
 """
 
+import dataclasses
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -123,8 +124,10 @@ def _lanes(seeds: np.ndarray, varied: Mapping[str, Any], hyperparameters: Hyperp
 def parse_grid(texts: Sequence[str], config: Config) -> dict[str, list[Any]]:
     """Dotted field names and their values, from texts such as `latent.size=8,16`.
 
+    Which values work is for `expand` to say: some do only together.
+
     Raises:
-        ConfigError: not of that form, no such field, or a value that cannot work.
+        ConfigError: not of that form, no such field, or a value of the wrong type.
     """
     grid: dict[str, list[Any]] = {}
     for text in texts:
@@ -138,9 +141,7 @@ def parse_grid(texts: Sequence[str], config: Config) -> dict[str, list[Any]]:
         for value in map(parse_yaml, values.split(",")):
             if isinstance(value, dict | list) or value is None:
                 raise ConfigError(f"grid of {field} has {value!r}; allowed: numbers and words")
-            changed = with_field(config, field, value)
-            validate(changed)
-            coerced = read_field(changed, field)
+            coerced = read_field(with_field(config, field, value), field)
             if coerced in grid[field]:
                 raise ConfigError(f"grid of {field} has {value!r} twice; allowed: each value once")
             grid[field].append(coerced)
@@ -170,6 +171,25 @@ def read_field(config: Config, field: str) -> Any:
     return value
 
 
+def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The fields of nested dictionaries, by their names with dots."""
+    fields: dict[str, Any] = {}
+    for name, value in nested.items():
+        inner = flatten(value, f"{prefix}{name}.") if isinstance(value, Mapping) else None
+        fields |= {f"{prefix}{name}": value} if inner is None else inner
+    return fields
+
+
+def short_names(fields: Iterable[str]) -> dict[str, str]:
+    """The last part of each field's name; the whole name where two would be the same."""
+    fields = list(fields)
+    last = [field.split(".")[-1] for field in fields]
+    return {
+        field: name if last.count(name) == 1 else field
+        for field, name in zip(fields, last, strict=True)
+    }
+
+
 def expand(
     config: Config,
     grid: Mapping[str, Sequence[Any]],
@@ -185,8 +205,8 @@ def expand(
         group_size: how many lanes run at once, at most; by default all.
 
     Raises:
-        ConfigError: a group size below 1, an option that the environment has not, or what
-            `make_lanes` refuses.
+        ConfigError: a group size below 1, an option that the environment has not, what
+            `make_lanes` refuses, or a combination of values that cannot work.
     """
     check(
         group_size is None or group_size >= 1, "group_size", group_size, "a whole number from 1 on"
@@ -202,6 +222,9 @@ def expand(
         changed = complete(changed)
         name = ",".join(f"{field}={value}" for field, value in coordinates.items())
         lanes = make_lanes(changed.hyperparameters, seeds, varied)
+        for values in itertools.product(*varied.values()):
+            own = changed.hyperparameters._replace(**dict(zip(varied, values, strict=True)))
+            validate(dataclasses.replace(changed, hyperparameters=own))
         size = group_size or len(lanes.seeds)
         for group, start in enumerate(range(0, len(lanes.seeds), size)):
             several = len(lanes.seeds) > size

@@ -13,8 +13,9 @@ import numpy as np
 
 from maven_jax.config import Config, ConfigError, check
 from maven_jax.environments import default_options
+from maven_jax.grid import short_names
 from maven_jax.plots import format_value
-from maven_jax.results import Point, Run, on_grid
+from maven_jax.results import Point, Run, experiment_fields, on_grid
 
 
 def marl_eval_data(points: Sequence[Point], num_steps: int) -> dict[str, Any]:
@@ -27,33 +28,26 @@ def marl_eval_data(points: Sequence[Point], num_steps: int) -> dict[str, Any]:
 
     Returns:
         Environment to task to algorithm to seed to step to metrics. `mean_episode_return`, and the
-        environment's own measures. `absolute_metrics` are of each seed's own last evaluation: the
-        weights are not chosen by a test.
+        environment's own measures. `absolute_metrics` are of each seed's last evaluation
+        (`Run.final`): the weights are not chosen by a test.
 
     Raises:
-        ConfigError: there is no curve, two points are the same experiment, or the runs of a task
-            have no steps in common.
+        ConfigError: there is no curve, or the runs of a task have no steps in common.
     """
     check(1 <= num_steps <= 10**5, "evaluations", num_steps, "a whole number from 1 to 100000")
     points = [(coordinates, run) for coordinates, run in points if run.metrics["seed"].size]
     if not points:
         raise ConfigError("there is nothing to export: no run has an evaluation")
-    tasks: dict[tuple[str, str], dict[str, Run]] = {}
+    tasks: dict[tuple[str, str], list[Point]] = {}
     for coordinates, run in points:
         environment, task = run.config.env.name, _task(run.config)
-        algorithm = _algorithm(run.config, coordinates)
-        runs = tasks.setdefault((environment, task), {})
-        if algorithm in runs:
-            raise ConfigError(
-                f"two runs are {algorithm!r} on {task!r} of {environment!r}; allowed: one run or "
-                "sweep of each"
-            )
-        runs[algorithm] = run
+        tasks.setdefault((environment, task), []).append((coordinates, run))
     data: dict[str, Any] = {}
-    for (environment, task), runs in tasks.items():
-        grid = _grid(list(runs.values()), num_steps)
-        of_task = {algorithm: _seeds(run, grid) for algorithm, run in runs.items()}
-        data.setdefault(environment, {})[task] = of_task
+    for (environment, task), of_task in tasks.items():
+        grid = _grid([run for _, run in of_task], num_steps)
+        seeds = (_seeds(run, grid) for _, run in of_task)
+        algorithms = dict(zip(_algorithms(of_task), seeds, strict=True))
+        data.setdefault(environment, {})[task] = algorithms
     return data
 
 
@@ -73,11 +67,11 @@ def _seeds(run: Run, grid: np.ndarray) -> dict[str, Any]:
     names = {"return": "mean_episode_return"} | {
         name: name.removeprefix("extras/") for name in run.metrics if name.startswith("extras/")
     }
-    curves = {label: list(run.curves(name)) for name, label in names.items()}
     values = {
-        label: [on_grid(steps, value, grid) for steps, value in of_seeds]
-        for label, of_seeds in curves.items()
+        label: [on_grid(steps, value, grid) for steps, value in run.curves(name)]
+        for name, label in names.items()
     }
+    finals = {label: run.final(name) for name, label in names.items()}
     lanes = [lane for lane in run.lanes["seed"] if lane in run.metrics["seed"]]
     seeds = {}
     for index, seed in enumerate(lanes):
@@ -86,7 +80,7 @@ def _seeds(run: Run, grid: np.ndarray) -> dict[str, Any]:
             | {label: [float(value[index][number])] for label, value in values.items()}
             for number, step in enumerate(grid)
         }
-        last = {label: [float(of_seeds[index][1][-1])] for label, of_seeds in curves.items()}
+        last = {label: [float(of_seeds[index])] for label, of_seeds in finals.items()}
         seeds[f"seed_{seed}"] = steps | {"absolute_metrics": last}  # its readers take it as last
     return seeds
 
@@ -102,10 +96,36 @@ def _task(config: Config) -> str:
     return ",".join(parts) or "default"
 
 
-def _algorithm(config: Config, coordinates: Mapping[str, Any]) -> str:
-    own = [
-        f"{name.split('.')[-1]}={format_value(value)}"
-        for name, value in coordinates.items()
-        if name != "algorithm" and not name.startswith("env.")  # those are told already
+def _algorithms(points: Sequence[Point]) -> list[str]:
+    """Names for the experiments of a task: the algorithm, and where they are in a sweep's grid.
+
+    Where some would have the same, the algorithm and all fields in which its experiments differ.
+    """
+    names = [
+        _algorithm(
+            run.config,
+            {
+                field: format_value(value)
+                for field, value in coordinates.items()
+                if field != "algorithm" and not field.startswith("env.")  # those are told already
+            },
+        )
+        for coordinates, run in points
     ]
-    return ",".join([config.algorithm, *own])
+    for algorithm in {run.config.algorithm for _, run in points}:
+        same = [i for i, (_, run) in enumerate(points) if run.config.algorithm == algorithm]
+        if len({names[i] for i in same}) == len(same):
+            continue
+        fields = [experiment_fields(points[i][1]) for i in same]
+        every = dict.fromkeys(name for own in fields for name in own)
+        differing = [n for n in every if len({repr(own.get(n)) for own in fields}) > 1]
+        for i, own in zip(same, fields, strict=True):
+            names[i] = _algorithm(
+                points[i][1].config, {name: own[name] for name in differing if name in own}
+            )
+    return names
+
+
+def _algorithm(config: Config, values: Mapping[str, Any]) -> str:
+    short = short_names(values)
+    return ",".join([config.algorithm, *(f"{short[name]}={x}" for name, x in values.items())])

@@ -2,7 +2,8 @@
 
 import math
 import sys
-from pathlib import Path
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import jax
@@ -45,10 +46,10 @@ def state_memory(state: TrainState) -> Memory:
 def free_bytes(devices: list[jax.Device]) -> int | None:
     """What the devices of this process can still hold together; None where nothing tells.
 
-    CPU devices share the machine's memory, or what the control group of the process allows.
+    CPU devices share the machine's memory, or what its control groups allow.
     """
     if devices[0].platform == "cpu":
-        return min(psutil.virtual_memory().available, _control_group_free())
+        return min(psutil.virtual_memory().available, control_group_free())
     stats = [device.memory_stats() for device in devices]
     if not all(s and "bytes_limit" in s for s in stats):
         return None
@@ -92,13 +93,64 @@ def _num_bytes(tree: Any) -> int:
     return sum(size(leaf) for leaf in jax.tree.leaves(tree))
 
 
-def _control_group_free(root: Path = Path("/sys/fs/cgroup")) -> int:
-    """What is left below the limit of a Linux control group; very much where there is none."""
-    try:
-        limit = (root / "memory.max").read_text().strip()
-        used = int((root / "memory.current").read_text())
-        stat = dict(line.split() for line in (root / "memory.stat").read_text().splitlines())
-        cache = int(stat.get("inactive_file", 0))  # given back when somebody needs it
-        return sys.maxsize if limit == "max" else max(int(limit) - used + cache, 0)
-    except (OSError, ValueError):
+def control_group_free(root: Path = Path("/")) -> int:
+    """What is left below the memory limits of a Linux process; very much where there is none.
+
+    The limits of its own control group and of all above it hold, of version 1 and 2 alike. In a
+    container its path may be one that is seen from outside only; what is mounted counts then.
+
+    Args:
+        root: of the file system.
+
+    Returns:
+        Bytes. A group whose files cannot be read limits nothing.
+    """
+    lines: list[str] = []
+    with suppress(OSError, ValueError):
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    paths = dict(line.split(":", 2)[1:] for line in lines if line.count(":") >= 2)
+    free = [sys.maxsize]
+    for version in _VERSIONS:
+        own = [path for names, path in paths.items() if version.controller in names.split(",")]
+        group = PurePosixPath(*(path.lstrip("/") for path in own[:1]))
+        if ".." in group.parts:  # outside of what this process may see
+            group = PurePosixPath()
+        for folder in (group, *group.parents):
+            with suppress(OSError, ValueError):
+                free.append(_group_free(root / version.mount / folder, version))
+    return min(free)
+
+
+class _Version(NamedTuple):
+    """Where a version of control groups tells of memory."""
+
+    mount: str
+    controller: str
+    """What its line of `/proc/self/cgroup` names."""
+    limit: str
+    used: str
+    cache: str
+    """An entry of `memory.stat`: what is given back when somebody needs it."""
+
+
+_VERSION_2 = _Version("sys/fs/cgroup", "", "memory.max", "memory.current", "inactive_file")
+_VERSIONS = (
+    _VERSION_2,
+    _VERSION_2._replace(mount="sys/fs/cgroup/unified"),  # where both versions are in use
+    _Version(
+        "sys/fs/cgroup/memory",
+        "memory",
+        "memory.limit_in_bytes",
+        "memory.usage_in_bytes",
+        "total_inactive_file",
+    ),
+)
+
+
+def _group_free(folder: Path, version: _Version) -> int:
+    limit = (folder / version.limit).read_text().strip()
+    if limit == "max":
         return sys.maxsize
+    used = int((folder / version.used).read_text())
+    stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+    return max(int(limit) - used + int(stat.get(version.cache, 0)), 0)

@@ -1,6 +1,6 @@
 """Figures from results."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ from matplotlib.ticker import EngFormatter
 from maven_jax import published
 from maven_jax.config import ConfigError
 from maven_jax.evaluation import LatentBehaviour
-from maven_jax.results import Run, points_of, quartiles
+from maven_jax.grid import short_names
+from maven_jax.results import Point, Run, points_of, quartiles
 
 COLORS = {"maven": "#1f5fa8", "qmix": "#d1652a", "maven_team": "#2c8a57"}
 OTHER_COLORS = ("#3a8f5c", "#8457a6", "#a83c4b", "#6b6b6b")
@@ -35,28 +36,26 @@ def draw_band(ax: Axes, run: Run, metric: str, color: str, label: str) -> None:
     ax.plot(grid, median, color=color, linewidth=2, label=label)
 
 
-def draw_curves(sweeps: Sequence[Sequence[Run]], path: Path, metric: str = "return") -> None:
+def draw_curves(runs: Iterable[Run], path: Path, metric: str = "return") -> None:
     """One metric against environment steps: median and quartiles over seeds.
 
     Args:
-        sweeps: each the runs of one sweep, which may be a single one; each point of its grid has a
-            curve.
+        runs: each experiment among them has a curve (`points_of`).
         path: picture to write.
         metric: a column of `metrics.csv`.
+
+    Raises:
+        ConfigError: there is no curve or no such metric, an experiment has a seed twice, or the
+            picture cannot be written.
     """
     figure = _figure(1)
     ax = figure.subplots()
-    points = [
-        (point, coordinates)
-        for runs in sweeps
-        for coordinates, point in points_of(runs)
-        if point.metrics["seed"].size  # else all of it diverged at once
-    ]
+    # without the experiments of which every seed diverged at once
+    points = [point for point in points_of(runs) if point[1].metrics["seed"].size]
     if not points:
         raise ConfigError("there is no curve to draw: all runs turned non-finite at once")
-    labels = _labels([(run.path.resolve(), coordinates) for run, coordinates in points])
-    drawn = [run for run, _ in points]
-    for run, label, color in zip(drawn, labels, _colors(drawn), strict=True):
+    drawn = [run for _, run in points]
+    for run, label, color in zip(drawn, _labels(points), _colors(drawn), strict=True):
         draw_band(ax, run, metric, color, f"{label} ({count_of(run.num_lanes, 'seed')})")
     _style(ax, metric.replace("_", " "))
     _title(ax, "median and quartiles over seeds")
@@ -141,20 +140,30 @@ def figure3_label(name: str) -> str:
     return f"{algorithm.upper()} {rest}".rstrip()
 
 
-def _labels(points: Sequence[tuple[Path, Mapping[str, Any]]]) -> list[str]:
+def _labels(points: Sequence[Point]) -> list[str]:
     """What tells the points apart: coordinates, and where needed the last parts of the paths."""
+    short = short_names(dict.fromkeys(name for coordinates, _ in points for name in coordinates))
     names = [
-        ", ".join(f"{key.split('.')[-1]} {format_value(v)}" for key, v in coordinates.items())
-        for _, coordinates in points
+        ", ".join(f"{short[key]} {format_value(v)}" for key, v in coordinates.items())
+        for coordinates, _ in points
     ]
     if "" not in names and len(set(names)) == len(names):
         return names
-    for length in range(1, max(len(path.parts) for path, _ in points) + 1):
-        paths = ["/".join(path.parts[-length:]) for path, _ in points]
+    folders = [run.path.resolve().parts for _, run in points]
+    for length in range(1, max(map(len, folders)) + 1):
+        paths = [
+            and_more(["/".join(parts[-length:]), *run.joined])
+            for parts, (_, run) in zip(folders, points, strict=True)
+        ]
         labels = [", ".join(filter(None, both)) for both in zip(paths, names, strict=True)]
         if len(set(labels)) == len(labels):
             break
     return labels
+
+
+def and_more(names: Sequence[Any]) -> str:
+    """The first of several names, and how many more there are."""
+    return f"{names[0]}" + (f" and {len(names) - 1} more" if len(names) > 1 else "")
 
 
 def _seeds(*runs: Run) -> str:

@@ -9,6 +9,7 @@ from rich.table import Table
 from scipy.stats import bootstrap, trim_mean
 
 from maven_jax import published
+from maven_jax.grid import short_names
 from maven_jax.payoff_tables import best_additive, best_monotone
 from maven_jax.plots import count_of, figure3_label, format_value, step_grid
 from maven_jax.results import Point, Run, quartiles
@@ -26,10 +27,15 @@ def figure3_data(runs: dict[str, Run]) -> str:
 
 
 def figure3_table(runs: dict[str, Run]) -> Table:
-    """Quartiles at the steps where the paper's figure was read off, its own below where m is 10."""
+    """Quartiles at the steps where the paper's figure was read off, its own below where m is 10.
+
+    At each of them a seed counts with its latest evaluation up to there; the last row is of each
+    seed's last evaluation (`Run.final`).
+    """
     comparable = all(run.config.env.options["m"] == published.M for run in runs.values())
     title = "Return of greedy episodes: quartiles over seeds"
     title += "; below, as published" if comparable else ""
+    title += f"\nend: {last_evaluation(runs.values())}"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     table.add_column("steps", justify="right")
     last = min(run.last_step for run in runs.values())
@@ -43,9 +49,10 @@ def figure3_table(runs: dict[str, Run]) -> Table:
             unknown = (None,) * len(published.STEPS)
             lines = zip(*(there.get(q, unknown) for q in (25, 50, 75)), strict=True)
             cells = [f"{cell}\n{_three(line)}" for cell, line in zip(cells, lines, strict=False)]
-        columns.append(cells)
-    for step, *cells in zip(steps, *columns, strict=True):
-        table.add_row(f"{step // 1000}k", *cells)
+        columns.append([*cells, _three(np.percentile(run.final("return"), [25, 50, 75]))])
+    labels = [*(f"{step // 1000}k" for step in steps), "end"]
+    for label, *cells in zip(labels, *columns, strict=True):
+        table.add_row(label, *cells)
     return table
 
 
@@ -54,7 +61,7 @@ def _three(values: Iterable[float | None]) -> str:
 
 
 def figure3_summary(runs: dict[str, Run], best_return: float) -> str:
-    """What the figure shows, a sentence for each algorithm."""
+    """What the figure shows, a sentence for each algorithm: of each seed's last evaluation."""
     sentences = []
     for name, run in runs.items():
         finals = run.final("return")
@@ -123,9 +130,15 @@ def matrix_text(values: np.ndarray) -> str:
 
 
 def evaluation_table(run: Run, metrics: dict[str, np.ndarray], episodes: int) -> Table:
-    """What each seed reaches, a row for each."""
+    """What each seed reaches, a row for each.
+
+    Args:
+        run: whose weights were tested, those of its last evaluation.
+        metrics: of the test, each with an axis of lanes.
+        episodes: with z from the latent policy, of each lane.
+    """
     title = f"{episodes} greedy episodes a run: {run.path}"
-    table = _narrow_table(title)
+    table = _narrow_table(f"{title}\nweights of {last_evaluation([run])}")
     columns = {"return": "return", "return_uniform": "uniform z", "latent_entropy": "H(z)"}
     columns |= {"action_information": "I(z; actions)", "mi_bound_test": "J_V"}
     shown = [name for name in columns if name in metrics]
@@ -147,21 +160,30 @@ def evaluation_table(run: Run, metrics: dict[str, np.ndarray], episodes: int) ->
     return table
 
 
-def points_table(points: Sequence[Point], metric: str) -> Table:
-    """What each point of a grid ends at: quartiles, and the interquartile mean (IQM).
+def last_evaluation(runs: Iterable[Run]) -> str:
+    """What `Run.final` reads, in words, with the environment steps at which it lies."""
+    ends = [step for run in runs for step in run.final("env_steps")]
+    steps = (f"{min(ends):,.0f}", f"{max(ends):,.0f}") if max(ends, default=0) else ()
+    where = f", after {' to '.join(dict.fromkeys(steps))} steps" if steps else ""
+    return f"each seed's last evaluation{where}"
 
-    The interval is a bootstrap's over seeds, at 95 % (Agarwal et al. 2021). Seeds that
-    diverged count with their last finite value, those that never had one not at all.
+
+def points_table(points: Sequence[Point], metric: str) -> Table:
+    """What each experiment ends at: quartiles, and the interquartile mean (IQM).
+
+    Values are of each seed's last evaluation (`Run.final`): of one that diverged that is its last
+    finite one, and seeds that never had one do not count. The interval is a bootstrap's over seeds,
+    at 95 % (Agarwal et al. 2021).
 
     Args:
         points: coordinates and runs.
         metric: a column of `metrics.csv`.
     """
-    table = _narrow_table(f"{metric}, last evaluation")
-    names = list(dict.fromkeys(name for coordinates, _ in points for name in coordinates))
+    table = _narrow_table(f"{metric}: {last_evaluation([run for _, run in points])}")
+    names = short_names(dict.fromkeys(name for coordinates, _ in points for name in coordinates))
     diverged = any(run.diverged for _, run in points)
     headings = ["seeds", "quartiles", "IQM (95 %)", *(["non-finite"] if diverged else [])]
-    for heading in [name.split(".")[-1] for name in names] + headings:
+    for heading in [*names.values(), *headings]:
         table.add_column(heading, justify="right", overflow="fold")
     for coordinates, run in points:
         values = run.final(metric)

@@ -22,7 +22,7 @@ import dataclasses
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import metadata
@@ -44,6 +44,8 @@ from maven_jax.config import (
     unknown,
     validate,
 )
+from maven_jax.environments import default_options
+from maven_jax.grid import flatten, with_field
 from maven_jax.types import NetworkParams, Params
 
 T = TypeVar("T")
@@ -61,6 +63,13 @@ class Run:
     info: dict[str, Any]
     metrics: dict[str, np.ndarray]
     """Column name to values, one a row of `metrics.csv`."""
+    joined: tuple[Path, ...] = ()
+    """Folders of the other runs whose seeds stand beside this one's (`points_of`)."""
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """Where its lanes are from."""
+        return (self.path, *self.joined)
 
     @property
     def lanes(self) -> dict[str, list[Any]]:
@@ -84,7 +93,10 @@ class Run:
         return np.array([index.get(row, -1) for row in rows], int)
 
     def points(self) -> list["Point"]:
-        """Coordinates and lanes of every point of a sweep's grid; one point where there is none."""
+        """Coordinates and seeds of every point of a sweep's grid; one point where there is none.
+
+        The configuration of each is its own, with the values that tell its lanes from others.
+        """
         varied = [name for name in self.lanes if name != "seed"]
         of_lane = list(zip(*(self.lanes[name] for name in varied), strict=True))
         of_lane = of_lane or [()] * self.num_lanes
@@ -92,14 +104,18 @@ class Run:
         for point in dict.fromkeys(of_lane):
             lanes = [lane for lane, other in enumerate(of_lane) if other == point]
             rows = np.isin(self._lane_of_row, lanes)
-            own = {name: [column[lane] for lane in lanes] for name, column in self.lanes.items()}
+            seeds = [self.lanes["seed"][lane] for lane in lanes]
             broken = [lane for lane in self.diverged if tuple(lane[k] for k in varied) == point]
+            coordinates = dict(zip(varied, point, strict=True))
+            config = self.config
+            for field, value in coordinates.items():
+                config = with_field(config, field, value)
             run = dataclasses.replace(
                 self,
-                info=self.info | {"lanes": own, "diverged": broken},
+                config=config,
+                info=self.info | {"lanes": {"seed": seeds}, "diverged": broken},
                 metrics={name: column[rows] for name, column in self.metrics.items()},
             )
-            coordinates = dict(zip(varied, point, strict=True))
             points.append((self.info.get("coordinates", {}) | coordinates, run))
         return points
 
@@ -133,43 +149,69 @@ class Run:
         return min([*(sound or ends.values()), self.config.training.total_env_steps])
 
     def final(self, metric: str) -> np.ndarray:
-        """Each lane's latest value of a metric up to `last_step`, or its first if none is."""
-        end = np.array([self.last_step])
-        values = []
-        for steps, x in self.curves(metric):
-            latest = on_grid(steps, x, end)[0]
-            values.append(x[0] if np.isnan(latest) else latest)
-        return np.array(values)
+        """A metric at each lane's last evaluation, which is that of its final weights.
+
+        Raises:
+            ConfigError: the run has no such metric.
+        """
+        return np.array([values[-1] for _, values in self.curves(metric)])
 
 
 Point = tuple[dict[str, Any], Run]
 """Coordinates in a sweep's grid, and the lanes there."""
 
 
-def points_of(runs: Sequence[Run]) -> list[Point]:
-    """The points of a sweep's grid; one whose lanes were run in several groups stands once."""
-    merged: dict[str, Point] = {}
-    for coordinates, lanes in (point for run in runs for point in run.points()):
-        key = repr(coordinates)
-        merged[key] = (coordinates, _join(merged[key][1], lanes) if key in merged else lanes)
-    return list(merged.values())
+def points_of(runs: Iterable[Run]) -> list[Point]:
+    """The experiments among runs, each a configuration with all its seeds.
+
+    A point of a sweep's grid is one; runs of the same configuration, in whatever folders, groups
+    or sweeps their seeds are, are the same one.
+
+    Raises:
+        ConfigError: an experiment has a seed twice.
+    """
+    experiments: dict[str, list[Point]] = {}
+    for run in runs:
+        for point in run.points():
+            key = repr(sorted(experiment_fields(point[1]).items()))
+            experiments.setdefault(key, []).append(point)
+    return [_join(points) for points in experiments.values()]
 
 
-def _join(first: Run, second: Run) -> Run:
-    """The lanes of both, which have the same columns."""
-    names = first.lanes
-    return dataclasses.replace(
+def experiment_fields(run: Run) -> dict[str, Any]:
+    """What an experiment is: every field by its dotted name, the environment's options in full.
+
+    Of converted weights also the folder that they are from.
+    """
+    env = run.config.env.name
+    options = {f"env.options.{name}": value for name, value in default_options(env).items()}
+    source = {"source": run.info["source"]} if "source" in run.info else {}
+    return options | flatten(to_dict(run.config)) | source
+
+
+def _join(points: Sequence[Point]) -> Point:
+    """The lanes of one experiment."""
+    coordinates = {name: value for own, _ in points for name, value in own.items()}
+    runs = [run for _, run in points]
+    folders: dict[int, Path] = {}
+    for run in runs:
+        for seed in run.lanes["seed"]:
+            if seed in folders:
+                raise ConfigError(
+                    f"seed {seed} of one experiment is in '{folders[seed]}' and in '{run.path}'; "
+                    "allowed: each seed once"
+                )
+            folders[seed] = run.path
+    first, *others = runs
+    shared = [name for name in first.metrics if all(name in run.metrics for run in others)]
+    diverged = [lane for run in runs for lane in run.diverged]
+    joined = dataclasses.replace(
         first,
-        info=first.info
-        | {
-            "lanes": {name: first.lanes[name] + second.lanes[name] for name in names},
-            "diverged": first.diverged + second.diverged,
-        },
-        metrics={
-            name: np.concatenate([column, second.metrics[name]])
-            for name, column in first.metrics.items()
-        },
+        info=first.info | {"lanes": {"seed": list(folders)}, "diverged": diverged},
+        metrics={name: np.concatenate([run.metrics[name] for run in runs]) for name in shared},
+        joined=tuple(run.path for run in others),
     )
+    return coordinates, joined
 
 
 def on_grid(steps: np.ndarray, values: np.ndarray, grid: np.ndarray) -> np.ndarray:

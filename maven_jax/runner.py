@@ -16,6 +16,7 @@ from typing import Any, TextIO
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 from rich.console import Console
 
 from maven_jax.checkpoint import (
@@ -128,14 +129,14 @@ def train_sweep(
     """
     options = options or Options()
     options.checkpoint.validate()
-    for part in parts:
-        make_trainer(part.config, make_env(part.config))
+    programs = {(repr(part.config), len(part.lanes.seeds)): part.config for part in parts}
+    for (_, num_lanes), config in programs.items():
+        check_run(config, make_env(config), num_lanes)
     infos = {part.name: (part.config, _new_info(part.lanes, part.coordinates)) for part in parts}
     by_writer(lambda: create_sweep_folder(path, infos))
-    sizes = [len(part.lanes.seeds) for part in parts]
-    programs = len({(repr(part.config), size) for part, size in zip(parts, sizes, strict=True)})
+    num_runs = sum(len(part.lanes.seeds) for part in parts)
     _say(options)(
-        f"{sum(sizes)} runs in {len(parts)} parts, {count_of(programs, 'program')} in all"
+        f"{num_runs} runs in {len(parts)} parts, {count_of(len(programs), 'program')} in all"
     )
     return _or_nothing(path, lambda: continue_sweep(path, make_env, options))
 
@@ -331,16 +332,35 @@ class _Results:
                 file.close()
 
 
-def _compile(config: Config, env: MarlEnv, num_lanes: int, options: Options) -> Sweep:
-    """The program of a sweep, once it is known that its memory is there."""
-    trainer, mesh, name = make_trainer(config, env), make_mesh(num_lanes), config.algorithm.upper()
-    here = [device for device in mesh.devices.flat if device.process_index == jax.process_index()]
+def check_run(config: Config, env: MarlEnv, num_lanes: int) -> Memory:
+    """Refuses a run that cannot be or whose state does not fit, before anything compiles.
+
+    Returns:
+        What the state holds on the devices of this process.
+
+    Raises:
+        ConfigError: a value that cannot work, or the lanes do not fit.
+    """
+    trainer, mesh = make_trainer(config, env), make_mesh(num_lanes)
+    here = _devices_here(mesh)
     lanes_here = -(-num_lanes // mesh.size) * len(here)
     lane = state_memory(jax.eval_shape(trainer.init, jax.random.key(0), config.hyperparameters))
     copy = lane.total if here[0].platform == "cpu" else 0
     held = Memory(*(number * lanes_here for number in lane._replace(checkpoint=copy)))
+    together(lambda: check_memory(held, free_bytes(here), num_lanes, mesh.size))
+    return held
+
+
+def _devices_here(mesh: Mesh) -> list[jax.Device]:
+    return [device for device in mesh.devices.flat if device.process_index == jax.process_index()]
+
+
+def _compile(config: Config, env: MarlEnv, num_lanes: int, options: Options) -> Sweep:
+    """The program of a sweep, once it is known that its memory is there."""
+    held = check_run(config, env, num_lanes)
+    trainer, mesh, name = make_trainer(config, env), make_mesh(num_lanes), config.algorithm.upper()
+    here = _devices_here(mesh)
     free = free_bytes(here)
-    together(lambda: check_memory(held, free, num_lanes, mesh.size))
     runs = count_of(num_lanes, "run")
     with (
         options.console.status(f"{name}: compiling one program for {runs}"),
@@ -373,7 +393,7 @@ def _draw(runs: Sequence[Run], path: Path, options: Options) -> None:
     if not is_writer():
         return
     try:
-        draw_curves([runs], path / "figures" / "return.png")
+        draw_curves(runs, path / "figures" / "return.png")
     except (ConfigError, OSError) as error:
         _say(options)(f"no figure: {first_line(error)}")
 

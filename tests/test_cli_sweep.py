@@ -6,8 +6,9 @@ import pandas as pd
 import pytest
 from experiments import SMALL, refused
 
-from maven_jax import runner
+from maven_jax import commands, runner
 from maven_jax.cli import run
+from maven_jax.config import ConfigError
 from maven_jax.runner import InterruptedRunError
 
 
@@ -96,6 +97,49 @@ def test_what_does_not_fit_is_refused_with_what_would(workspace, capsys, monkeyp
     fit = re.search(r"but 0\.2 MB are free; allowed: .* --group-size (\d+), or less", message)
     assert message.startswith("100 runs hold ")
     assert 1 <= int(fit[1]) < 100
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("grid", "message"),
+    [
+        (["training.replay_size=16,100000"], "2 runs hold "),
+        (["env.options.m=3,400"], "2 runs hold "),
+        (["env.options.good_branches=2,3"], "env.options: good_branches must be one of (2, 4)"),
+        (["algorithm=qmix,qmx"], "unknown algorithm 'qmx'; did you mean 'qmix'?"),
+        (["env.options.m=3,20"], "training.total_env_steps is 60; allowed: more than"),
+        (
+            ["training.batch_size=4,8", "training.replay_size=16,4"],
+            "training.replay_size is 4; allowed: at least training.batch_size, which is 8",
+        ),
+    ],
+)
+def test_every_part_is_checked_before_the_first_trains(
+    workspace, capsys, monkeypatch, grid, message
+):
+    """One of a sweep's programs cannot be: the others do not begin."""
+    monkeypatch.setattr(runner, "compile_sweep", lambda *_: pytest.fail("compiled"))
+    monkeypatch.setattr(runner, "free_bytes", lambda devices: 2_000_000)
+    out = workspace / "refused"
+    arguments = [argument for field in grid for argument in ("--grid", field)]
+    if "400" in grid[0]:
+        arguments += ["--training.total-env-steps", "10000"]
+    command = ["sweep", workspace / "qmix.yaml", "--seeds", "2", *arguments, "--out", out]
+    assert refused(capsys, *command).startswith(message)
+    assert not out.exists()
+
+
+def test_figure3_is_refused_whole(tmp_path, capsys, monkeypatch):
+    """Its third run does not fit: the others do not begin."""
+
+    def check(config, env, num_lanes):
+        if config.latent.kind == "bandit":
+            raise ConfigError(f"{num_lanes} runs do not fit")
+
+    monkeypatch.setattr(runner, "compile_sweep", lambda *_: pytest.fail("compiled"))
+    monkeypatch.setattr(commands, "check_run", check)
+    out = tmp_path / "figure3"
+    assert refused(capsys, "figure3", "--seeds", "5", "--out", out) == "5 runs do not fit"
     assert not out.exists()
 
 

@@ -12,6 +12,7 @@ from maven_jax.grid import (
     make_lanes,
     parse_grid,
     read_field,
+    short_names,
     with_field,
 )
 
@@ -59,7 +60,6 @@ def test_values_are_read_as_the_field_s_type():
         ("=1", "allowed: FIELD=VALUE"),
         ("gamma=1", "unknown key 'gamma'"),
         ("hyperparameters.gama=1", "did you mean 'hyperparameters.gamma'"),
-        ("hyperparameters.gamma=2", r"hyperparameters.gamma is 2.0; allowed: a number from 0"),
         ("hyperparameters.gamma=high", "hyperparameters.gamma is 'high'; allowed: a number"),
         ("latent.size=1.5", "latent.size is 1.5; allowed: a whole number"),
         ("latent.size=8,8", "has 8 twice; allowed: each value once"),
@@ -71,6 +71,52 @@ def test_values_are_read_as_the_field_s_type():
 def test_grids_that_cannot_be(text, message):
     with pytest.raises(ConfigError, match=message):
         parse_grid([text], Config())
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        (["hyperparameters.gamma=0.5,2"], "hyperparameters.gamma is 2.0; allowed: a number from 0"),
+        (["latent.size=16,1"], "latent.size is 1; allowed: a whole number of at least 2"),
+        (
+            ["training.batch_size=8,64", "training.replay_size=128,32"],
+            "training.replay_size is 32; allowed: at least training.batch_size, which is 64",
+        ),
+        (
+            ["discriminator.signal=gradient,reward", "hyperparameters.mi_weight=0,1"],
+            "hyperparameters.mi_weight is 0.0; allowed: a positive number where discriminator",
+        ),
+    ],
+)
+def test_combinations_that_cannot_be(texts, message):
+    grid = parse_grid(texts, Config())
+    with pytest.raises(ConfigError, match=message):
+        expand(Config(), grid, [0])
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ["training.batch_size=2000", "training.replay_size=2000,4000"],
+        ["training.replay_size=2000,4000", "training.batch_size=2000"],
+        ["hyperparameters.mi_weight=0.1,1", "discriminator.signal=reward"],
+        ["latent.kind=gaussian", "latent.size=1,2"],
+    ],
+)
+def test_values_that_work_only_together(texts):
+    parts = expand(Config(), parse_grid(texts, Config()), [0])
+    assert sum(len(part.lanes.seeds) for part in parts) == 2
+
+
+def test_names_of_fields_are_short_where_that_tells_them_apart():
+    assert short_names(
+        ["latent.size", "training.batch_size", "latent.batch_size", "algorithm"]
+    ) == {
+        "latent.size": "size",
+        "training.batch_size": "training.batch_size",
+        "latent.batch_size": "latent.batch_size",
+        "algorithm": "algorithm",
+    }
 
 
 def test_a_field_stands_once():

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -83,10 +84,44 @@ def test_each_task_has_its_own_steps_and_runs_without_common_ones_are_refused(tm
         marl_eval_data([({}, whole), ({}, short)], 2)
 
 
-def test_the_same_experiment_twice_is_refused(tmp_path):
-    runs = [write(tmp_path / name, "qmix", {"scenario": "3m"}, [0]) for name in ("one", "two")]
-    with pytest.raises(ConfigError, match="two runs are 'qmix' on '3m' of 'smax'; allowed: one"):
-        marl_eval_data([point for r in runs for point in points_of([r])], 2)
+def test_experiments_of_one_name_are_named_by_what_they_differ_in(tmp_path):
+    """Two runs of qmix differ in three fields; vdn, of which there is one, has its plain name."""
+    qmix = [write(tmp_path / name, "qmix", {"scenario": "3m"}, [0]) for name in ("one", "two")]
+    vdn = write(tmp_path / "three", "vdn", {"scenario": "3m"}, [0])
+    training = replace(qmix[1].config.training, batch_size=4)
+    latent = replace(qmix[1].config.latent, batch_size=8, size=2)
+    qmix[1] = replace(qmix[1], config=replace(qmix[1].config, training=training, latent=latent))
+    assert set(marl_eval_data(points_of([*qmix, vdn]), 2)["smax"]["3m"]) == {
+        "qmix,size=16,latent.batch_size=64,training.batch_size=32",
+        "qmix,size=2,latent.batch_size=8,training.batch_size=4",
+        "vdn",
+    }
+
+
+def test_seeds_in_folders_of_their_own_are_one_algorithm(tmp_path, capsys):
+    """`table`, `export` and `plot` alike; the same seed twice is refused by all three."""
+    folders = [str(tmp_path / f"s{seed}") for seed in (0, 1, 2)]
+    for seed, folder in enumerate(folders):
+        write(Path(folder), "qmix", {"scenario": "3m"}, [seed])
+    assert run(["table", *folders]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert printed.startswith("return: each seed's last evaluation, after 60,100 steps")
+    assert printed.count("10.00 10.00 10.00 10.00 (10.00, 10.00)") == 1
+    out = tmp_path / "x.json"
+    assert run(["export", *folders, "--out", str(out)]) == 0
+    assert list(json.loads(out.read_text())["smax"]["3m"]["qmix"]) == ["seed_0", "seed_1", "seed_2"]
+    said = "absolute_metrics: each seed's last evaluation, after 60,100 steps"
+    assert said in capsys.readouterr().out
+    assert run(["plot", *folders, "--out", str(tmp_path / "x.svg")]) == 0
+    capsys.readouterr()
+    write(tmp_path / "again", "qmix", {"scenario": "3m"}, [1])
+    for command in ("table", "export", "plot"):
+        more = () if command == "table" else ("--out", tmp_path / "y.svg")
+        assert refused(capsys, command, *folders, tmp_path / "again", *more) == (
+            f"seed 1 of one experiment is in '{folders[1]}' and in '{tmp_path / 'again'}'; "
+            "allowed: each seed once"
+        )
+    assert not (tmp_path / "y.svg").exists()
 
 
 def test_the_command(tmp_path, capsys):

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from maven_jax.config import Config, ConfigError, to_dict
+from maven_jax.config import Config, ConfigError, from_dict, to_dict
 from maven_jax.results import (
     MetricsWriter,
     create_run_folder,
@@ -80,18 +80,22 @@ def test_quartiles_over_seeds_on_the_grid(folder):
     )
 
 
-def test_final_values_are_those_of_the_last_common_step(folder):
-    """The run stopped early: seed 8 got to 25 steps, where seed 7's latest evaluation is at 20."""
+def test_final_values_are_those_of_each_seed_s_last_evaluation(folder):
+    """The run stopped early: seed 8 got to 25 steps, seed 7 to 30."""
     run = load_run(folder)
     assert run.last_step == 25
-    np.testing.assert_array_equal(run.final("return"), [3.0, 4.0])
+    np.testing.assert_array_equal(run.final("return"), [5.0, 4.0])
+    np.testing.assert_array_equal(run.final("env_steps"), [30, 25])
 
 
-def test_a_run_shorter_than_its_first_evaluation_has_final_values(folder):
+def test_an_evaluation_past_the_last_step_is_the_last_one(folder):
+    """Seeds end at the first evaluation at or after `total_env_steps`."""
     config = to_dict(Config())
-    config["training"]["total_env_steps"] = 5
+    config["training"]["total_env_steps"] = 22
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    np.testing.assert_array_equal(load_run(folder).final("return"), [1.0, 2.0])
+    run = load_run(folder)
+    assert run.last_step == 22
+    np.testing.assert_array_equal(run.final("return"), [5.0, 4.0])
 
 
 def test_the_configuration_comes_back(folder):
@@ -246,10 +250,73 @@ def test_a_run_splits_into_the_points_of_its_grid(grid_folder):
     assert high.lanes["seed"] == [0, 1]
 
 
-def test_groups_of_one_point_are_joined(grid_folder):
-    run = load_run(grid_folder)
-    points = points_of([run, run])
-    assert [run.num_lanes for _, run in points] == [4, 4]
+def write_run(path, seeds, config=None, rate=None, **info):
+    """A run of one evaluation of each seed, which returns ten times the seed."""
+    lanes = {"seed": seeds}
+    lanes |= {"hyperparameters.learning_rate": [rate] * len(seeds)} if rate else {}
+    info = {"status": "finished", "lanes": lanes} | info
+    create_run_folder(path, from_dict(config or {}), info)
+    writer = MetricsWriter(path, {name: np.array(column) for name, column in lanes.items()})
+    steps = np.array(seeds) + 100
+    metrics = {"env_steps": steps, "num_updates": steps, "return": 10.0 * np.array(seeds)}
+    writer.write(metrics, np.ones(len(seeds), bool))
+    writer.close()
+    return load_run(path)
+
+
+def test_seeds_of_one_configuration_are_one_experiment_wherever_they_are(tmp_path):
+    """Three folders, of which one spells out what are defaults and one is a point of a sweep."""
+    plain = write_run(tmp_path / "plain", [0, 1])
+    spelt = write_run(tmp_path / "spelt", [5], {"env": {"options": {"m": 10}}})
+    rate = Config().hyperparameters.learning_rate
+    swept = write_run(tmp_path / "swept", [3], {"hyperparameters": {"learning_rate": 1}}, rate)
+    ((coordinates, run),) = points_of([plain, spelt, swept])
+    assert coordinates == {"hyperparameters.learning_rate": rate}
+    assert (run.lanes, run.num_lanes) == ({"seed": [0, 1, 5, 3]}, 4)
+    np.testing.assert_array_equal(run.final("return"), [0, 10, 50, 30])
+    assert run.folders == (plain.path, spelt.path, swept.path)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"training": {"total_env_steps": 200_000}},
+        {"hyperparameters": {"learning_rate": 1e-3}},
+        {"env": {"options": {"m": 5}}},
+        {"evaluation": {"episodes": 3}},
+        {"algorithm": "maven_vdn"},
+    ],
+)
+def test_other_configurations_stay_apart(tmp_path, other):
+    runs = [write_run(tmp_path / "a", [0]), write_run(tmp_path / "b", [0], other)]
+    assert [run.path.name for _, run in points_of(runs)] == ["a", "b"]
+
+
+def test_converted_weights_are_their_own_experiment(tmp_path):
+    runs = [write_run(tmp_path / name, [0], source=name) for name in ("a", "b")]
+    assert len(points_of(runs)) == 2
+
+
+def test_groups_of_one_point_are_joined_and_so_are_their_lanes_that_diverged(tmp_path):
+    broken = {"seed": 1, "hyperparameters.learning_rate": 0.1, "num_updates": 5}
+    runs = [
+        write_run(tmp_path / "a", [0, 1], rate=0.1, diverged=[broken]),
+        write_run(tmp_path / "b", [2], rate=0.1),
+        write_run(tmp_path / "c", [0], rate=0.2),
+    ]
+    points = points_of(runs)
+    assert [run.num_lanes for _, run in points] == [3, 1]
+    assert [len(run.diverged) for _, run in points] == [1, 0]
+
+
+def test_a_seed_that_an_experiment_has_twice_is_named_with_its_folders(tmp_path):
+    runs = [write_run(tmp_path / f"s{seeds}", seeds) for seeds in ([0, 1], [2], [3, 1])]
+    with pytest.raises(ConfigError) as error:
+        points_of(runs)
+    assert str(error.value) == (
+        f"seed 1 of one experiment is in '{runs[0].path}' and in '{runs[2].path}'; allowed: each "
+        "seed once"
+    )
 
 
 def test_a_sweep_folder_holds_its_runs(tmp_path):
