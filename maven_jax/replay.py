@@ -1,5 +1,7 @@
 """Experience replay of whole episodes, on flashbax item buffers."""
 
+from typing import Any
+
 import flashbax
 import jax
 import jax.numpy as jnp
@@ -18,6 +20,25 @@ def make_replay(capacity: int, batch_size: int) -> TrajectoryBuffer:
     """
     return flashbax.make_item_buffer(
         max_length=capacity, min_length=1, sample_batch_size=batch_size, add_sequences=True
+    )
+
+
+def add_unless(rests: jax.Array, ring: TrajectoryBuffer, state: Any, items: Any) -> Any:
+    """`ring.add`; where `rests`, the ring stays as it is: what is there is written once more.
+
+    Args:
+        rests: one flag.
+        ring: from `make_replay`.
+        state: its state.
+        items: with a leading axis.
+    """
+    written = state.current_index + jnp.arange(jax.tree.leaves(items)[0].shape[0])
+    there = jax.tree.map(lambda x: x[0, written % x.shape[1]], state.experience)
+    items = jax.tree.map(lambda old, new: jnp.where(rests, old, new), there, items)
+    added = ring.add(state, items)
+    return added.replace(
+        current_index=jnp.where(rests, state.current_index, added.current_index),
+        is_full=jnp.where(rests, state.is_full, added.is_full),
     )
 
 
