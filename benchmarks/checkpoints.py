@@ -28,7 +28,7 @@ from maven_jax import Config, compile_sweep, load_config, make_trainer, run_swee
 from maven_jax.checkpoint import Checkpointing, CheckpointWriter
 from maven_jax.envs import MStepMatrixGame
 from maven_jax.memory import state_memory
-from maven_jax.results import describe_machine
+from maven_jax.results import Rows, describe_machine
 
 
 def measure(config: Config, num_seeds: int, pairs: int) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def measure(config: Config, num_seeds: int, pairs: int) -> dict[str, Any]:
             save = index % 2 == 0
             started = time.perf_counter()
             if save:
-                writer.save(chunk.state, chunk.metrics, index, index, "", {})
+                writer.save(chunk.state, chunk.metrics, index, index, Rows(0, 0), {})
                 calls.append(time.perf_counter() - started)
                 started = time.perf_counter()
             chunk = next(run)

@@ -1,12 +1,12 @@
 """Checkpoints of a whole run, by Orbax: what it needs to go on as if it had never stopped.
 
 A checkpoint holds the state of every lane (weights, targets, optimisers, replay, keys, counters)
-and the metrics so far. It is written beside training, under another name until it is whole. Then
-the checksums of its files are written into it, by which a reader tells a sound one from a damaged.
+and how much of `metrics.csv` there was. It is written beside training, under another name until it
+is whole. Then it is synchronised with the disk, and the checksums of its files are written into it,
+by which a reader tells a sound one from a damaged. Only then are older ones removed.
 """
 
 import json
-import shutil
 import time
 import zlib
 from collections.abc import Callable
@@ -14,19 +14,33 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
 from maven_jax.config import ConfigError, check, first_line
+from maven_jax.files import CHECKSUMS, find_damage, remove_folder, write_checksums
 from maven_jax.processes import anywhere, by_writer, together
-from maven_jax.results import replace_text
+from maven_jax.results import (
+    CHECKPOINTS,
+    ENDED,
+    WEIGHTS,
+    Rows,
+    Run,
+    Weights,
+    checkpoint_folders,
+    find_other_rows,
+    read_arrays,
+    read_weights,
+    replaced,
+    standing,
+)
 from maven_jax.sweep import Position
 from maven_jax.types import TrainState
 
-FOLDER, CHECKSUMS = "checkpoints", "checksums.json"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -39,6 +53,8 @@ class Checkpointing:
     """Gradient steps of each lane between checkpoints, instead of minutes."""
     keep: int = 2
     """How many checkpoints are kept, the latest ones."""
+    keep_final: bool = False
+    """Keep them when the run has finished too, so that it can be trained on."""
 
     def validate(self) -> None:
         """Raises `ConfigError` for a value that cannot work."""
@@ -57,9 +73,12 @@ class Checkpoint(NamedTuple):
 
     position: Position
     num_chunks: int
-    metrics_csv: str
+    rows: Rows
+    """How much of `metrics.csv` there was."""
     info: dict[str, Any]
     """Those entries of `run.json` that training counts up."""
+    text: str | None = None
+    """All rows, of a checkpoint that was saved when checkpoints held them."""
 
 
 class CheckpointWriter:
@@ -80,7 +99,7 @@ class CheckpointWriter:
             say: told in a line of a checkpoint that could not be saved; training goes on.
             num_updates: the most gradient steps that a lane has taken so far.
         """
-        self._folder = (path / FOLDER).absolute()
+        self._folder = (path / CHECKPOINTS).absolute()
         self._settings, self._say = settings, say
         self._manager: ocp.CheckpointManager | None = None
         self._last_time, self._last_updates = time.perf_counter(), num_updates
@@ -99,7 +118,7 @@ class CheckpointWriter:
         metrics: dict[str, np.ndarray],
         num_chunks: int,
         num_updates: int,
-        metrics_csv: str,
+        rows: Rows,
         info: dict[str, Any],
     ) -> None:
         """Copies the state to the host's memory and writes it in the background.
@@ -109,7 +128,7 @@ class CheckpointWriter:
             metrics: the last row of every lane.
             num_chunks: chunks run so far.
             num_updates: the most gradient steps that a lane has taken.
-            metrics_csv: all rows so far.
+            rows: all so far, on the disk.
             info: entries of `run.json` to go on from.
         """
         self._last_time, self._last_updates = time.perf_counter(), num_updates
@@ -117,7 +136,7 @@ class CheckpointWriter:
             "num_chunks": num_chunks,
             "num_lanes": state.num_updates.shape[0],
             "metrics": {name: values.tolist() for name, values in metrics.items()},
-            "metrics_csv": metrics_csv,
+            "rows": rows._asdict(),
             "info": info,
         }
         self.settle()
@@ -128,15 +147,23 @@ class CheckpointWriter:
             self._give_up(error)
 
     def settle(self) -> None:
-        """Waits until the checkpoint that is being written is whole, and adds its checksums."""
+        """Waits until the checkpoint that is being written is whole and on the disk.
+
+        It is then given its checksums, and those that are kept no more are removed.
+        """
         if self._unsettled is None:
             return
         step, self._unsettled = self._unsettled, None
         try:
             together(self._open().wait_until_finished)
-            by_writer(lambda: _write_checksums(self._folder / str(step)))
+            by_writer(partial(self._seal, self._folder / str(step)))
         except Exception as error:
             self._give_up(error)
+
+    def _seal(self, folder: Path) -> None:
+        write_checksums(folder)
+        for old in checkpoint_folders(self._folder.parent)[self._settings.keep :]:
+            remove_folder(old)
 
     def settle_if_written(self) -> None:
         """`settle`, unless a process would have to wait."""
@@ -152,9 +179,7 @@ class CheckpointWriter:
 
     def _open(self) -> ocp.CheckpointManager:
         if self._manager is None:
-            options = ocp.CheckpointManagerOptions(
-                max_to_keep=self._settings.keep, cleanup_tmp_directories=True
-            )
+            options = ocp.CheckpointManagerOptions(cleanup_tmp_directories=True)
             self._manager = ocp.CheckpointManager(self._folder, options=options)
         return self._manager
 
@@ -188,56 +213,157 @@ def _by_path(tree: Any) -> dict[str, Any]:
 def load_checkpoint(
     path: Path, state_shapes: TrainState, num_lanes: int, say: Callable[[str], None]
 ) -> Checkpoint | None:
-    """The latest sound checkpoint of a run; damaged ones after it are named and set aside.
+    """The latest checkpoint that a run can go on from; those after it are named and set aside.
 
     Args:
         path: the run's folder.
         state_shapes: `ShapeDtypeStruct`s of the state; the number of lanes, which depends on the
             devices of the process that saved, is not read.
         num_lanes: lanes without padding.
-        say: told of each damaged checkpoint, in a line.
+        say: told of each checkpoint that is not used, in a line.
 
     Raises:
-        ConfigError: a sound checkpoint is of another configuration, or cannot be read.
+        ConfigError: a sound checkpoint is of another configuration, or none has the rows that
+            `metrics.csv` has. Nothing is set aside then.
     """
+
+    def restore(folder: Path) -> Checkpoint:
+        return _restore(folder, state_shapes, num_lanes)
+
+    found, passed = _latest(path, restore, say)
+    for folder, name in passed.items():
+        by_writer(partial(_set_aside, folder, name))
+    return found
+
+
+def newest_weights(run: Run, say: Callable[[str], None]) -> dict[str, np.ndarray]:
+    """The newest weights of every lane: those of its end, or of its last checkpoint.
+
+    Nothing in the folder is changed; it may be one that is being trained.
+
+    Args:
+        run: the run, in whatever state.
+        say: told in a line of weights that are no run's end, and of what is damaged.
+
+    Returns:
+        Arrays by names such as `params/agent/w`, with a leading axis of lanes.
+
+    Raises:
+        ConfigError: there are none, or they are damaged.
+    """
+    has_ended = run.info["status"] in ENDED
+    kept, damage = None, None
+    folder = run.path / WEIGHTS
+    if folder.exists() or replaced(folder).exists():
+        try:
+            kept = read_weights(run.path)
+            _check_lanes(kept, run)
+        except ConfigError as error:
+            damage = error
+    if kept is not None and has_ended:
+        return kept.arrays
+    if damage is not None:
+        say(str(damage))
+    saved, _ = _latest(run.path, partial(_restore_weights, run.num_lanes), say)
+    newest = max(filter(None, (kept, saved)), key=lambda x: x.num_chunks or 0, default=None)
+    if newest is None and damage is not None:
+        raise damage
+    if newest is None:
+        raise ConfigError(
+            f"run '{run.path}' has no weights"
+            + ("" if has_ended else f" yet: it {standing(run.path, run.info)}")
+        )
+    if newest is saved or (newest.num_chunks or 0) < run.num_evaluations:
+        number = newest.num_chunks or "some"
+        say(
+            f"run '{run.path}' {standing(run.path, run.info)}; these are its weights after "
+            f"{number} of {run.num_evaluations} evaluations"
+        )
+    return newest.arrays
+
+
+def _check_lanes(weights: Weights, run: Run) -> None:
+    for name, array in weights.arrays.items():
+        if array.shape[:1] != (run.num_lanes,):
+            raise ConfigError(
+                f"weights of run '{run.path}' are damaged: array '{name}' has shape "
+                f"{array.shape}; expected one row for each of {run.num_lanes} lanes"
+            )
+
+
+def _latest(
+    path: Path, restore: Callable[[Path], T], say: Callable[[str], None]
+) -> tuple[T | None, dict[Path, str]]:
+    """The latest checkpoint that can be used, and names for those after it to be set aside by.
+
+    Raises:
+        ConfigError: a sound one cannot be restored, or none has the rows that `metrics.csv` has.
+    """
+    passed: dict[Path, str] = {}
+    other_rows = None
     for folder in checkpoint_folders(path):
         has_checksums = (folder / CHECKSUMS).is_file()
-        damage = _find_damage(folder) if has_checksums else None
+        damage = find_damage(folder) if has_checksums else None
         if damage is None:
             try:
-                return _restore(folder, state_shapes, num_lanes)
+                rows, text = _rows(folder)
+                difference = None if text is not None else find_other_rows(path, rows)
+                if difference is None:
+                    return restore(folder), passed
+                say(f"checkpoint '{folder}' is not used: {difference}")
+                other_rows = other_rows or difference
+                passed[folder] = f"unused-{folder.name}"
+                continue
             except Exception as error:  # Orbax and TensorStore raise many kinds
                 damage = first_line(error)
-                if has_checksums:  # it is as it was written: nothing that another could mend
+                if has_checksums and folder.is_dir():  # it is as it was written
                     raise ConfigError(
                         f"checkpoint '{folder}' does not fit its run's configuration: {damage}"
                     ) from None
+        if not folder.is_dir():  # the process that trains has newer ones by now
+            return _latest(path, restore, say)
         say(f"checkpoint '{folder}' is damaged and not used: {damage}")
-        by_writer(partial(_set_aside, folder))
-    return None
+        passed[folder] = f"damaged-{folder.name}"
+    if other_rows is not None:
+        raise ConfigError(
+            f"run '{path}' cannot go on: {other_rows}, and its checkpoints are of the file as it "
+            "was written; allowed: that file, or a new run"
+        )
+    return None, passed
 
 
-def _set_aside(folder: Path) -> None:
-    aside = folder.with_name(f"damaged-{folder.name}")
-    shutil.rmtree(aside, ignore_errors=True)
+def _set_aside(folder: Path, name: str) -> None:
+    aside = folder.with_name(name)
+    number = 1
+    while aside.exists():
+        number += 1
+        aside = folder.with_name(f"{name}-{number}")
     folder.rename(aside)
-
-
-def checkpoint_folders(path: Path) -> list[Path]:
-    """The whole checkpoints of a run, the latest first."""
-    folders = [p for p in (path / FOLDER).absolute().glob("*") if p.name.isdecimal()]
-    return sorted(folders, key=lambda p: -int(p.name))
 
 
 def remove_checkpoints(path: Path) -> None:
     """Removes the checkpoints of a run that needs them no more."""
-    shutil.rmtree(path / FOLDER, ignore_errors=True)
+    remove_folder(path / CHECKPOINTS)
+
+
+def _progress(folder: Path) -> dict[str, Any]:
+    with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
+        return json.loads(reader.restore(folder / "progress")["text"])
+
+
+def _rows(folder: Path) -> tuple[Rows, str | None]:
+    """What a checkpoint knows of `metrics.csv`; the whole text, as older ones hold it."""
+    progress = _progress(folder)
+    if "metrics_csv" not in progress:
+        return Rows(**progress["rows"]), None
+    text = progress["metrics_csv"]
+    data = text.encode()
+    return Rows(len(data), zlib.crc32(data)), text
 
 
 def _restore(folder: Path, state_shapes: TrainState, num_lanes: int) -> Checkpoint:
-    with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
-        progress = json.loads(reader.restore(folder / "progress")["text"])
-    saved = progress["num_lanes"]
+    progress, (rows, text) = _progress(folder), _rows(folder)
+    saved = _saved_lanes(progress, num_lanes)
     shapes = jax.eval_shape(_plain, state_shapes)
     empty = jax.tree.map(lambda x: np.zeros((saved, *x.shape[1:]), x.dtype), shapes)
     wanted = _by_path(empty)
@@ -256,39 +382,23 @@ def _restore(folder: Path, state_shapes: TrainState, num_lanes: int) -> Checkpoi
     return Checkpoint(
         position=Position(state, metrics),
         num_chunks=progress["num_chunks"],
-        metrics_csv=progress["metrics_csv"],
+        rows=rows,
         info=progress["info"],
+        text=text,
     )
 
 
-def _write_checksums(folder: Path) -> None:
-    replace_text(folder / CHECKSUMS, json.dumps(_checksums(folder)))
+def _restore_weights(num_lanes: int, folder: Path) -> Weights:
+    progress = _progress(folder)
+    _saved_lanes(progress, num_lanes)
+    arrays = read_arrays(folder / "state", ("params", "latent_params"))
+    taken = {name: array[:num_lanes] for name, array in arrays.items()}
+    return Weights(taken, progress["num_chunks"])
 
 
-def _checksums(folder: Path) -> dict[str, int]:
-    """CRC-32 of every file under a folder, by its path there."""
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and not p.match(f"*{CHECKSUMS}"))
-    return {str(file.relative_to(folder)): _checksum(file) for file in files}
-
-
-def _checksum(file: Path) -> int:
-    checksum = 0
-    with file.open("rb") as stream:
-        while block := stream.read(2**20):
-            checksum = zlib.crc32(block, checksum)
-    return checksum
-
-
-def _find_damage(folder: Path) -> str | None:
-    """How a checkpoint's files differ from what was written; None where they do not."""
-    try:
-        wanted = json.loads((folder / CHECKSUMS).read_text())
-    except ValueError as error:
-        return f"{CHECKSUMS}: {error}"
-    found = _checksums(folder)
-    for name, checksum in wanted.items():
-        if name not in found:
-            return f"{name} is missing"
-        if found[name] != checksum:
-            return f"{name} is not as it was written"
-    return None
+def _saved_lanes(progress: dict[str, Any], num_lanes: int) -> int:
+    """How many lanes a checkpoint holds, padding included."""
+    saved = progress["num_lanes"]
+    if saved < num_lanes:
+        raise ValueError(f"it holds {saved} lanes; expected {num_lanes}")
+    return saved

@@ -14,7 +14,7 @@ import jax
 from rich.console import Console
 
 from maven_jax.arguments import last_value, parse
-from maven_jax.commands import COMMANDS, Train
+from maven_jax.commands import COMMANDS, Experiment
 from maven_jax.config import (
     ConfigError,
     load_config,
@@ -61,7 +61,7 @@ def _run_command(argv: list[str], console: Console) -> int:
     if name not in COMMANDS:
         raise unknown("command", name, COMMANDS)
     kind, execute = COMMANDS[name]
-    if issubclass(kind, Train):
+    if issubclass(kind, Experiment):
         command: Any = _parse_with_config(kind, name, rest)
     else:
         command = parse(kind, name, rest)
@@ -80,7 +80,7 @@ def _usage() -> str:
     return "\n".join(lines)
 
 
-def _parse_with_config(kind: type[Train], name: str, args: list[str]) -> Train | None:
+def _parse_with_config(kind: type[Experiment], name: str, args: list[str]) -> Experiment | None:
     """CONFIG and the environment decide what options there are, so they are read first."""
     wants_help = not {"-h", "--help"}.isdisjoint(args)
     if not wants_help and (not args or args[0].startswith("-")):

@@ -14,7 +14,7 @@ import tyro
 from rich.console import Console
 
 from maven_jax.algorithms import ALGORITHMS, make_algorithm
-from maven_jax.checkpoint import Checkpointing
+from maven_jax.checkpoint import Checkpointing, newest_weights
 from maven_jax.config import (
     Config,
     ConfigError,
@@ -51,10 +51,10 @@ from maven_jax.reports import (
 )
 from maven_jax.results import (
     Run,
+    fit_weights,
     load_run,
     load_runs,
     load_setup,
-    load_weights,
     points_of,
     refuse_existing,
     replace_text,
@@ -62,9 +62,11 @@ from maven_jax.results import (
 from maven_jax.rollout import env_spec
 from maven_jax.runner import (
     Options,
+    Origin,
     check_run,
     continue_run,
     continue_sweep,
+    extend,
     train_run,
     train_sweep,
 )
@@ -77,8 +79,8 @@ FIGURE_3 = ("maven", "qmix", "maven_team")
 
 
 @dataclass(frozen=True)
-class Train:
-    """Train one configuration over many seeds, in one compiled program."""
+class Experiment:
+    """What `train` and `sweep` are told."""
 
     config_source: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="CONFIG")]
     """A YAML file, or the name of a packaged configuration."""
@@ -95,7 +97,17 @@ class Train:
 
 
 @dataclass(frozen=True)
-class Sweep(Train):
+class Train(Experiment):
+    """Train one configuration over many seeds, in one compiled program."""
+
+    init_from: Path | None = None
+    """Folder of a run whose weights to start from; its lanes and this run's are as many."""
+    lane: int | None = None
+    """The one lane of --init-from, counted from 0, that every seed starts from."""
+
+
+@dataclass(frozen=True)
+class Sweep(Experiment):
     """Train a grid of values times many seeds, in as few compiled programs as it takes."""
 
     grid: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
@@ -106,11 +118,21 @@ class Sweep(Train):
 
 
 @dataclass(frozen=True)
+class Longer:
+    """What of `training` a run can go on with another value of."""
+
+    total_env_steps: int | None = None
+    """Environment steps of each seed, more than there were; goes on with a finished run too, if it
+    was trained with --checkpoint.keep-final."""
+
+
+@dataclass(frozen=True)
 class Resume:
     """Go on with a run or sweep that was interrupted or killed, from its last checkpoint."""
 
     run: tyro.conf.Positional[Path]
     """Folder of a run or of a sweep."""
+    training: Longer = field(default_factory=Longer)
     tensorboard: bool = True
     """Write events for TensorBoard."""
     checkpoint: Checkpointing = field(default_factory=Checkpointing)
@@ -219,8 +241,42 @@ def train(command: Train, console: Console) -> None:
     """`maven-jax train CONFIG`."""
     out = command.out or Path("runs") / Path(command.config_source).stem
     lanes = make_lanes(command.config.hyperparameters, _seeds(command))
-    run = train_run(command.config, make_env(command.config), out, lanes, _options(command))
+    origin = _origin(command, len(lanes.seeds))
+    env, options = make_env(command.config), _options(command)
+    run = train_run(command.config, env, out, lanes, options, origin)
     _print_end([run], out, console)
+
+
+def _origin(command: Train, num_lanes: int) -> Origin | None:
+    """The weights of `--init-from`, a lane for each of this run's."""
+    if command.init_from is None:
+        if command.lane is not None:
+            raise ConfigError(f"lane is {command.lane}; allowed: none without --init-from")
+        return None
+    source = load_run(command.init_from)
+    last, lane = source.num_lanes - 1, command.lane
+    if lane is None:
+        check(
+            source.num_lanes == num_lanes,
+            "seeds",
+            num_lanes,
+            f"{source.num_lanes}, the lanes of '{source.path}', or --lane, a whole number from 0 "
+            f"to {last}, for all seeds",
+        )
+    else:
+        check(0 <= lane <= last, "lane", lane, f"a whole number from 0 to {last}")
+    lanes = range(num_lanes) if lane is None else [lane] * num_lanes
+    arrays = {name: x[list(lanes)] for name, x in newest_weights(source, _say).items()}
+    columns = {name: [column[i] for i in lanes] for name, column in source.lanes.items()}
+    record = {"run": str(source.path), "lanes": columns, "num_evaluations": source.num_evaluations}
+    return Origin(arrays, record)
+
+
+def _say(line: str) -> None:
+    """A line beside the results, on standard error."""
+    if is_writer():
+        console = Console(stderr=True)
+        console.print(f"maven-jax: {line}", highlight=False, soft_wrap=True, markup=False)
 
 
 def sweep(command: Sweep, console: Console) -> None:
@@ -239,6 +295,8 @@ def sweep(command: Sweep, console: Console) -> None:
 
 def resume(command: Resume, console: Console) -> None:
     """`maven-jax resume RUN`."""
+    if command.training.total_env_steps is not None:
+        extend(command.run, command.training.total_env_steps)
     if (command.run / "sweep.json").is_file():
         runs = continue_sweep(command.run, make_env, _options(command))
     else:
@@ -247,7 +305,7 @@ def resume(command: Resume, console: Console) -> None:
     _print_end(runs, command.run, console)
 
 
-def _seeds(command: Train | Figure3) -> range:
+def _seeds(command: Experiment | Figure3) -> range:
     check(
         1 <= command.seeds <= MAX_LANES,
         "seeds",
@@ -263,7 +321,7 @@ def _seeds(command: Train | Figure3) -> range:
     return range(command.seed, command.seed + command.seeds)
 
 
-def _options(command: Train | Resume | Figure3) -> Options:
+def _options(command: Experiment | Resume | Figure3) -> Options:
     console = Console(stderr=True, quiet=not is_writer())
     return Options(command.tensorboard, command.checkpoint, console)
 
@@ -340,7 +398,11 @@ def evaluate_run(command: Evaluate, console: Console) -> None:
         jax.eval_shape(lambda: lane_keys(lanes.seeds)),
         spread(lanes.hyperparameters, run.num_lanes),
     )
-    params, latent_params = load_weights(run, expected.params, expected.latent_params)
+    arrays, what = (
+        newest_weights(run, _say),
+        f"weights of run '{run.path}' do not fit its config.yaml",
+    )
+    params, latent_params = fit_weights(arrays, expected.params, expected.latent_params, what)
     metrics = _test(params, latent_params, seed, lanes, config, env)
     console.print(evaluation_table(run, metrics, episodes))
     key = jax.random.key(seed)
@@ -362,7 +424,7 @@ def plot(command: Plot, console: Console) -> None:
         raise ConfigError("no run given; allowed: one or more folders of runs")
     refuse_existing("picture", command.out)
     check_picture("out", command.out)
-    runs = [run for path in command.runs for run in load_runs(path)]
+    runs = [run for path in command.runs for run in load_runs(path, _say)]
     draw_curves(runs, command.out, command.metric)
     console.print(f"picture: {command.out}", highlight=False, soft_wrap=True)
 
@@ -371,7 +433,7 @@ def tabulate(command: Tabulate, console: Console) -> None:
     """`maven-jax table RUN...`."""
     if not command.runs:
         raise ConfigError("no run given; allowed: one or more folders of runs")
-    runs = [(path, run) for path in command.runs for run in load_runs(path)]
+    runs = [(path, run) for path in command.runs for run in load_runs(path, _say)]
     given = {run.path: path for path, run in runs}
     points = points_of(run for _, run in runs)
     if len(command.runs) > 1:
@@ -387,7 +449,7 @@ def export(command: Export, console: Console) -> None:
     if not command.runs:
         raise ConfigError("no run given; allowed: one or more folders of runs")
     refuse_existing("file", command.out)
-    points = points_of(run for path in command.runs for run in load_runs(path))
+    points = points_of(run for path in command.runs for run in load_runs(path, _say))
     data = marl_eval_data(points, command.evaluations)
     command.out.parent.mkdir(parents=True, exist_ok=True)
     replace_text(command.out, json.dumps(data, indent=1) + "\n")

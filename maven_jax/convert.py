@@ -115,7 +115,7 @@ def write_run(
     try:
         with contextlib.closing(MetricsWriter(path, {"seed": np.array([0])})) as writer:
             writer.write(metrics | {k: np.array([n]) for k, n in counts.items()}, np.array([True]))
-        save_weights(path, params, latent_params)
+        save_weights(path, params, latent_params, 1)
     except BaseException:
         shutil.rmtree(path)
         raise

@@ -65,6 +65,26 @@ def _with_empty(items: Any, batch_size: int) -> Any:
     return jax.tree.map(put_back, items, is_leaf=lambda x: isinstance(x, Absent))
 
 
+def add_unless(rests: jax.Array, ring: TrajectoryBuffer, state: Any, items: Any) -> Any:
+    """`ring.add`; where `rests`, the ring stays as it is: what is there is written once more.
+
+    Args:
+        rests: one flag.
+        ring: from `make_replay`.
+        state: its state.
+        items: with a leading axis.
+    """
+    items = _without_empty(items, lead=1)
+    written = state.current_index + jnp.arange(jax.tree.leaves(items)[0].shape[0])
+    there = jax.tree.map(lambda x: x[0, written % x.shape[1]], state.experience)
+    items = jax.tree.map(lambda old, new: jnp.where(rests, old, new), there, items)
+    added = ring.add(state, items)
+    return added.replace(
+        current_index=jnp.where(rests, state.current_index, added.current_index),
+        is_full=jnp.where(rests, state.is_full, added.is_full),
+    )
+
+
 def swap_time_and_batch(episodes: Episode) -> Episode:
     """Time-major `T B ...` to batch-major `B T ...` and back; the latent stays `B Z`."""
     swapped = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), episodes)

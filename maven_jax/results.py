@@ -10,8 +10,11 @@ A run's folder holds
 - `metrics.csv`: a row for each lane and evaluation, a column for each metric (`pandas.read_csv`
   opens it): `seed`, what else tells the lanes apart, `env_steps`, `num_updates`, then the metrics
   in alphabetical order, those with one value for each z as `name_0`, `name_1`, ...;
-- `weights`: Orbax: `params` and `latent_params`, every array with a leading axis of lanes;
-- `checkpoints`, until the run has finished (see `checkpoint`);
+- `weights`: Orbax: `params` and `latent_params`, every array with a leading axis of lanes; beside
+  them after how many evaluations they were saved, and checksums;
+- `checkpoints`, until the run has finished, or for good where they are kept (see `checkpoint`);
+- `metrics-1.csv` and so on: rows of a run that had to begin again;
+- `initial_weights.npz`, where training started from another run's: an array of each name;
 - `figures` and, unless switched off, TensorBoard `events`.
 
 A sweep of several programs is a folder of such folders, which its `sweep.json` names in order.
@@ -19,15 +22,19 @@ A sweep of several programs is a folder of such folders, which its `sweep.json` 
 
 import csv
 import dataclasses
+import io
 import json
 import os
+import re
 import shutil
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
-from typing import Any, TextIO, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
@@ -45,11 +52,26 @@ from maven_jax.config import (
     validate,
 )
 from maven_jax.environments import default_options
+from maven_jax.files import (
+    CHECKSUMS,
+    find_damage,
+    is_locked,
+    replace_folder,
+    replace_text,
+    replaced,
+    sync,
+    sync_tree,
+    write_checksums,
+)
 from maven_jax.grid import flatten, with_field
+from maven_jax.processes import by_writer
 from maven_jax.types import NetworkParams, Params
 
 T = TypeVar("T")
 
+STATUSES = ("waiting", "running", "interrupted", "failed", "finished", "converted")
+ENDED = ("finished", "converted")
+CHECKPOINTS, WEIGHTS, INITIAL_WEIGHTS = "checkpoints", "weights", "initial_weights.npz"
 COUNTERS = ("env_steps", "num_updates")
 PACKAGES = ("maven-jax", "jax", "jaxlib", "flax", "optax", "distrax", "jumanji", "flashbax")
 
@@ -85,6 +107,12 @@ class Run:
     def diverged(self) -> list[dict[str, Any]]:
         """Lanes that turned non-finite: their columns, and `num_updates`, their last finite one."""
         return self.info.get("diverged", [])
+
+    @property
+    def num_evaluations(self) -> int:
+        """How many rows the lane has that has most."""
+        rows = self._lane_of_row[self._lane_of_row >= 0]
+        return int(np.bincount(rows).max()) if rows.size else 0
 
     @cached_property
     def _lane_of_row(self) -> np.ndarray:
@@ -238,13 +266,30 @@ def refuse_existing(what: str, path: Path) -> None:
         raise ConfigError(f"{what} '{path}' exists; allowed: a path where nothing is yet")
 
 
-def create_run_folder(path: Path, config: Config, info: dict[str, Any]) -> None:
+def create_run_folder(
+    path: Path,
+    config: Config,
+    info: dict[str, Any],
+    initial_weights: Mapping[str, np.ndarray] | None = None,
+) -> None:
     """Makes a new run's folder with its configuration and `run.json`: all of it, or nothing.
+
+    Args:
+        path: folder to make.
+        config: the run's configuration.
+        info: its `run.json`.
+        initial_weights: what training starts from, by names, if not from fresh weights.
 
     Raises:
         ConfigError: something is there already, or the folder cannot be made.
     """
-    _create(path, lambda draft: _set_up(draft, config, info))
+
+    def fill(draft: Path) -> None:
+        _set_up(draft, config, info)
+        if initial_weights is not None:
+            np.savez(draft / INITIAL_WEIGHTS, **initial_weights)  # type: ignore[arg-type]
+
+    _create(path, fill)
 
 
 def create_sweep_folder(path: Path, runs: Mapping[str, tuple[Config, dict[str, Any]]]) -> None:
@@ -264,7 +309,7 @@ def create_sweep_folder(path: Path, runs: Mapping[str, tuple[Config, dict[str, A
 
 
 def _set_up(folder: Path, config: Config, info: dict[str, Any]) -> None:
-    (folder / "config.yaml").write_text(yaml.safe_dump(to_dict(config), sort_keys=False))
+    write_config(folder, config)
     write_info(folder, info)
 
 
@@ -274,7 +319,9 @@ def _create(path: Path, fill: Callable[[Path], None]) -> None:
         refuse_existing("output folder", path)
         draft.mkdir(parents=True)
         fill(draft)
+        sync_tree(draft)
         draft.rename(path)
+        sync(path.parent)
     except OSError as error:
         shutil.rmtree(draft, ignore_errors=True)
         raise ConfigError(f"output folder '{path}' cannot be made: {error.strerror}") from None
@@ -291,56 +338,108 @@ def describe_machine() -> dict[str, Any]:
     }
 
 
+def write_config(path: Path, config: Config) -> None:
+    """Writes `config.yaml`."""
+    replace_text(path / "config.yaml", yaml.safe_dump(to_dict(config), sort_keys=False))
+
+
 def write_info(path: Path, info: dict[str, Any]) -> None:
     """Writes `run.json`."""
     replace_text(path / "run.json", json.dumps(info, indent=2) + "\n")
 
 
-def replace_text(path: Path, text: str) -> None:
-    """Writes a file so that whoever reads it, at any moment, finds the old text or the new."""
-    draft = path.with_name(f".{path.name}")
-    with draft.open("w", newline="") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
+class Rows(NamedTuple):
+    """How much of `metrics.csv` there was, by which a checkpoint knows its rows again."""
+
+    length: int
+    """Bytes."""
+    checksum: int
+    """CRC-32 of these bytes."""
 
 
 class MetricsWriter:
-    """Appends evaluations to `metrics.csv`, on disk after every chunk."""
+    """Appends evaluations to `metrics.csv`, in the file after every chunk.
 
-    def __init__(self, path: Path, lanes: Mapping[str, np.ndarray], text: str = "") -> None:
+    Attributes:
+        rows: how much there is in it.
+    """
+
+    def __init__(self, path: Path, lanes: Mapping[str, np.ndarray], length: int = 0) -> None:
         """Opens the file.
 
         Args:
             path: the run's folder.
             lanes: what tells the lanes apart, an entry of each lane by column name.
-            text: what the file holds so far; anything else in it is dropped.
+            length: bytes of the file to append to; what comes after them is dropped.
         """
         self._path = path / "metrics.csv"
-        replace_text(self._path, text)
-        self._file: TextIO = self._path.open("a", newline="")
-        self._writer: Any = csv.writer(self._file)
-        self._needs_header = not text
+        self._path.touch()
+        sync(path)
+        self._file = self._path.open("r+b")
+        kept = self._file.read(length)
+        self.rows = Rows(len(kept), zlib.crc32(kept))
+        self._file.truncate(len(kept))
         self._lanes = lanes
 
     def write(self, metrics: dict[str, np.ndarray], active: np.ndarray) -> None:
-        """One row for each active lane."""
-        columns = {**self._lanes, **_columns(metrics)}
-        if self._needs_header:
-            self._writer.writerow(columns)
-            self._needs_header = False
-        for lane in np.flatnonzero(active):
-            self._writer.writerow([column[lane] for column in columns.values()])
-        self._file.flush()
+        """One row for each active lane.
 
-    def read(self) -> str:
-        """What the file holds."""
-        return self._path.read_bytes().decode()
+        Raises:
+            OSError: they cannot be written.
+        """
+        text = io.StringIO(newline="")
+        writer = csv.writer(text)
+        columns = {**self._lanes, **_columns(metrics)}
+        if not self.rows.length:
+            writer.writerow(columns)
+        for lane in np.flatnonzero(active):
+            writer.writerow([column[lane] for column in columns.values()])
+        added = text.getvalue().encode()
+        try:
+            self._file.write(added)
+            self._file.flush()
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self._path)) from None
+        self.rows = Rows(self.rows.length + len(added), zlib.crc32(added, self.rows.checksum))
+
+    def sync(self) -> None:
+        """Waits until all rows are on the disk."""
+        sync(self._path)
 
     def close(self) -> None:
         """Closes the file."""
         self._file.close()
+
+
+def find_other_rows(path: Path, rows: Rows) -> str | None:
+    """How `metrics.csv` differs from the rows that a checkpoint goes on from; None if it does not.
+
+    Args:
+        path: the run's folder.
+        rows: those that the file should begin with.
+    """
+    try:
+        with (path / "metrics.csv").open("rb") as file:
+            kept = file.read(rows.length)
+    except OSError as error:
+        return f"metrics.csv cannot be read: {error.strerror}"
+    if len(kept) < rows.length:
+        return f"metrics.csv was cut to {len(kept)} of {rows.length} bytes"
+    if zlib.crc32(kept) != rows.checksum:
+        return f"metrics.csv was changed in its first {rows.length} bytes"
+    return None
+
+
+def set_metrics_aside(path: Path) -> Path | None:
+    """Renames a `metrics.csv` that has rows, for a run that begins again; its new name."""
+    file = path / "metrics.csv"
+    if not file.is_file() or file.read_bytes().count(b"\n") < 2:
+        return None
+    numbers = (path / f"metrics-{number}.csv" for number in range(1, 10**6))
+    aside = next(name for name in numbers if not name.exists())
+    file.rename(aside)
+    sync(path)
+    return aside
 
 
 def _columns(metrics: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -355,24 +454,154 @@ def _columns(metrics: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return columns
 
 
-def save_weights(path: Path, params: Params, latent_params: NetworkParams) -> None:
-    """Writes the weights of every lane, by Orbax, in the place of any that are there.
+def save_weights(path: Path, params: Params, latent_params: NetworkParams, num_chunks: int) -> None:
+    """Writes the weights of every lane, by Orbax; any that are there stay until these are whole.
+
+    Args:
+        path: the run's folder.
+        params: weights, with a leading axis of lanes.
+        latent_params: the same for the latent policy.
+        num_chunks: evaluations before they were saved.
 
     Raises:
         ConfigError: they cannot be written.
     """
+    draft = path / f".{WEIGHTS}"
     weights = {"params": params, "latent_params": latent_params}
+
+    def clean() -> None:
+        for left in path.glob(f"{draft.name}*"):  # by a process that was killed here
+            if not left.name.endswith(".old"):
+                shutil.rmtree(left, ignore_errors=True)
+
+    def settle() -> None:
+        replace_text(draft / "progress.json", json.dumps({"num_chunks": num_chunks}))
+        write_checksums(draft)
+        replace_folder(draft, path / WEIGHTS)
+
     try:
+        by_writer(clean)
         with ocp.StandardCheckpointer() as checkpointer:
-            checkpointer.save((path / "weights").absolute(), weights, force=True)
+            checkpointer.save(draft.absolute(), weights, force=True)
+        by_writer(settle)
     except Exception as error:  # Orbax and TensorStore raise many kinds, for a full disk too
         raise ConfigError(f"weights cannot be written in '{path}': {first_line(error)}") from None
+
+
+class Weights(NamedTuple):
+    """Weights as they are on disk."""
+
+    arrays: dict[str, np.ndarray]
+    """By names such as `params/agent/rnn/kernel`; a leading axis of lanes."""
+    num_chunks: int | None
+    """Evaluations before they were saved; None where that is not known."""
+
+
+def read_weights(path: Path) -> Weights:
+    """Reads the weights of a run's folder, whatever their shapes.
+
+    Raises:
+        ConfigError: they are missing or damaged.
+    """
+    folder = (path / WEIGHTS).absolute()
+    if not folder.is_dir():
+        folder = replaced(folder)
+    if not folder.is_dir():
+        raise ConfigError(f"run '{path}' has no weights")
+    try:
+        damage = find_damage(folder) if (folder / CHECKSUMS).is_file() else None
+        if damage is not None:
+            raise ValueError(damage)
+        progress = folder / "progress.json"
+        number = json.loads(progress.read_text())["num_chunks"] if progress.is_file() else None
+        return Weights(read_arrays(folder), number)
+    except Exception as error:  # Orbax and TensorStore raise many kinds for a damaged file
+        reason = first_line(error, 200)
+        raise ConfigError(f"weights of run '{path}' are damaged: {reason}") from None
+
+
+def read_initial_weights(path: Path) -> dict[str, np.ndarray]:
+    """The weights that a run started from, by their names; a leading axis of lanes.
+
+    Raises:
+        ConfigError: they are missing or damaged.
+    """
+    try:
+        with np.load(path / INITIAL_WEIGHTS) as arrays:
+            return dict(arrays)
+    except FileNotFoundError:
+        raise ConfigError(f"run '{path}' is damaged: {INITIAL_WEIGHTS} is missing") from None
+    except Exception as error:  # NumPy and zipfile raise many kinds
+        raise ConfigError(
+            f"run '{path}' is damaged: {INITIAL_WEIGHTS}: {first_line(error, 200)}"
+        ) from None
+
+
+def read_arrays(folder: Path, roots: Sequence[str] = ()) -> dict[str, np.ndarray]:
+    """Arrays that Orbax has written, in the host's memory, by names such as `params/agent/w`.
+
+    Args:
+        folder: where they are.
+        roots: the first parts of the names that are wanted; by default all.
+    """
+    with closing(ocp.PyTreeCheckpointHandler()) as handler:
+        tree = handler.metadata(folder).tree
+    if roots:  # what is not wanted costs no memory
+        tree = {name: leaf for name, leaf in tree.items() if _name(name).split("/")[0] in roots}
+    wanted = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), tree)
+    as_arrays = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
+    with ocp.PyTreeCheckpointer() as checkpointer:
+        arguments = ocp.args.PyTreeRestore(wanted, as_arrays, partial_restore=True)
+        found = checkpointer.restore(folder, args=arguments)
+    leaves = jax.tree_util.tree_leaves_with_path(found)
+    return {_name(jax.tree_util.keystr(path)): np.asarray(leaf) for path, leaf in leaves}
+
+
+def _name(path: str) -> str:
+    """The words of a path in a tree, whatever holds them: a dictionary, or a NamedTuple."""
+    return "/".join(re.findall(r"\w+", path))
+
+
+def fit_weights(
+    arrays: Mapping[str, np.ndarray], params: Params, latent_params: NetworkParams, what: str
+) -> tuple[Params, NetworkParams]:
+    """Weights as trees of the expected shapes.
+
+    Args:
+        arrays: by their names.
+        params: arrays or `ShapeDtypeStruct`s of the expected shapes, a leading axis of lanes.
+        latent_params: the same for the latent policy.
+        what: the beginning of a complaint, such as "these weights do not fit".
+
+    Raises:
+        ConfigError: names the first array that is missing, of another shape or not expected.
+    """
+    expected = {"params": params, "latent_params": latent_params}
+    leaves, tree = jax.tree_util.tree_flatten_with_path(expected)
+    named = {_name(jax.tree_util.keystr(path)): leaf for path, leaf in leaves}
+    fitting = []
+    for name, leaf in named.items():
+        if 0 in leaf.shape and name not in arrays:  # arrays of no elements are not saved
+            fitting.append(np.zeros(leaf.shape, leaf.dtype))
+            continue
+        if name not in arrays:
+            raise ConfigError(f"{what}: array '{name}' is missing; expected shape {leaf.shape}")
+        if arrays[name].shape != leaf.shape:
+            raise ConfigError(
+                f"{what}: array '{name}' has shape {arrays[name].shape}; expected {leaf.shape}"
+            )
+        fitting.append(arrays[name].astype(leaf.dtype))
+    for name, array in arrays.items():
+        if name not in named:
+            raise ConfigError(f"{what}: array '{name}' of shape {array.shape} is not expected")
+    whole = jax.tree.unflatten(tree, fitting)
+    return whole["params"], whole["latent_params"]
 
 
 def load_weights(
     run: Run, params: Params, latent_params: NetworkParams
 ) -> tuple[Params, NetworkParams]:
-    """Reads the weights of every lane.
+    """Reads the weights of every lane, as the run's end or last interruption left them.
 
     Args:
         run: the run.
@@ -382,45 +611,30 @@ def load_weights(
     Raises:
         ConfigError: the weights are missing or damaged, or of other shapes.
     """
-    folder = (run.path / "weights").absolute()
-    if not folder.is_dir():
-        raise ConfigError(f"run '{run.path}' has no weights")
-    try:
-        with ocp.StandardCheckpointer() as checkpointer:
-            restored = checkpointer.restore(
-                folder, {"params": params, "latent_params": latent_params}
-            )
-    except Exception as error:  # Orbax and TensorStore raise many kinds for a damaged file
-        reason = first_line(error, 200)
-        raise ConfigError(f"weights of run '{run.path}' are damaged: {reason}") from None
-    for (name, found), wanted in zip(
-        jax.tree_util.tree_leaves_with_path(restored),
-        jax.tree.leaves({"params": params, "latent_params": latent_params}),
-        strict=True,
-    ):
-        if found.shape != wanted.shape:
-            raise ConfigError(
-                f"weights of run '{run.path}' are damaged: {jax.tree_util.keystr(name)} has shape "
-                f"{found.shape}; expected {wanted.shape}"
-            )
-    return restored["params"], restored["latent_params"]
+    what = f"weights of run '{run.path}' do not fit its config.yaml"
+    return fit_weights(read_weights(run.path).arrays, params, latent_params, what)
 
 
 def load_run(path: Path) -> Run:
-    """Reads a run's folder.
+    """Reads a run's folder; of a run that has not finished, what there is so far.
 
     Raises:
-        ConfigError: no such folder, or a file in it is missing or damaged.
+        ConfigError: no such folder, a file in it is missing or damaged, or it has no row yet.
     """
     config, info = load_setup(path)
-    run = Run(path, config, info, _read(path, "metrics.csv", _read_metrics))
-    lanes = set(zip(*run.lanes.values(), strict=True))
-    broken = {tuple(lane.get(name) for name in run.lanes) for lane in run.diverged}
+    ended = info["status"] in ENDED
+    lanes = set(zip(*info["lanes"].values(), strict=True))
+    broken = {tuple(lane[name] for name in info["lanes"]) for lane in info.get("diverged", [])}
+    begun = checkpoint_folders(path) or has_rows(path) or not lanes - broken
+    if not (ended or begun):
+        raise ConfigError(f"run '{path}' has no evaluation yet: it {standing(path, info)}")
+    metrics = _read(path, "metrics.csv", _read_metrics if ended else _read_whole_rows)
+    run = Run(path, config, info, metrics)
     named = (run.metrics.get(name, np.full(len(run.metrics["seed"]), np.nan)) for name in run.lanes)
     found = set(zip(*named, strict=True))
     if not found and lanes - broken:
         raise ConfigError(f"run '{path}' is damaged: metrics.csv: there is no evaluation in it")
-    if not lanes - broken <= found <= lanes:
+    if not found <= lanes or (ended and not lanes - broken <= found):
         raise ConfigError(
             f"run '{path}' is damaged: metrics.csv holds other lanes than run.json names"
         )
@@ -437,39 +651,98 @@ def load_setup(path: Path) -> tuple[Config, dict[str, Any]]:
     """
     if not path.is_dir():
         raise ConfigError(f"run '{path}' is not a folder")
+    if (path / "sweep.json").is_file():
+        runs = ", ".join(f"'{part}'" for part in sweep_parts(path))
+        raise ConfigError(f"'{path}' is a sweep of several programs; allowed: one of {runs}")
+    if not (path / "config.yaml").exists() and not (path / "run.json").exists():
+        raise ConfigError(f"'{path}' is no run's folder: config.yaml is missing")
     return _read(path, "config.yaml", _read_config), _read(path, "run.json", _read_info)
 
 
-def load_runs(path: Path) -> list[Run]:
-    """Reads a run's folder, or those of a sweep of several programs that have begun.
+def has_rows(path: Path) -> bool:
+    """Whether a run's folder has an evaluation."""
+    file = path / "metrics.csv"
+    return file.is_file() and file.read_bytes().count(b"\n") >= 2
+
+
+def checkpoint_folders(path: Path) -> list[Path]:
+    """The whole checkpoints of a run, the latest first."""
+    folders = [p for p in (path / CHECKPOINTS).absolute().glob("*") if p.name.isdecimal()]
+    return sorted(folders, key=lambda p: -int(p.name))
+
+
+def standing(path: Path, info: Mapping[str, Any]) -> str:
+    """What has become of a run, and what goes on with it: the rest of a sentence.
+
+    Args:
+        path: its folder.
+        info: its `run.json`.
+    """
+    if info["status"] in ENDED:
+        return "has finished" if info["status"] == "finished" else "was converted"
+    if is_locked(path / "config.yaml"):
+        return "is being trained"
+    if info["status"] == "waiting" and is_locked(path.parent / "sweep.json"):
+        return "waits for its turn in a sweep that is being trained"
+    has_become, goes_on = {
+        "waiting": ("has not begun", "begins it"),
+        "running": ("was killed", "goes on"),
+        "interrupted": ("was interrupted", "goes on"),
+        "failed": ("failed", "goes on"),
+    }[info["status"]]
+    return f"{has_become}; maven-jax resume '{path}' {goes_on}"
+
+
+def load_runs(path: Path, say: Callable[[str], None] = lambda _: None) -> list[Run]:
+    """Reads a run's folder, or those of a sweep of several programs that have finished.
+
+    Of a sweep in which none has, those that have rows so far are read.
+
+    Args:
+        path: folder of a run or sweep.
+        say: told in a line of each part that is left out, or has not finished.
 
     Raises:
-        ConfigError: no such folder, a file in it is missing or damaged, or nothing has begun.
+        ConfigError: no such folder, a file in it is missing or damaged, or there is no row yet.
     """
     if not (path / "sweep.json").is_file():
         return [load_run(path)]
-    begun = [part for part in sweep_parts(path) if load_setup(part)[1]["status"] != "waiting"]
-    if not begun:
-        raise ConfigError(f"sweep '{path}' has no run that has begun")
-    return [load_run(part) for part in begun]
+    infos = {part: load_setup(part)[1] for part in sweep_parts(path)}
+    taken = [part for part, info in infos.items() if info["status"] in ENDED]
+    taken = taken or [part for part in infos if has_rows(part)]
+    if not taken:
+        (first, info), *_ = infos.items()
+        raise ConfigError(
+            f"sweep '{path}' has no evaluation yet: its part '{first.name}' {standing(first, info)}"
+        )
+    for part, info in infos.items():
+        if info["status"] not in ENDED:
+            used = "its rows so far are used" if part in taken else "it is missing here"
+            say(f"part '{part.name}' of sweep '{path}' {standing(part, info)}; {used}")
+    return [load_run(part) for part in taken]
 
 
 def sweep_parts(path: Path) -> list[Path]:
     """The folders of a sweep of several programs, as its `sweep.json` names them.
 
     Raises:
-        ConfigError: the file is damaged.
+        ConfigError: the file is damaged, or a folder is missing.
     """
-    return [path / name for name in _read(path, "sweep.json", _read_parts)]
+    parts = [path / name for name in _read(path, "sweep.json", _read_parts)]
+    for part in parts:
+        if not part.is_dir():
+            raise ConfigError(f"sweep '{path}' is damaged: its part '{part.name}' is missing")
+    return parts
 
 
 def _read(path: Path, name: str, parse: Callable[[str], T]) -> T:
+    what = "sweep" if name == "sweep.json" else "run"
     if not (path / name).is_file():
-        raise ConfigError(f"run '{path}' is damaged: {name} is missing")
+        raise ConfigError(f"{what} '{path}' is damaged: {name} is missing")
     try:
         return parse((path / name).read_text())
     except (ValueError, csv.Error, RecursionError) as error:
-        raise ConfigError(f"run '{path}' is damaged: {name}: {first_line(error)}") from None
+        raise ConfigError(f"{what} '{path}' is damaged: {name}: {first_line(error)}") from None
 
 
 def _read_config(text: str) -> Config:
@@ -480,7 +753,7 @@ def _read_config(text: str) -> Config:
 
 def _read_info(text: str) -> dict[str, Any]:
     info = json.loads(text)
-    if not isinstance(info, dict) or not isinstance(info.get("status"), str):
+    if not isinstance(info, dict) or info.get("status") not in STATUSES:
         raise ValueError("it names no status")
     lanes = info.get("lanes")
     if not isinstance(lanes, dict) or "seed" not in lanes:
@@ -489,6 +762,20 @@ def _read_info(text: str) -> dict[str, Any]:
         numbers = isinstance(column, list) and all(type(x) in (int, float) for x in column)
         if not numbers or not column or len(column) != len(lanes["seed"]):
             raise ValueError(f"lanes.{name} is no list of a number for each lane")
+    if not all(type(seed) is int and 0 <= seed < 2**31 for seed in lanes["seed"]):
+        raise ValueError("lanes.seed holds something else than whole numbers from 0 to 2**31 - 1")
+    if not isinstance(info.get("coordinates", {}), dict):
+        raise ValueError("coordinates is no mapping")
+    diverged = info.get("diverged", [])
+    if not isinstance(diverged, list) or not all(
+        isinstance(lane, dict)
+        and all(type(lane.get(name)) in (int, float) for name in (*lanes, "num_updates"))
+        for lane in diverged
+    ):
+        raise ValueError("diverged is no list of lanes and their last update")
+    for name in ("wall_seconds", "train_seconds", "seed_updates"):
+        if type(info.get(name, 0)) not in (int, float):
+            raise ValueError(f"{name} is {info[name]!r}; allowed: a number")
     return info
 
 
@@ -501,6 +788,11 @@ def _read_parts(text: str) -> list[str]:
     if not plain or not parts:
         raise ValueError(f"parts is {parts!r}; allowed: a list of folders' names")
     return parts
+
+
+def _read_whole_rows(text: str) -> dict[str, np.ndarray]:
+    """Metrics but for a last row that is still being written, or was when its process ended."""
+    return _read_metrics(text[: text.rfind("\n") + 1])
 
 
 def _read_metrics(text: str) -> dict[str, np.ndarray]:

@@ -4,15 +4,16 @@ A folder is made with all that a run needs to start, and `continue_run` takes it
 stands: from the start, or from its last checkpoint.
 """
 
+import dataclasses
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -26,22 +27,30 @@ from maven_jax.checkpoint import (
     load_checkpoint,
     remove_checkpoints,
 )
-from maven_jax.config import Config, ConfigError, first_line
+from maven_jax.config import Config, ConfigError, check, first_line, validate
+from maven_jax.files import CHECKSUMS, find_damage, is_locked, locked, replace_text
 from maven_jax.grid import Lanes, Part, lanes_from_columns
 from maven_jax.memory import Memory, check_memory, format_bytes, free_bytes, state_memory
 from maven_jax.plots import count_of, draw_curves
 from maven_jax.processes import anywhere, by_writer, is_writer, together
 from maven_jax.progress import StopRequest, live_numbers, progress_bar
 from maven_jax.results import (
+    ENDED,
     MetricsWriter,
+    Rows,
     Run,
+    checkpoint_folders,
     create_run_folder,
     create_sweep_folder,
     describe_machine,
+    fit_weights,
     load_run,
     load_setup,
+    read_initial_weights,
     save_weights,
+    set_metrics_aside,
     sweep_parts,
+    write_config,
     write_info,
 )
 from maven_jax.sweep import (
@@ -53,13 +62,8 @@ from maven_jax.sweep import (
     run_sweep,
     take_lanes,
 )
-from maven_jax.train import make_trainer
-from maven_jax.types import MarlEnv
-
-try:
-    import fcntl
-except ImportError:  # where there is none, nothing is locked
-    fcntl = None  # type: ignore[assignment]
+from maven_jax.train import Trainer, make_trainer
+from maven_jax.types import MarlEnv, NetworkParams, Params
 
 
 @dataclass(frozen=True)
@@ -82,8 +86,22 @@ class InterruptedRunError(Exception):
         super().__init__(f"interrupted; {kept if path.exists() else 'nothing was learned yet'}")
 
 
+class Origin(NamedTuple):
+    """Weights that training starts from, in the place of fresh ones."""
+
+    arrays: Mapping[str, np.ndarray]
+    """By names such as `params/agent/w`, with a leading axis of this run's lanes."""
+    record: dict[str, Any]
+    """Where they are from, for `run.json`."""
+
+
 def train_run(
-    config: Config, env: MarlEnv, path: Path, lanes: Lanes, options: Options | None = None
+    config: Config,
+    env: MarlEnv,
+    path: Path,
+    lanes: Lanes,
+    options: Options | None = None,
+    origin: Origin | None = None,
 ) -> Run:
     """Trains all lanes in one program and leaves a run's folder (see `results`).
 
@@ -93,18 +111,25 @@ def train_run(
         path: folder to make.
         lanes: from `make_lanes`.
         options: what it leaves and says beside.
+        origin: weights to start from; optimisers and replay are fresh all the same.
 
     Returns:
         The run, as it stands on disk.
 
     Raises:
-        ConfigError: a value that cannot work, the folder exists, or the lanes do not fit.
+        ConfigError: a value that cannot work, the folder exists, or the lanes or weights do not
+            fit.
         InterruptedRunError: after Ctrl-C or SIGTERM.
     """
     options = options or Options()
     options.checkpoint.validate()
-    make_trainer(config, env)  # refuses what cannot work before a folder is made
-    by_writer(lambda: create_run_folder(path, config, _new_info(lanes, {})))
+    trainer = make_trainer(config, env)  # refuses what cannot work before a folder is made
+    info, arrays = _new_info(lanes, {}), None
+    if origin is not None:
+        arrays = origin.arrays
+        _fit_lanes(arrays, trainer, config, len(lanes.seeds))
+        info["init_from"] = origin.record
+    by_writer(lambda: create_run_folder(path, config, info, arrays))
     (run,) = _or_nothing(path, lambda: [continue_run(path, env, options)])
     return run
 
@@ -150,15 +175,26 @@ def continue_sweep(
         ConfigError: a folder is missing or damaged, or all have finished.
         InterruptedRunError: after Ctrl-C or SIGTERM.
     """
-    folders = sweep_parts(path)
-    setups = [load_setup(folder) for folder in folders]
     options = options or Options()
-    if all(info["status"] == "finished" for _, info in setups):
-        raise ConfigError(f"sweep '{path}' has finished; allowed: one that was interrupted")
+    with _lock(path, "sweep", "sweep.json"):
+        return _continue_sweep(path, make_env, options)
+
+
+def _continue_sweep(
+    path: Path, make_env: Callable[[Config], MarlEnv], options: Options
+) -> list[Run]:
+    folders = sweep_parts(path)
+    infos = {folder: load_setup(folder)[1] for folder in folders}
+    if all(info["status"] in ENDED for info in infos.values()):
+        raise ConfigError(_has_finished("sweep", path))
+    for folder, info in infos.items():
+        if info["status"] not in ENDED and anywhere(is_locked(folder / "config.yaml")):
+            raise ConfigError(f"run '{folder}' is being trained by another process")
     compiled: tuple[Any, Sweep] | None = None
     try:
-        for folder, (config, info) in zip(folders, setups, strict=True):
-            if info["status"] == "finished":
+        for folder in folders:
+            config, info = load_setup(folder)
+            if info["status"] in ENDED:
                 continue
             program = config, len(info["lanes"]["seed"])
             if compiled is None or compiled[0] != program:
@@ -169,6 +205,57 @@ def continue_sweep(
     runs = [load_run(folder) for folder in folders]
     _draw(runs, path, options)
     return runs
+
+
+def _has_finished(what: str, path: Path) -> str:
+    return (
+        f"{what} '{path}' has finished; allowed: one that was interrupted, or more steps by "
+        "--training.total-env-steps"
+    )
+
+
+def extend(path: Path, total_env_steps: int) -> None:
+    """Gives a run, or all runs of a sweep, more environment steps: `continue_run` then takes them.
+
+    A run that has finished must have kept a checkpoint; one that has not may be extended anyway.
+
+    Args:
+        path: folder of a run or of a sweep.
+        total_env_steps: of each seed; more than there are in the configuration.
+
+    Raises:
+        ConfigError: a folder is damaged or is being trained, there are no more steps than there
+            were, or a run has finished and kept no checkpoint. Nothing is changed then.
+    """
+    is_sweep = (path / "sweep.json").is_file()
+    changed = {}
+    for folder in sweep_parts(path) if is_sweep else [path]:
+        config, info = load_setup(folder)
+        if is_locked(folder / "config.yaml"):
+            raise ConfigError(f"run '{folder}' is being trained by another process")
+        before, name = config.training.total_env_steps, "training.total_env_steps"
+        allowed = f"a whole number above {before}, which run '{folder}' has already"
+        check(total_env_steps > before, name, total_env_steps, allowed)
+        if info["status"] in ENDED and not any(map(_is_sound, checkpoint_folders(folder))):
+            kept = "--checkpoint.keep-final keeps one; " if info["status"] == "finished" else ""
+            raise ConfigError(
+                f"run '{folder}' has ended and no whole checkpoint was kept, which going on needs "
+                f"({kept}allowed: maven-jax train CONFIG --init-from '{folder}', which starts "
+                "from its weights)"
+            )
+        training = dataclasses.replace(config.training, total_env_steps=total_env_steps)
+        config = dataclasses.replace(config, training=training)
+        validate(config)
+        changed[folder] = config, info
+    for folder, (config, info) in changed.items():
+        with _lock(folder, "run", "config.yaml"):
+            if info["status"] in ENDED:  # a kill after this leaves a run that ends as it did
+                by_writer(partial(write_info, folder, info | {"status": "interrupted"}))
+            by_writer(partial(write_config, folder, config))
+
+
+def _is_sound(checkpoint: Path) -> bool:
+    return (checkpoint / CHECKSUMS).is_file() and find_damage(checkpoint) is None
 
 
 def continue_run(
@@ -190,41 +277,69 @@ def continue_run(
     """
     options = options or Options()
     options.checkpoint.validate()
-    with _lock(path):
-        return _continue_run(path, env, options, compiled)
+    with _lock(path, "run", "config.yaml"):
+        try:
+            return _continue_run(path, env, options, compiled)
+        except KeyboardInterrupt:
+            raise InterruptedRunError(path) from None
 
 
 def _continue_run(path: Path, env: MarlEnv, options: Options, compiled: Sweep | None) -> Run:
     config, info = load_setup(path)
-    if info["status"] in ("finished", "converted"):
-        raise ConfigError(f"run '{path}' has finished; allowed: one that was interrupted")
+    if info["status"] == "finished":
+        raise ConfigError(_has_finished("run", path))
+    if info["status"] == "converted":
+        raise ConfigError(
+            f"run '{path}' was converted and has no state to go on from; allowed: maven-jax train "
+            f"CONFIG --init-from '{path}', which starts from its weights"
+        )
     started = time.perf_counter()
+    from_weights = "init_from" in info
+    arrays = read_initial_weights(path) if from_weights else None
+    num_lanes = len(info["lanes"]["seed"])
+    sweep = compiled or _compile(config, env, num_lanes, options, from_weights)
+    start = load_checkpoint(path, sweep.state_shapes, num_lanes, _say(options))
+    weights = None
+    if start:
+        _say(options)(f"going on after {start.num_chunks} evaluations")
+    elif arrays is not None:
+        weights = _fit_lanes(arrays, make_trainer(config, env), config, num_lanes)
+    info |= start.info if start else _NO_COUNTS
+    info |= {"status": "running", "command": sys.argv, **describe_machine()}
+    info["compile_seconds"] = round(sweep.compile_seconds, 2)
+    info["keep_final"] = options.checkpoint.keep_final or info.get("keep_final", False)
+    by_writer(lambda: write_info(path, info))
+
+    def end_as(status: str) -> None:
+        seconds = time.perf_counter() - started + info.get("wall_seconds", 0)
+        write_info(path, info | {"status": status, "wall_seconds": round(seconds, 2)})
+
     try:
-        sweep = compiled or _compile(config, env, len(info["lanes"]["seed"]), options)
-        start = load_checkpoint(path, sweep.state_shapes, sweep.num_lanes, _say(options))
-        if start:
-            _say(options)(f"going on after {start.num_chunks} evaluations")
-        info |= start.info if start else _NO_COUNTS
-        info |= {"status": "running", "command": sys.argv, **describe_machine()}
-        info["compile_seconds"] = round(sweep.compile_seconds, 2)
-        by_writer(lambda: write_info(path, info))
-        with _out_of_memory(sweep.num_lanes):
-            _train(sweep, config, path, options, info, start)
+        with _out_of_memory(num_lanes):
+            _train(sweep, config, path, options, info, start, weights)
         _draw([load_run(path)], path, options)
-        info["status"] = "finished"
-    except KeyboardInterrupt:
-        info["status"] = "interrupted"
-        raise InterruptedRunError(path) from None
-    except BaseException:
-        info["status"] = "failed"
-        raise
-    finally:
-        info["wall_seconds"] = round(time.perf_counter() - started + info.get("wall_seconds", 0), 2)
+        by_writer(lambda: end_as("finished"))
+    except BaseException as error:
         if is_writer():
             with suppress(OSError):  # such as a full disk: `status` stays as it was
-                write_info(path, info)
-    by_writer(lambda: remove_checkpoints(path))
+                end_as("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
+        raise
+    if not info["keep_final"]:
+        by_writer(lambda: remove_checkpoints(path))
     return load_run(path)
+
+
+def _fit_lanes(
+    arrays: Mapping[str, np.ndarray], trainer: Trainer, config: Config, num_lanes: int
+) -> tuple[Params, NetworkParams]:
+    """Weights to start from as trees; the first array that does not fit is named."""
+    fresh = jax.eval_shape(trainer.init, jax.random.key(0), config.hyperparameters)
+    params, latent_params = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct((num_lanes, *x.shape), x.dtype),
+        (fresh.params, fresh.latent_params),
+    )
+    what = "weights to start from do not fit the configuration"
+    return fit_weights(arrays, params, latent_params, what)
 
 
 def _train(
@@ -234,6 +349,7 @@ def _train(
     options: Options,
     info: dict[str, Any],
     start: Checkpoint | None,
+    weights: tuple[Params, NetworkParams] | None,
 ) -> None:
     """The host loop over chunks; what it counts goes into `info`."""
     lanes = lanes_from_columns(info["lanes"], config.hyperparameters)
@@ -241,15 +357,24 @@ def _train(
     num_updates = int(start.position.metrics["num_updates"].max()) if start else 0
     checkpoints = CheckpointWriter(path, options.checkpoint, _say(options), num_updates)
     position, num_chunks = (start.position, start.num_chunks) if start else (None, 0)
+    saved_chunks = num_chunks
     seconds_before, updates_before = info["train_seconds"], info["seed_updates"]
     started = time.perf_counter()
     chunk, stopped = None, False
+
+    def save(chunk: SweepChunk) -> None:
+        counts = {name: info[name] for name in _NO_COUNTS}
+        together(results.sync)
+        rows = results.rows
+        checkpoints.save(chunk.state, chunk.metrics, num_chunks, num_updates, rows, counts)
+
     try:
         with StopRequest(_say(options)) as stop, progress_bar(options.console) as progress:
             total = config.training.total_env_steps
             label = f"{config.algorithm.upper()}, {count_of(sweep.num_lanes, 'run')}"
             task = progress.add_task(label, total=total, live="")
-            for chunk in run_sweep(sweep, lane_keys(lanes.seeds), lanes.hyperparameters, position):
+            keys, hyperparameters = lane_keys(lanes.seeds), lanes.hyperparameters
+            for chunk in run_sweep(sweep, keys, hyperparameters, position, weights):
                 num_chunks += 1
                 together(partial(results.write, chunk))
                 seconds = time.perf_counter() - started
@@ -269,22 +394,24 @@ def _train(
                 stopped = anywhere(stop.requested)
                 num_updates = int(chunk.metrics["num_updates"].max())
                 if stopped or anywhere(checkpoints.is_due(num_updates)):
-                    counts = {name: info[name] for name in _NO_COUNTS}
-                    checkpoints.save(
-                        chunk.state, chunk.metrics, num_chunks, num_updates, results.read(), counts
-                    )
+                    save(chunk)
+                    saved_chunks = num_chunks
                 else:
                     checkpoints.settle_if_written()
                 if stopped:
                     break
+            if chunk is not None and info["keep_final"] and saved_chunks < num_chunks:
+                save(chunk)
+        together(results.sync)
     finally:
         results.close()
         checkpoints.close()
     if chunk is not None:
-        weights = chunk.state.params, chunk.state.latent_params
-        save_weights(path, *take_lanes(weights, sweep.num_lanes))
+        learned = chunk.state.params, chunk.state.latent_params
+        params, latent_params = take_lanes(learned, sweep.num_lanes)
+        save_weights(path, params, latent_params, num_chunks)
     elif position is not None:  # its last checkpoint was saved at its end
-        save_weights(path, position.state.params, position.state.latent_params)
+        save_weights(path, position.state.params, position.state.latent_params, num_chunks)
     if stopped:
         raise KeyboardInterrupt
 
@@ -302,7 +429,14 @@ class _Results:
         self._metrics = self._events = None
         if not is_writer():
             return
-        self._metrics = MetricsWriter(path, lanes.columns, start.metrics_csv if start else "")
+        if start is None and (aside := set_metrics_aside(path)):
+            _say(options)(
+                f"there is no checkpoint to go on from: '{path}' begins again; its rows so far are "
+                f"kept as '{aside.name}'"
+            )
+        if start is not None and start.text is not None:
+            replace_text(path / "metrics.csv", start.text)
+        self._metrics = MetricsWriter(path, lanes.columns, start.rows.length if start else 0)
         if options.tensorboard:
             from tensorboardX import SummaryWriter
 
@@ -321,9 +455,15 @@ class _Results:
         if self._events is not None:
             _write_events(self._events, chunk)
 
-    def read(self) -> str:
-        """All rows so far."""
-        return self._metrics.read() if self._metrics is not None else ""
+    def sync(self) -> None:
+        """Waits until all rows are on the disk."""
+        if self._metrics is not None:
+            self._metrics.sync()
+
+    @property
+    def rows(self) -> Rows:
+        """How much of `metrics.csv` there is."""
+        return self._metrics.rows if self._metrics is not None else Rows(0, 0)
 
     def close(self) -> None:
         """Closes the files."""
@@ -355,7 +495,9 @@ def _devices_here(mesh: Mesh) -> list[jax.Device]:
     return [device for device in mesh.devices.flat if device.process_index == jax.process_index()]
 
 
-def _compile(config: Config, env: MarlEnv, num_lanes: int, options: Options) -> Sweep:
+def _compile(
+    config: Config, env: MarlEnv, num_lanes: int, options: Options, from_weights: bool = False
+) -> Sweep:
     """The program of a sweep, once it is known that its memory is there."""
     held = check_run(config, env, num_lanes)
     trainer, mesh, name = make_trainer(config, env), make_mesh(num_lanes), config.algorithm.upper()
@@ -366,7 +508,7 @@ def _compile(config: Config, env: MarlEnv, num_lanes: int, options: Options) -> 
         options.console.status(f"{name}: compiling one program for {runs}"),
         _out_of_memory(num_lanes),
     ):
-        sweep = compile_sweep(trainer, num_lanes, mesh)
+        sweep = compile_sweep(trainer, num_lanes, mesh, from_weights=from_weights)
     held = held._replace(scratch=sweep.scratch_bytes * len(here))
     together(lambda: check_memory(held, free, num_lanes, mesh.size))
     known = f"; {format_bytes(free)} are free" if free is not None else ""
@@ -399,27 +541,17 @@ def _draw(runs: Sequence[Run], path: Path, options: Options) -> None:
 
 
 @contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    """Keeps a second command off a run's folder until this one ends, however it ends.
+def _lock(path: Path, what: str, file: str) -> Iterator[None]:
+    """Keeps a second command off a folder until this one ends, however it ends.
 
     Raises:
-        ConfigError: another process is training the run.
+        ConfigError: another process is training what is in it.
     """
-    if fcntl is None or not (path / "config.yaml").is_file():
+    held = locked(path / file) if is_writer() else nullcontext(True)
+    with held as taken:
+        if anywhere(not taken):
+            raise ConfigError(f"{what} '{path}' is being trained by another process")
         yield
-        return
-    with (path / "config.yaml").open("r+") as file:
-        by_writer(lambda: _take_lock(file, path))
-        yield
-
-
-def _take_lock(file: TextIO, path: Path) -> None:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise ConfigError(f"run '{path}' is being trained by another process") from None
-    except OSError:  # a file system without locks
-        pass
 
 
 def _new_info(lanes: Lanes, coordinates: dict[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from maven_jax.config import Hyperparameters
 from maven_jax.train import Trainer
-from maven_jax.types import Metrics, ScalarKey, TrainState
+from maven_jax.types import Metrics, NetworkParams, Params, ScalarKey, TrainState
 
 LANES = PartitionSpec("lanes")
 
@@ -33,8 +33,9 @@ class Step(NamedTuple):
 class Sweep(NamedTuple):
     """A compiled sweep: two programs, each traced and compiled once, whatever the lanes' values."""
 
-    init: Callable[[jax.Array, Hyperparameters], Step]
-    """From the key and the hyperparameters of every lane; without metrics."""
+    init: Callable[..., Step]
+    """From the key, the hyperparameters and, if compiled so, the weights of every lane; without
+    metrics."""
     chunk: Callable[[TrainState, Hyperparameters], Step]
     finished: Callable[[TrainState], jax.Array]
     mesh: Mesh
@@ -120,19 +121,22 @@ def map_lanes(function: Callable[..., Any], *lanes: Any) -> Any:
     return take_lanes(jax.jit(over_lanes(function, mesh))(*lanes), num_lanes)
 
 
-def compile_sweep(trainer: Trainer, num_lanes: int, mesh: Mesh | None = None) -> Sweep:
+def compile_sweep(
+    trainer: Trainer, num_lanes: int, mesh: Mesh | None = None, *, from_weights: bool = False
+) -> Sweep:
     """Compiles a sweep for its number of lanes and devices.
 
     Args:
         trainer: from `make_trainer`.
         num_lanes: how many runs.
         mesh: devices to share them, on an axis `lanes`; by default `make_mesh`.
+        from_weights: `init` is given the weights to start from.
     """
     started = time.perf_counter()
     mesh = mesh or make_mesh(num_lanes)
 
-    def init(key: ScalarKey, hyperparameters: Hyperparameters) -> Step:
-        return leave(trainer.init(key, hyperparameters), {})
+    def init(key: ScalarKey, hyperparameters: Hyperparameters, *weights: Any) -> Step:
+        return leave(trainer.init(key, hyperparameters, *weights), {})
 
     def chunk(state: TrainState, hyperparameters: Hyperparameters) -> Step:
         return leave(*trainer.chunk(state, hyperparameters))
@@ -149,8 +153,10 @@ def compile_sweep(trainer: Trainer, num_lanes: int, mesh: Mesh | None = None) ->
     number = laned(jax.ShapeDtypeStruct((), jnp.float32))
     hyperparameters = jax.tree.map(lambda _: number, Hyperparameters())
     compiler_options = _cheap_compilation(mesh)
+    fresh = jax.eval_shape(trainer.init, jax.random.key(0), Hyperparameters())
+    weights = jax.tree.map(laned, (fresh.params, fresh.latent_params))
     jitted = jax.jit(over_lanes(init, mesh), compiler_options=compiler_options)
-    traced = jitted.trace(keys, hyperparameters)
+    traced = jitted.trace(keys, hyperparameters, *([weights] if from_weights else []))
     compiled_init = traced.lower().compile()
     state = jax.tree.map(
         lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
@@ -177,6 +183,7 @@ def run_sweep(
     keys: jax.Array,
     hyperparameters: Hyperparameters,
     position: Position | None = None,
+    weights: tuple[Params, NetworkParams] | None = None,
 ) -> Iterator[SweepChunk]:
     """Trains every lane to its end, yielding after each chunk.
 
@@ -185,11 +192,13 @@ def run_sweep(
         keys: one a lane.
         hyperparameters: each a number for all lanes or an array with one for every lane.
         position: where to go on from; from the start by default.
+        weights: of every lane, to start from, where the sweep is compiled for it.
     """
     hyperparameters = place_lanes(spread(hyperparameters, sweep.num_lanes), sweep.mesh)
     latest: dict[str, np.ndarray] = {}
     if position is None:
-        state, _, *flags = sweep.init(place_lanes(keys, sweep.mesh), hyperparameters)
+        given = [] if weights is None else [place_lanes(weights, sweep.mesh)]
+        state, _, *flags = sweep.init(place_lanes(keys, sweep.mesh), hyperparameters, *given)
         finished, diverged = take_lanes(flags, sweep.num_lanes)
     else:
         finished = np.asarray(sweep.finished(position.state))

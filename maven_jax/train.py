@@ -21,20 +21,21 @@ from maven_jax.exploration import (
     team_epsilon_greedy,
 )
 from maven_jax.learner import make_optimizer, update, update_latent
-from maven_jax.replay import as_floats, latent_outcome, make_replay, swap_time_and_batch
+from maven_jax.replay import add_unless, as_floats, latent_outcome, make_replay, swap_time_and_batch
 from maven_jax.rollout import env_spec, rollout, start_episodes
-from maven_jax.types import Episode, MarlEnv, Metrics, Params, ScalarKey, TrainState
+from maven_jax.types import Episode, MarlEnv, Metrics, NetworkParams, Params, ScalarKey, TrainState
 
 
 class Trainer(NamedTuple):
     """The pieces of a run: pure functions of one seed, to `jit`, `vmap` and drive in chunks."""
 
-    init: Callable[[ScalarKey, Hyperparameters], TrainState]
-    """Fresh weights, and a replay with one batch of episodes."""
+    init: Callable[..., TrainState]
+    """From a key, hyperparameters and, if they are not to be fresh, weights (`Params`, and those of
+    the latent policy): a state with one batch of episodes in its replay."""
     chunk: Callable[[TrainState, Hyperparameters], tuple[TrainState, Metrics]]
     """Rounds of episodes and updates, `updates_per_evaluation` in all, then an evaluation. Once the
-    run is finished the state, but for its replay, stays as it is, and the metrics are those of a
-    chunk that is thrown away. So it does where a chunk ends with weights that are not finite: then
+    run is finished the state stays as it is, and the metrics are those of a chunk that is thrown
+    away. So it does, but for its replay, where a chunk ends with weights that are not finite: then
     `diverged` is set."""
     finished: Callable[[TrainState], jax.Array]
     """Whether `env_steps` has reached `total_env_steps`, or the run has diverged."""
@@ -43,7 +44,7 @@ class Trainer(NamedTuple):
 
 
 def rest_if(done: jax.Array, old: TrainState, new: TrainState) -> TrainState:
-    """The old state where the run is done; its replay, which is read no more, is not kept."""
+    """The old state where the run is done, but for the replay, which `add_unless` keeps."""
     small_old, small_new = (s._replace(replay=None, latent_replay=None) for s in (old, new))
     kept = jax.tree.map(lambda a, b: jnp.where(done, a, b), small_old, small_new)
     return kept._replace(replay=new.replay, latent_replay=new.latent_replay)
@@ -106,14 +107,15 @@ def make_trainer(config: Config, env: MarlEnv) -> Trainer:
         metrics = {"epsilon": epsilon, "train_return": episodes.reward.sum(0).mean()}
         return episodes._replace(actions=episodes.actions.astype(index_type)), metrics
 
-    def store(state: TrainState, episodes: Episode) -> TrainState:
+    def store(state: TrainState, episodes: Episode, rests: jax.Array) -> TrainState:
         state = state._replace(
-            replay=replay.add(state.replay, swap_time_and_batch(episodes)),
+            replay=add_unless(rests, replay, state.replay, swap_time_and_batch(episodes)),
             env_steps=state.env_steps + episodes.mask.sum(),
         )
         if latent_replay is None:
             return state
-        stored = latent_replay.add(state.latent_replay, latent_outcome(episodes))
+        outcome = latent_outcome(episodes)
+        stored = add_unless(rests, latent_replay, state.latent_replay, outcome)
         return state._replace(latent_replay=stored)
 
     def improve_latent(
@@ -167,11 +169,11 @@ def make_trainer(config: Config, env: MarlEnv) -> Trainer:
             state = improve_latent(latent_replay, state, latent_key, hyperparameters)
         return state, metrics
 
-    def play_round(state: TrainState, hyperparameters: Hyperparameters):
+    def play_round(state: TrainState, hyperparameters: Hyperparameters, rests: jax.Array):
         """Episodes, then gradient steps."""
         key, collect_key, *keys = jax.random.split(state.key, 4)
         episodes, metrics = collect(state, collect_key, hyperparameters)
-        state = store(state._replace(key=key), episodes)
+        state = store(state._replace(key=key), episodes, rests)
         if training.updates_per_round == 1:
             state, update_metrics = train_step(state, tuple(keys), hyperparameters)
         else:
@@ -184,7 +186,11 @@ def make_trainer(config: Config, env: MarlEnv) -> Trainer:
             update_metrics = jax.tree.map(jnp.mean, history)
         return state, metrics | update_metrics
 
-    def init(key: ScalarKey, hyperparameters: Hyperparameters) -> TrainState:
+    def init(
+        key: ScalarKey,
+        hyperparameters: Hyperparameters,
+        weights: tuple[Params, NetworkParams] | None = None,
+    ) -> TrainState:
         key, agent_key, mixer_key, discriminator_key, latent_key, play_key = jax.random.split(
             key, 6
         )
@@ -197,6 +203,7 @@ def make_trainer(config: Config, env: MarlEnv) -> Trainer:
             else {},
         )
         latent_params = latent.init_params(latent_key, spec.state_size)
+        params, latent_params = weights or (params, latent_params)
         state = TrainState(
             params=params,
             target_params=params,
@@ -220,7 +227,7 @@ def make_trainer(config: Config, env: MarlEnv) -> Trainer:
         )
 
         def play(state, key):
-            return store(state, collect(state, key, hyperparameters)[0]), None
+            return store(state, collect(state, key, hyperparameters)[0], jnp.array(False)), None
 
         return jax.lax.scan(play, state, play_keys)[0]
 
@@ -228,8 +235,10 @@ def make_trainer(config: Config, env: MarlEnv) -> Trainer:
         return jnp.greater_equal(state.env_steps, training.total_env_steps) | state.diverged
 
     def chunk(state: TrainState, hyperparameters: Hyperparameters) -> tuple[TrainState, Metrics]:
+        was_finished = finished(state)
+
         def body(state, _):
-            return play_round(state, hyperparameters)
+            return play_round(state, hyperparameters, was_finished)
 
         new, history = jax.lax.scan(body, state, length=rounds_per_chunk)
         key, test_key = jax.random.split(new.key)
@@ -242,7 +251,6 @@ def make_trainer(config: Config, env: MarlEnv) -> Trainer:
             algorithm,
             config,
         )
-        was_finished = finished(state)
         broken = ~all_finite((new.params, new.latent_params))
         state = rest_if(was_finished | broken, state, new._replace(key=key))
         state = state._replace(diverged=state.diverged | (broken & ~was_finished))

@@ -7,6 +7,7 @@ import shutil
 import signal
 import struct
 import time
+import zlib
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -30,7 +31,7 @@ from maven_jax.config import ConfigError, from_dict
 from maven_jax.envs import MStepMatrixGame
 from maven_jax.grid import expand, make_lanes
 from maven_jax.memory import Memory, check_memory
-from maven_jax.results import MetricsWriter, create_run_folder, load_run, load_runs
+from maven_jax.results import MetricsWriter, Rows, create_run_folder, load_run, load_runs
 from maven_jax.runner import InterruptedRunError, Options, continue_run, train_run, train_sweep
 from maven_jax.sweep import Sweep, compile_sweep, lane_keys, run_sweep, take_lanes
 from maven_jax.train import make_trainer
@@ -111,14 +112,16 @@ def test_what_is_saved_comes_back_though_its_arrays_were_donated(reference, tmp_
     plain = chunk.state._replace(key=jax.random.key_data(chunk.state.key))
     kept = take_lanes(plain, 3)
     writer = CheckpointWriter(tmp_path, EVERY_CHUNK, pytest.fail)
-    writer.save(chunk.state, chunk.metrics, 1, 5, "seed\n0\n", {"diverged": []})
+    (tmp_path / "metrics.csv").write_text("seed\n0\n1\n")
+    rows = Rows(7, zlib.crc32(b"seed\n0\n"))
+    writer.save(chunk.state, chunk.metrics, 1, 5, rows, {"diverged": []})
     next(run)
     writer.close()
     found = load(tmp_path, reference.sweep)
     state = found.position.state
     chex.assert_trees_all_equal(state._replace(key=jax.random.key_data(state.key)), kept)
     chex.assert_trees_all_equal(found.position.metrics, chunk.metrics)
-    assert found[1:] == (1, "seed\n0\n", {"diverged": []})
+    assert found[1:] == (1, rows, {"diverged": []}, None)
 
 
 @pytest.mark.parametrize("algorithm", sorted(ALGORITHMS))
@@ -131,7 +134,8 @@ def test_the_state_of_every_algorithm_comes_back(algorithm, tmp_path):
         lambda x: keys if x.dtype == keys.dtype else np.full(x.shape, 1, x.dtype), shapes
     )
     writer = CheckpointWriter(tmp_path, EVERY_CHUNK, pytest.fail)
-    writer.save(state, {}, 1, 5, "", {})
+    (tmp_path / "metrics.csv").touch()
+    writer.save(state, {}, 1, 5, Rows(0, 0), {})
     writer.close()
     found = load_checkpoint(tmp_path, shapes, 3, pytest.fail).position.state
     chex.assert_trees_all_equal_shapes_and_dtypes(found, state)
@@ -233,7 +237,8 @@ def test_a_draft_of_checksums_is_no_part_of_a_checkpoint(reference, tmp_path):
     """As a process leaves it that is killed while it writes them."""
     chunk = next(run_sweep(reference.sweep, lane_keys(LANES.seeds), LANES.hyperparameters))
     writer = CheckpointWriter(tmp_path, EVERY_CHUNK, pytest.fail)
-    writer.save(chunk.state, chunk.metrics, 1, 5, "", {})
+    (tmp_path / "metrics.csv").touch()
+    writer.save(chunk.state, chunk.metrics, 1, 5, Rows(0, 0), {})
     while not checkpoint_folders(tmp_path):
         time.sleep(0.01)
     (checkpoint_folders(tmp_path)[0] / ".checksums.json").write_text("{")
@@ -337,7 +342,7 @@ def test_a_failed_write_of_metrics_leaves_a_run_that_resumes(reference, tmp_path
         def full(self, metrics, active):
             rows.append(active)
             if len(rows) == 3:
-                self._file.write("0,0.0005,")
+                self._file.write(b"0,0.0005,")
                 raise OSError(28, "No space left on device")
             write(self, metrics, active)
 

@@ -1,5 +1,7 @@
 """What a run leaves on disk, and what is said of one that is missing or damaged."""
 
+import zlib
+
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
@@ -105,7 +107,7 @@ def test_the_configuration_comes_back(folder):
 def test_weights_come_back(folder):
     params = Params(agent={"a": jnp.arange(6.0).reshape(2, 3)}, mixer={}, discriminator={})
     latent_params = {"b": jnp.ones((2, 1))}
-    save_weights(folder, params, latent_params)
+    save_weights(folder, params, latent_params, 3)
     restored, restored_latent = load_weights(load_run(folder), params, latent_params)
     np.testing.assert_array_equal(restored.agent["a"], params.agent["a"])
     np.testing.assert_array_equal(restored_latent["b"], latent_params["b"])
@@ -140,7 +142,7 @@ def test_other_damage(folder, tmp_path):
     with pytest.raises(ConfigError, match="is not a folder"):
         load_run(tmp_path / "nothing")
     with pytest.raises(ConfigError, match="has no weights"):
-        load_weights(load_run(folder), Params({}, {}, {}), {})
+        load_weights(load_run(folder), Params({}, {}, {}), {}, 3)
     with pytest.raises(ConfigError, match=r"unknown metric of run .*regr"):
         list(load_run(folder).curves("regret"))
     wrong = to_dict(Config()) | {"colour": 3}
@@ -151,7 +153,7 @@ def test_other_damage(folder, tmp_path):
 
 def test_truncated_weights_are_named(folder):
     params = Params(agent={"a": jnp.ones((2, 300))}, mixer={}, discriminator={})
-    save_weights(folder, params, {})
+    save_weights(folder, params, {}, 3)
     for file in (folder / "weights").rglob("*"):
         if file.is_file() and file.stat().st_size > 0:
             file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
@@ -161,8 +163,11 @@ def test_truncated_weights_are_named(folder):
 
 
 def test_weights_of_other_shapes_are_refused(folder):
-    save_weights(folder, Params({"a": jnp.ones((2, 3))}, {}, {}), {})
-    with pytest.raises(ConfigError, match=r"weights of run .* are damaged: .*\(2, 3\)"):
+    save_weights(folder, Params({"a": jnp.ones((2, 3))}, {}, {}), {}, 3)
+    with pytest.raises(
+        ConfigError,
+        match=r"weights of run .* do not fit its .*: array 'params/agent/a' has shape \(2, 3\)",
+    ):
         load_weights(load_run(folder), Params({"a": jnp.ones((2, 4))}, {}, {}), {})
 
 
@@ -209,16 +214,18 @@ def test_a_run_folder_is_made_whole_or_not_at_all(tmp_path, monkeypatch):
 
 
 def test_rows_past_a_checkpoint_are_dropped(folder):
-    """A writer that is given the rows so far starts from them, whatever the file holds."""
-    text = (folder / "metrics.csv").read_text()
-    first = "".join(text.splitlines(keepends=True)[:3])
-    writer = MetricsWriter(folder, {"seed": np.array([7, 8])}, first)
-    assert writer.read() == first
+    """A writer that is given the length of the rows so far keeps those."""
+    first = b"".join((folder / "metrics.csv").read_bytes().splitlines(keepends=True)[:3])
+    writer = MetricsWriter(folder, {"seed": np.array([7, 8])}, len(first))
+    assert (folder / "metrics.csv").read_bytes() == first
+    assert writer.rows == (len(first), zlib.crc32(first))
     metrics = {"return": [3.0, 4.0], "env_steps": [20, 25], "num_updates": [1, 1]}
     columns = {name: np.float32(values) for name, values in metrics.items()}
     columns |= {"return_z": np.float32([[1, 2], [3, 4]])}
     writer.write(columns, np.array([True, True]))
     writer.close()
+    whole = (folder / "metrics.csv").read_bytes()
+    assert writer.rows == (len(whole), zlib.crc32(whole))
     assert len(load_run(folder).metrics["seed"]) == 4
 
 

@@ -1,0 +1,168 @@
+"""Files that outlive a kill, a full disk and a power cut; and locks on them.
+
+What is written is first written whole under another name, and synchronised with the disk (`fsync`)
+before it takes the place of what was there. Checksums tell what is as it was written.
+"""
+
+import errno
+import json
+import os
+import shutil
+import time
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # where there is none, nothing is locked
+    fcntl = None  # type: ignore[assignment]
+
+CHECKSUMS = "checksums.json"
+_NO_SYNC = (errno.EINVAL, errno.EACCES, errno.EBADF, errno.ENOTSUP)
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Writes a file so that whoever reads it, at any moment, finds the old text or the new.
+
+    Raises:
+        OSError: it cannot be written; the old text is still there.
+    """
+    draft = path.with_name(f".{path.name}")
+    try:
+        with draft.open("w", newline="") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except OSError as error:
+        draft.unlink(missing_ok=True)  # a full disk needs its room
+        raise OSError(error.errno, error.strerror, str(path)) from None
+    sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Waits until a file, or the names in a folder, are on the disk, where that can be had."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_SYNC:  # as some systems answer for a folder
+            raise
+
+
+def sync_tree(folder: Path) -> None:
+    """`sync` of all that is in a folder, itself, and its name in its own folder."""
+    for path in [*folder.rglob("*"), folder, folder.parent]:
+        sync(path)
+
+
+def replace_folder(draft: Path, path: Path) -> None:
+    """Puts a whole folder in the place of another; a kill leaves that at least as `replaced`."""
+    sync_tree(draft)
+    old = replaced(path)
+    if path.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        path.rename(old)
+    draft.rename(path)
+    sync(path.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def replaced(path: Path) -> Path:
+    """Where a folder is while `replace_folder` puts another in its place."""
+    return path.with_name(f".{path.name}.old")
+
+
+def remove_folder(path: Path) -> None:
+    """Removes a folder; a kill leaves all of it, or nothing under its name."""
+    removed = path.with_name(f".{path.name}.removed")
+    shutil.rmtree(removed, ignore_errors=True)
+    if path.exists():
+        path.rename(removed)
+    shutil.rmtree(removed, ignore_errors=True)
+
+
+def write_checksums(folder: Path) -> None:
+    """Writes CRC-32s of all files of a folder into it, once they are on the disk."""
+    sync_tree(folder)
+    replace_text(folder / CHECKSUMS, json.dumps(_checksums(folder)))
+
+
+def find_damage(folder: Path) -> str | None:
+    """How a folder's files differ from its checksums; None where they do not.
+
+    Raises:
+        FileNotFoundError: it has no checksums.
+    """
+    try:
+        wanted = json.loads((folder / CHECKSUMS).read_text())
+        items = list(wanted.items())
+    except (ValueError, AttributeError, RecursionError) as error:
+        return f"{CHECKSUMS}: {error}"
+    found = _checksums(folder)
+    for name, checksum in items:
+        if name not in found:
+            return f"{name} is missing"
+        if found[name] != checksum:
+            return f"{name} is not as it was written"
+    return None
+
+
+def _checksums(folder: Path) -> dict[str, int]:
+    """CRC-32 of every file under a folder, by its path there."""
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and not p.match(f"*{CHECKSUMS}"))
+    return {str(file.relative_to(folder)): _checksum(file) for file in files}
+
+
+def _checksum(file: Path) -> int:
+    checksum = 0
+    with file.open("rb") as stream:
+        while block := stream.read(2**20):
+            checksum = zlib.crc32(block, checksum)
+    return checksum
+
+
+@contextmanager
+def locked(file: Path) -> Iterator[bool]:
+    """Holds the lock on a file until the end of the context, however its process ends.
+
+    Yields whether it has been taken: not so where another process holds it. Where there is no such
+    file, or no locks, it is as if it had been.
+    """
+    if fcntl is None or not file.is_file():
+        yield True
+        return
+    with file.open("r+") as stream:
+        yield _take_lock(stream.fileno())
+
+
+def is_locked(file: Path) -> bool:
+    """Whether a process holds the lock on a file."""
+    if fcntl is None or not file.is_file():
+        return False
+    with file.open() as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:  # a file system without locks
+            pass
+        return False
+
+
+def _take_lock(descriptor: int) -> bool:
+    for wait in (0.05, 0.1, 0.2, None):  # `is_locked` holds it for a moment
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if wait:
+                time.sleep(wait)
+        except OSError:  # a file system without locks
+            return True
+    return False
