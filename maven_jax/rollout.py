@@ -123,7 +123,7 @@ def rollout(
         hidden, q_values = apply(agent, params, hidden, inputs, latent)
         actions = behaviour(step_key, q_values, observation.action_mask)
         env_state, timestep = jax.vmap(env.step)(before, actions)
-        last_action = jax.nn.one_hot(actions, agent.num_actions)
+        last_action = jax.nn.one_hot(actions, agent.num_actions, dtype=view.dtype)
         carry = (env_state, timestep.observation, hidden, last_action, active & ~timestep.last())
         return carry, (before, observation, q_values, actions, timestep, active)
 
@@ -132,7 +132,7 @@ def rollout(
         start.env_state,
         first,
         agent.initial_carry(num_envs, env.num_agents),
-        jnp.zeros((num_envs, env.num_agents, agent.num_actions)),
+        jnp.zeros((num_envs, env.num_agents, agent.num_actions), jnp.float32),
         jnp.ones(num_envs, bool),
     )
     step_keys = jax.random.split(key, env.time_limit)
@@ -147,8 +147,8 @@ def rollout(
         action_mask=_keep(seen, observations.action_mask),
         global_state=_keep(seen, observations.global_state),
         actions=_keep(mask, actions),
-        reward=_keep(mask, timesteps.reward),
-        discount=_keep(mask, timesteps.discount),
+        reward=_keep(mask, timesteps.reward.astype(jnp.float32)),
+        discount=_keep(mask, timesteps.discount.astype(jnp.float32)),
         mask=mask,
         latent=latent,
     )

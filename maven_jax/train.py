@@ -48,6 +48,11 @@ def rest_if(done: jax.Array, old: TrainState, new: TrainState) -> TrainState:
     return kept._replace(replay=new.replay, latent_replay=new.latent_replay)
 
 
+def in_single_precision(hyperparameters: Hyperparameters) -> Hyperparameters:
+    """Each number as float32, so that none widens what it meets in JAX's 64-bit mode."""
+    return jax.tree.map(jnp.float32, hyperparameters)
+
+
 def all_finite(tree: Any) -> Bool[Array, ""]:
     """Whether no array of a tree holds a NaN or an infinity."""
     return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()
@@ -107,7 +112,7 @@ def make_trainer(config: Config, env: MarlEnv) -> Trainer:
         return state._replace(
             replay=replay.add(state.replay, swap_time_and_batch(episodes)),
             latent_replay=latent_replay.add(state.latent_replay, latent_outcome(episodes)),
-            env_steps=state.env_steps + episodes.mask.sum(),
+            env_steps=state.env_steps + episodes.mask.sum(dtype=jnp.int32),
         )
 
     def improve_latent(state: TrainState, key: ScalarKey, hyperparameters: Hyperparameters):
@@ -174,6 +179,7 @@ def make_trainer(config: Config, env: MarlEnv) -> Trainer:
         return state, metrics | update_metrics
 
     def init(key: ScalarKey, hyperparameters: Hyperparameters) -> TrainState:
+        hyperparameters = in_single_precision(hyperparameters)
         key, agent_key, mixer_key, discriminator_key, latent_key, play_key = jax.random.split(
             key, 6
         )
@@ -216,6 +222,8 @@ def make_trainer(config: Config, env: MarlEnv) -> Trainer:
         return jnp.greater_equal(state.env_steps, training.total_env_steps) | state.diverged
 
     def chunk(state: TrainState, hyperparameters: Hyperparameters) -> tuple[TrainState, Metrics]:
+        hyperparameters = in_single_precision(hyperparameters)
+
         def body(state, _):
             return play_round(state, hyperparameters)
 
