@@ -121,7 +121,7 @@ def rollout(
         view = observation.agents_view.astype(jnp.float32)
         inputs = agent_inputs(view, last_action)
         hidden, q_values = apply(agent, params, hidden, inputs, latent)
-        actions = behaviour(step_key, q_values, observation.action_mask)
+        actions = behaviour(step_key, q_values, observation.action_mask).astype(jnp.int32)
         env_state, timestep = jax.vmap(env.step)(before, actions)
         last_action = jax.nn.one_hot(actions, agent.num_actions, dtype=view.dtype)
         carry = (env_state, timestep.observation, hidden, last_action, active & ~timestep.last())
