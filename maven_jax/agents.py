@@ -61,7 +61,8 @@ class LatentHead(nn.Module):
         self, hidden: Float[Array, "*T B N H"], latent: Float[Array, "B Z"]
     ) -> Float[Array, "*T B N A"]:
         *_, batch, num_agents, size = hidden.shape
-        who = jnp.broadcast_to(jnp.eye(num_agents), (batch, num_agents, num_agents))
+        own = jnp.eye(num_agents, dtype=latent.dtype)
+        who = jnp.broadcast_to(own, (batch, num_agents, num_agents))
         what = jnp.broadcast_to(latent[:, None], (batch, num_agents, latent.shape[-1]))
         if self.paired:
             pairs = (who[..., None] * what[..., None, :]).reshape(batch, num_agents, -1)
@@ -99,7 +100,7 @@ class RecurrentAgent(nn.Module):
 
     def initial_carry(self, num_envs: int, num_agents: int) -> Float[Array, "E N H"]:
         """The recurrent state before the first observation: zeros."""
-        return jnp.zeros((num_envs, num_agents, self.hidden_size))
+        return jnp.zeros((num_envs, num_agents, self.hidden_size), jnp.float32)
 
     def _encode(self, inputs: Float[Array, "*L N I"]) -> tuple[GRUParams, Float[Array, "*L N H"]]:
         return self.gru(self.hidden_size), nn.relu(self.input_layer(inputs))

@@ -148,7 +148,9 @@ class RecurrentDiscriminator(Discriminator):
         latent: Float[Array, "B Z"],
     ) -> Posterior:
         gru = GRU(self.recurrent_size, name="gru")(features.shape[-1])
-        carry = jnp.full((features.shape[1], self.recurrent_size), float(self.reference))
+        carry = jnp.full(
+            (features.shape[1], self.recurrent_size), float(self.reference), features.dtype
+        )
         hidden = gru_unroll(gru, carry, features)
         if self.reference:
             mask = jnp.broadcast_to(mask.any(axis=1, keepdims=True), mask.shape)

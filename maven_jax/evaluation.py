@@ -57,7 +57,8 @@ def latent_behaviour(
     played = rollout(
         env, algorithm.agent, params.agent, act_key, start, latent, act_greedily
     ).episodes
-    taken = jax.nn.one_hot(played.actions, env.num_actions) * played.mask[..., None, None]
+    taken = jax.nn.one_hot(played.actions, played.action_mask.shape[-1], dtype=jnp.float32)
+    taken = taken * played.mask[..., None, None]
     taken = taken.sum(0).reshape(num_values, episodes, *taken.shape[2:]).sum(1)
     returns = played.reward.sum(0).reshape(num_values, episodes).mean(1)
     return LatentBehaviour(support.probs, returns, taken / taken.sum(-1, keepdims=True))

@@ -104,13 +104,13 @@ class NullLatent:
         return {}
 
     def sample(self, params, key, initial_state):
-        return jnp.zeros((initial_state.shape[0], 0))
+        return jnp.zeros((initial_state.shape[0], 0), initial_state.dtype)
 
     def log_prob(self, params, initial_state, latent):
-        return jnp.zeros(initial_state.shape[:-1])
+        return jnp.zeros(initial_state.shape[:-1], initial_state.dtype)
 
     def entropy(self, params, initial_state):
-        return jnp.zeros(initial_state.shape[:-1])
+        return jnp.zeros(initial_state.shape[:-1], initial_state.dtype)
 
     def support(self, params, key, initial_state, num_draws):
         return Support(jnp.zeros((0, 0)), jnp.zeros(0))
@@ -152,7 +152,7 @@ class DistributionLatent(ABC):
             starts = jnp.resize(initial_state, (num_draws, initial_state.shape[-1]))
             draws = self.sample(params, key, starts)
             return Support(draws, jnp.full(num_draws, 1 / num_draws))
-        values = jnp.eye(self.size)
+        values = jnp.eye(self.size, dtype=initial_state.dtype)
         log_probs = jax.vmap(
             lambda z: self.log_prob(
                 params, initial_state, jnp.broadcast_to(z, (initial_state.shape[0], self.size))
@@ -198,7 +198,7 @@ class UniformLatent(DistributionLatent):
         return {}
 
     def distribution(self, params, initial_state):
-        logits = jnp.zeros((*initial_state.shape[:-1], self.size))
+        logits = jnp.zeros((*initial_state.shape[:-1], self.size), initial_state.dtype)
         return distrax.OneHotCategorical(logits, dtype=jnp.float32)
 
 

@@ -52,7 +52,7 @@ def posterior(
         case "greedy_actions":
             policies = greedy_policy(q_values, legal)
         case "taken_actions":
-            policies = jax.nn.one_hot(batch.actions, q_values.shape[-1])
+            policies = jax.nn.one_hot(batch.actions, q_values.shape[-1], dtype=q_values.dtype)
     features = trajectory_features(policies, batch.global_state[:-1])
     if config.discriminator.signal == "reward":
         features = jax.lax.stop_gradient(features)

@@ -48,7 +48,8 @@ class Objective(NamedTuple):
 
 def select(q_values: Float[Array, "*L A"], actions: Int[Array, "*L"]) -> Float[Array, "*L"]:
     """The values of the given actions, without a gather: its transpose, a scatter, is slow."""
-    return (q_values * jax.nn.one_hot(actions, q_values.shape[-1])).sum(-1)
+    one_hot = jax.nn.one_hot(actions, q_values.shape[-1], dtype=q_values.dtype)
+    return (q_values * one_hot).sum(-1)
 
 
 def mixed(
@@ -204,7 +205,7 @@ def _joint(
     global_state: Float[Array, "T B S"],
     latent: Float[Array, "B Z"],
 ) -> CounterfactualValues:
-    one_hot = jax.nn.one_hot(actions, critic.num_actions)
+    one_hot = jax.nn.one_hot(actions, critic.num_actions, dtype=global_state.dtype)
     return apply(critic, params, one_hot, global_state, _at_each_step(latent, actions.shape[0]))
 
 

@@ -1,11 +1,10 @@
 """Whole episodes in parallel environments: one function for training and evaluation."""
 
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from maven_jax.agents import RecurrentAgent, agent_inputs
 from maven_jax.config import ConfigError
@@ -122,9 +121,9 @@ def rollout(
         view = observation.agents_view.astype(jnp.float32)
         inputs = agent_inputs(view, last_action)
         hidden, q_values = apply(agent, params, hidden, inputs, latent)
-        actions = behaviour(step_key, q_values, observation.action_mask)
+        actions = behaviour(step_key, q_values, observation.action_mask).astype(jnp.int32)
         env_state, timestep = jax.vmap(env.step)(before, actions)
-        last_action = jax.nn.one_hot(actions, agent.num_actions)
+        last_action = jax.nn.one_hot(actions, agent.num_actions, dtype=view.dtype)
         carry = (
             env_state,
             timestep.observation,
@@ -133,7 +132,7 @@ def rollout(
             active & ~timestep.last(),
             active,
         )
-        shown = jax.tree.map(partial(_keep, seen), observation)
+        shown = _shown(observation, seen)
         return carry, (before, shown, q_values, actions, timestep, active)
 
     first = start.timestep.observation
@@ -142,30 +141,40 @@ def rollout(
         start.env_state,
         first,
         agent.initial_carry(num_envs, env.num_agents),
-        jnp.zeros((num_envs, env.num_agents, agent.num_actions)),
+        jnp.zeros((num_envs, env.num_agents, agent.num_actions), jnp.float32),
         everywhere,
         everywhere,
     )
     step_keys = jax.random.split(key, env.time_limit)
     (end, last, *_, seen), history = jax.lax.scan(step, carry, step_keys)
-    states, observations, q_values, actions, timesteps, mask = history
-    last = jax.tree.map(partial(_keep, seen), last)
-    states, observations = jax.tree.map(
-        lambda x, y: jnp.concatenate([x, y[None]]), (states, observations), (end, last)
+    states, shown, q_values, actions, timesteps, mask = history
+    states, shown = jax.tree.map(
+        lambda x, y: jnp.concatenate([x, y[None]]),
+        (states, shown),
+        (end, _shown(last, seen)),
     )
     episode = Episode(
-        agents_view=observations.agents_view,
-        action_mask=observations.action_mask,
-        global_state=observations.global_state,
+        agents_view=shown[0],
+        action_mask=shown[1],
+        global_state=shown[2],
         actions=_keep(mask, actions),
-        reward=_keep(mask, timesteps.reward),
-        discount=_keep(mask, timesteps.discount),
+        reward=_keep(mask, timesteps.reward.astype(jnp.float32)),
+        discount=_keep(mask, timesteps.discount.astype(jnp.float32)),
         mask=mask,
         latent=latent,
     )
     at_end = last_step(mask)
     extras = {name: _keep(at_end, value).sum(0) for name, value in (timesteps.extras or {}).items()}
     return Rollout(episode, q_values, states, extras)
+
+
+def _shown(observation: Any, seen: Bool[Array, "E"]) -> tuple[Array, Array, Array]:
+    """View, action mask and state where they are seen, zeros after an episode's end."""
+    return (
+        _keep(seen, observation.agents_view),
+        _keep(seen, observation.action_mask),
+        _keep(seen, observation.global_state),
+    )
 
 
 def _keep(mask: Array, x: Array) -> Array:

@@ -50,6 +50,11 @@ def rest_if(done: jax.Array, old: TrainState, new: TrainState) -> TrainState:
     return kept._replace(replay=new.replay, latent_replay=new.latent_replay)
 
 
+def in_single_precision(hyperparameters: Hyperparameters) -> Hyperparameters:
+    """Each number as float32, so that none widens what it meets in JAX's 64-bit mode."""
+    return jax.tree.map(jnp.float32, hyperparameters)
+
+
 def all_finite(tree: Any) -> Bool[Array, ""]:
     """Whether no array of a tree holds a NaN or an infinity."""
     return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()
@@ -110,7 +115,7 @@ def make_trainer(config: Config, env: MarlEnv) -> Trainer:
     def store(state: TrainState, episodes: Episode, rests: jax.Array) -> TrainState:
         state = state._replace(
             replay=add_unless(rests, replay, state.replay, swap_time_and_batch(episodes)),
-            env_steps=state.env_steps + episodes.mask.sum(),
+            env_steps=state.env_steps + episodes.mask.sum(dtype=jnp.int32),
         )
         if latent_replay is None:
             return state
@@ -191,6 +196,7 @@ def make_trainer(config: Config, env: MarlEnv) -> Trainer:
         hyperparameters: Hyperparameters,
         weights: tuple[Params, NetworkParams] | None = None,
     ) -> TrainState:
+        hyperparameters = in_single_precision(hyperparameters)
         key, agent_key, mixer_key, discriminator_key, latent_key, play_key = jax.random.split(
             key, 6
         )
@@ -235,6 +241,7 @@ def make_trainer(config: Config, env: MarlEnv) -> Trainer:
         return jnp.greater_equal(state.env_steps, training.total_env_steps) | state.diverged
 
     def chunk(state: TrainState, hyperparameters: Hyperparameters) -> tuple[TrainState, Metrics]:
+        hyperparameters = in_single_precision(hyperparameters)
         was_finished = finished(state)
 
         def body(state, _):

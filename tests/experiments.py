@@ -3,8 +3,9 @@
 Apart from `helpers`, which is imported before JAX has its devices and the shapes are checked.
 """
 
+from maven_jax.algorithms import ALGORITHMS
 from maven_jax.cli import run
-from maven_jax.config import Config, from_dict
+from maven_jax.config import Config, from_dict, to_dict
 
 SMALL = """
 algorithm: {algorithm}
@@ -47,3 +48,24 @@ def small_config(algorithm: str, **training) -> Config:
             "hyperparameters": {"epsilon_steps": 20, "mi_weight": 0.1},
         }
     )
+
+
+FORMS = [
+    *({"algorithm": name} for name in sorted(ALGORITHMS)),
+    *({"latent": {"kind": kind}} for kind in ("gaussian", "logistic", "bandit", "uniform")),
+    {"discriminator": {"reads": "taken_actions", "signal": "reward"}},
+    {"discriminator": {"kind": "feed_forward", "reads": "taken_actions", "signal": "reward"}},
+    {"discriminator": {"kind": "feed_forward", "reads": "greedy_actions"}},
+    {"latent": {"kind": "bandit", "bandit_epsilon": 0.5}, "exploration": {"kind": "boltzmann"}},
+    {"exploration": {"kind": "team_epsilon_greedy"}, "network": {"latent_head": "paired"}},
+    {"algorithm": "maven_qtran", "latent": {"kind": "gaussian"}, "fidelity": "reference"},
+]
+"""What sets one experiment apart from another: every algorithm, latent, discriminator and so on."""
+
+
+def form_config(form: dict, **training) -> Config:
+    """`small_config` of MAVEN, with a form's values in place of its own."""
+    plain = to_dict(small_config("maven", **training))
+    for section, values in form.items():
+        plain[section] = plain[section] | values if isinstance(values, dict) else values
+    return from_dict(plain)

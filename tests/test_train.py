@@ -7,10 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from experiments import small_config
+from experiments import FORMS, form_config, small_config
 
-from maven_jax.algorithms import ALGORITHMS
-from maven_jax.config import Config, ConfigError, from_dict, to_dict
+from maven_jax.config import Config, ConfigError
 from maven_jax.envs import MStepMatrixGame
 from maven_jax.sweep import (
     Position,
@@ -198,25 +197,10 @@ def test_any_length_of_game_trains(m, algorithm):
     chex.assert_tree_all_finite({name: values[0] for name, values in metrics.items()})
 
 
-FORMS = [
-    *({"algorithm": name} for name in sorted(ALGORITHMS)),
-    *({"latent": {"kind": kind}} for kind in ("gaussian", "logistic", "bandit", "uniform")),
-    {"discriminator": {"reads": "taken_actions", "signal": "reward"}},
-    {"discriminator": {"kind": "feed_forward", "reads": "taken_actions", "signal": "reward"}},
-    {"discriminator": {"kind": "feed_forward", "reads": "greedy_actions"}},
-    {"latent": {"kind": "bandit", "bandit_epsilon": 0.5}, "exploration": {"kind": "boltzmann"}},
-    {"exploration": {"kind": "team_epsilon_greedy"}, "network": {"latent_head": "paired"}},
-    {"algorithm": "maven_qtran", "latent": {"kind": "gaussian"}, "fidelity": "reference"},
-]
-
-
 @pytest.mark.parametrize("form", FORMS, ids=str)
 def test_every_form_trains(form):
     """Shared by two devices, a chunk moves every weight, and all metrics are finite."""
-    plain = to_dict(small_config("maven", updates_per_evaluation=2))
-    for section, values in form.items():
-        plain[section] = plain[section] | values if isinstance(values, dict) else values
-    config = from_dict(plain)
+    config = form_config(form, updates_per_evaluation=2)
     sweep = compile_sweep(make_trainer(config, MStepMatrixGame(m=2)), 2)
     assert all(leaf.size for leaf in jax.tree.leaves(sweep.state_shapes))
     hyperparameters = config.hyperparameters._replace(intrinsic_weight=0.5, monotonicity_weight=0.5)

@@ -1,8 +1,9 @@
 """What all adapters share: one team reward, and a time limit that is not an end."""
 
+import functools
 import math
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,8 @@ from jumanji.types import TimeStep, restart, transition, truncation
 from matplotlib.animation import FuncAnimation
 
 from maven_jax.envs.adapters.types import Observation, State
+
+T = TypeVar("T")
 
 
 class Advance(NamedTuple):
@@ -25,6 +28,17 @@ class Advance(NamedTuple):
     env_state: Any
     rewards: Float[Array, "*N"]
     ended: Bool[Array, ""]
+
+
+def _in_32_bits(method: Callable[..., T]) -> Callable[..., T]:
+    """Few of the wrapped environments can be traced in JAX's 64-bit mode."""
+
+    @functools.wraps(method)
+    def call(*args: Any, **kwargs: Any) -> T:
+        with jax.enable_x64(False):
+            return method(*args, **kwargs)
+
+    return call
 
 
 class Adapter:
@@ -49,6 +63,11 @@ class Adapter:
     time_limit: int
     env: Any
 
+    def __init_subclass__(cls) -> None:
+        """Constants are made in the mode that `reset` and `step` are traced in."""
+        setattr(cls, "__init__", _in_32_bits(cls.__init__))  # noqa: B010
+
+    @_in_32_bits
     def reset(self, key: PRNGKeyArray) -> tuple[State, TimeStep[Observation]]:
         """Starts an episode.
 
@@ -60,6 +79,7 @@ class Adapter:
         state = State(env_state, key, jnp.int32(0), jnp.float32(0))
         return state, restart(self._observe(env_state), self._extras(state))
 
+    @_in_32_bits
     def step(self, state: State, action: Int[Array, "N"]) -> tuple[State, TimeStep[Observation]]:
         """Plays one joint action.
 
