@@ -32,6 +32,7 @@ from maven_jax.marl_eval import marl_eval_data
 from maven_jax.matrix_games import study
 from maven_jax.plots import check_picture, count_of, draw_behaviour, draw_curves, draw_figure3
 from maven_jax.processes import is_writer
+from maven_jax.progress import plain_console
 from maven_jax.render import check_gif, record_episode, write_gif
 from maven_jax.reports import (
     evaluation_table,
@@ -255,7 +256,7 @@ def _seeds(command: Train | Figure3) -> range:
 
 
 def _options(command: Train | Resume | Figure3) -> Options:
-    console = Console(stderr=True, quiet=not is_writer())
+    console = plain_console(stderr=True, quiet=not is_writer())
     return Options(command.tensorboard, command.checkpoint, console)
 
 

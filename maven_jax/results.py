@@ -19,10 +19,13 @@ A sweep of several programs is a folder of such folders, which its `sweep.json` 
 
 import csv
 import dataclasses
+import glob
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import metadata
@@ -34,6 +37,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import yaml
 
+from maven_jax import __version__
 from maven_jax.config import (
     Config,
     ConfigError,
@@ -49,7 +53,7 @@ from maven_jax.types import NetworkParams, Params
 T = TypeVar("T")
 
 COUNTERS = ("env_steps", "num_updates")
-PACKAGES = ("maven-jax", "jax", "jaxlib", "flax", "optax", "distrax", "jumanji", "flashbax")
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "distrax", "jumanji", "flashbax")
 
 
 @dataclass(frozen=True)
@@ -191,8 +195,15 @@ def quartiles(run: Run, metric: str, grid: np.ndarray) -> np.ndarray:
 
 
 def refuse_existing(what: str, path: Path) -> None:
-    """Raises `ConfigError` where something is: nothing on disk is ever written over."""
-    if path.exists():
+    """Raises `ConfigError` where something is, since nothing on disk is ever written over.
+
+    And for a path that is no text, in which libraries could not save.
+    """
+    try:
+        str(path.absolute()).encode()
+    except UnicodeEncodeError:
+        raise ConfigError(f"{what} {str(path)!r} is no UTF-8; allowed: a path that is") from None
+    if os.path.lexists(path):
         raise ConfigError(f"{what} '{path}' exists; allowed: a path where nothing is yet")
 
 
@@ -227,9 +238,9 @@ def _set_up(folder: Path, config: Config, info: dict[str, Any]) -> None:
 
 
 def _create(path: Path, fill: Callable[[Path], None]) -> None:
+    refuse_existing("output folder", path)  # among them those without a name, such as `.`
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        refuse_existing("output folder", path)
         draft.mkdir(parents=True)
         fill(draft)
         draft.rename(path)
@@ -242,7 +253,8 @@ def describe_machine() -> dict[str, Any]:
     """Versions and device of this process, for `run.json`."""
     devices = jax.devices()
     return {
-        "versions": {name: metadata.version(name) for name in PACKAGES},
+        "versions": {"maven-jax": __version__}
+        | {name: metadata.version(name) for name in PACKAGES},
         "device": devices[0].device_kind,
         "platform": devices[0].platform,
         "num_devices": len(devices),
@@ -313,6 +325,19 @@ def _columns(metrics: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return columns
 
 
+@contextmanager
+def orbax_path(path: Path) -> Iterator[Path]:
+    """The folder, by a link where Orbax would take its name for a pattern: it holds `[`."""
+    whole = path.absolute()
+    if glob.escape(str(whole)) == str(whole) and "\\" not in str(whole):
+        yield whole
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        link = Path(folder) / "link"
+        link.symlink_to(whole)
+        yield link
+
+
 def save_weights(path: Path, params: Params, latent_params: NetworkParams) -> None:
     """Writes the weights of every lane, by Orbax, in the place of any that are there.
 
@@ -321,8 +346,9 @@ def save_weights(path: Path, params: Params, latent_params: NetworkParams) -> No
     """
     weights = {"params": params, "latent_params": latent_params}
     try:
-        with ocp.StandardCheckpointer() as checkpointer:
-            checkpointer.save((path / "weights").absolute(), weights, force=True)
+        with ocp.StandardCheckpointer() as checkpointer, orbax_path(path) as folder:
+            checkpointer.save(folder / "weights", weights, force=True)
+            checkpointer.wait_until_finished()
     except Exception as error:  # Orbax and TensorStore raise many kinds, for a full disk too
         raise ConfigError(f"weights cannot be written in '{path}': {first_line(error)}") from None
 
@@ -340,13 +366,12 @@ def load_weights(
     Raises:
         ConfigError: the weights are missing or damaged, or of other shapes.
     """
-    folder = (run.path / "weights").absolute()
-    if not folder.is_dir():
+    if not (run.path / "weights").is_dir():
         raise ConfigError(f"run '{run.path}' has no weights")
     try:
-        with ocp.StandardCheckpointer() as checkpointer:
+        with ocp.StandardCheckpointer() as checkpointer, orbax_path(run.path) as folder:
             restored = checkpointer.restore(
-                folder, {"params": params, "latent_params": latent_params}
+                folder / "weights", {"params": params, "latent_params": latent_params}
             )
     except Exception as error:  # Orbax and TensorStore raise many kinds for a damaged file
         reason = first_line(error, 200)

@@ -30,7 +30,7 @@ from maven_jax.grid import Lanes, Part, lanes_from_columns
 from maven_jax.memory import Memory, check_memory, format_bytes, free_bytes, state_memory
 from maven_jax.plots import count_of, draw_curves
 from maven_jax.processes import anywhere, by_writer, is_writer, together
-from maven_jax.progress import StopRequest, live_numbers, progress_bar
+from maven_jax.progress import StopRequest, live_numbers, plain_console, progress_bar
 from maven_jax.results import (
     MetricsWriter,
     Run,
@@ -69,7 +69,7 @@ class Options:
     """Write events for TensorBoard."""
     checkpoint: Checkpointing = field(default_factory=Checkpointing)
     """When the whole state is saved."""
-    console: Console = field(default_factory=lambda: Console(stderr=True))
+    console: Console = field(default_factory=lambda: plain_console(stderr=True))
     """Where progress is shown."""
 
 
