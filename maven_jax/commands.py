@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,15 @@ from maven_jax.environments import complete, make_env
 from maven_jax.envs import MatrixGame, MStepMatrixGame
 from maven_jax.envs.matrix_game import PAYOFFS
 from maven_jax.evaluation import evaluate, latent_behaviour
-from maven_jax.grid import MAX_LANES, Lanes, expand, lanes_from_columns, make_lanes, parse_grid
+from maven_jax.grid import (
+    MAX_LANES,
+    Lanes,
+    Part,
+    expand,
+    lanes_from_columns,
+    make_lanes,
+    parse_grid,
+)
 from maven_jax.marl_eval import marl_eval_data
 from maven_jax.matrix_games import study
 from maven_jax.plots import check_picture, count_of, draw_behaviour, draw_curves, draw_figure3
@@ -63,6 +71,7 @@ from maven_jax.runner import (
 from maven_jax.sweep import lane_keys, spread, take_lanes
 from maven_jax.train import make_trainer
 from maven_jax.types import MarlEnv, NetworkParams, Params
+from maven_jax.unread import remarks
 
 FIGURE_3 = ("maven", "qmix", "maven_team")
 """The packaged configurations whose curves the figure shows."""
@@ -211,16 +220,17 @@ def train(command: Train, console: Console) -> None:
     """`maven-jax train CONFIG`."""
     out = command.out or Path("runs") / Path(command.config_source).stem
     lanes = make_lanes(command.config.hyperparameters, _seeds(command))
-    run = train_run(command.config, make_env(command.config), out, lanes, _options(command))
+    options = _options(command, _remarks(command, [command.config]))
+    run = train_run(command.config, make_env(command.config), out, lanes, options)
     _print_end([run], out, console)
 
 
 def sweep(command: Sweep, console: Console) -> None:
     """`maven-jax sweep CONFIG --grid FIELD=VALUE,VALUE`."""
     out = command.out or Path("runs") / f"{Path(command.config_source).stem}-sweep"
-    options = _options(command)
     grid = parse_grid(command.grid, command.config)
     parts = expand(command.config, grid, _seeds(command), command.group_size)
+    options = _options(command, _remarks(command, [_with_rewards(part) for part in parts]))
     if len(parts) == 1:
         (part,) = parts
         runs = [train_run(part.config, make_env(part.config), out, part.lanes, options)]
@@ -255,9 +265,24 @@ def _seeds(command: Train | Figure3) -> range:
     return range(command.seed, command.seed + command.seeds)
 
 
-def _options(command: Train | Resume | Figure3) -> Options:
+def _options(command: Train | Resume | Figure3, said: Sequence[str] = ()) -> Options:
     console = plain_console(stderr=True, quiet=not is_writer())
-    return Options(command.tensorboard, command.checkpoint, console)
+    return Options(command.tensorboard, command.checkpoint, console, said)
+
+
+def _remarks(command: Train, configs: Sequence[Config]) -> list[str]:
+    """What no point of a sweep reads of that which the user has set; see `unread`."""
+    source = command.config_source
+    base = Config() if Path(source).is_file() else load_config(source)
+    first, *others = [remarks(config, base) for config in configs]
+    return [line for line in first if all(line in other for other in others)]
+
+
+def _with_rewards(part: Part) -> Config:
+    """A part's configuration, with the largest weight that its lanes give to r_aux."""
+    largest = float(np.max(part.lanes.hyperparameters.intrinsic_weight))
+    hyperparameters = part.config.hyperparameters._replace(intrinsic_weight=largest)
+    return dataclasses.replace(part.config, hyperparameters=hyperparameters)
 
 
 def _print_end(runs: list[Run], out: Path, console: Console) -> None:

@@ -71,6 +71,8 @@ class Options:
     """When the whole state is saved."""
     console: Console = field(default_factory=lambda: plain_console(stderr=True))
     """Where progress is shown."""
+    remarks: Sequence[str] = ()
+    """Lines to say of the configuration, of each program once it is known to fit."""
 
 
 class InterruptedRunError(Exception):
@@ -351,6 +353,8 @@ def _compile(config: Config, env: MarlEnv, num_lanes: int, options: Options) -> 
     together(lambda: check_memory(held, free, num_lanes, mesh.size))
     known = f"; {format_bytes(free)} are free" if free is not None else ""
     options.console.print(f"{name}: {runs} hold {held}{known}", highlight=False, soft_wrap=True)
+    for line in options.remarks:
+        _say(options)(line)
     return sweep
 
 
