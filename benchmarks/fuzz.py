@@ -142,7 +142,7 @@ def try_configuration(draw: random.Random, folder: Path) -> tuple[str, Outcome]:
         config = load_config(path) if isinstance(overrides, Path) else from_dict(overrides)
         config = complete(config) if draw.random() < 0.5 else config
         make_trainer(config, make_env(config))
-        again = from_dict(yaml.safe_load(yaml.safe_dump(to_dict(config))))
+        again = from_dict(yaml.safe_load(yaml.safe_dump(to_dict(config), sort_keys=False)))
         if repr(again) != repr(config):  # a NaN that nothing reads equals no other
             return shown, Outcome("FAILED", "it does not come back from YAML")
         hash(config)
