@@ -3,6 +3,7 @@
 Devices are fixed when JAX starts, and importing jumanji starts it: hence a module of its own.
 """
 
+import io
 import os
 import signal
 import sys
@@ -43,26 +44,48 @@ def _whole_number(variable: str) -> int | None:
     return None if text is None else int(text)
 
 
+def start_devices() -> bool:
+    """Starts JAX on the devices that its settings name; says in a line why it cannot."""
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:  # the latter says nothing
+        reason = next(iter(str(error).strip().splitlines()), "JAX finds no such device")
+        asked = os.environ.get("JAX_PLATFORMS")
+        where = f"JAX_PLATFORMS is {asked!r}" if asked else "no device starts"
+        print(f"maven-jax: error: {where}: {reason}", file=sys.stderr)
+        return False
+    return True
+
+
 def main() -> None:
     """Runs the command line and exits with its code."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # end like Ctrl-C, results kept
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a name that it cannot encode is escaped
+        sys.stdout.reconfigure(errors="backslashreplace")
     chosen = "JAX_NUM_CPU_DEVICES" in os.environ or "host_platform" in os.getenv("XLA_FLAGS", "")
     if not chosen:
         jax.config.update("jax_num_cpu_devices", count_cores())
     arguments = sys.argv[1:]
+    if not arguments or not {"-h", "--help", "--version"}.isdisjoint(arguments):
+        jax.config.update("jax_platforms", "cpu")  # whatever the machine has, help is printed
     if "--distributed" in arguments:
         arguments.remove("--distributed")
         if not join_processes():
             sys.exit(2)
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # joining puts its own there
+    if not start_devices():
+        sys.exit(2)
     from maven_jax.cli import INTERRUPTED, run
 
     try:
         code = run(arguments)
-        sys.stdout.flush()
-    except BrokenPipeError:  # a reader such as `head` has seen enough
+        print(end="", flush=True)
+    except OSError as error:  # a reader such as `head` has seen enough, or a disk is full
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
+        if not isinstance(error, BrokenPipeError):
+            print(f"maven-jax: error: {error}", file=sys.stderr)
+            code = 2
     if code == INTERRUPTED:
         os._exit(
             code

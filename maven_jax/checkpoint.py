@@ -32,6 +32,7 @@ from maven_jax.results import (
     Weights,
     checkpoint_folders,
     find_other_rows,
+    orbax_path,
     read_arrays,
     read_weights,
     replaced,
@@ -347,8 +348,8 @@ def remove_checkpoints(path: Path) -> None:
 
 
 def _progress(folder: Path) -> dict[str, Any]:
-    with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
-        return json.loads(reader.restore(folder / "progress")["text"])
+    with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader, orbax_path(folder) as source:
+        return json.loads(reader.restore(source / "progress")["text"])
 
 
 def _rows(folder: Path) -> tuple[Rows, str | None]:
@@ -367,8 +368,8 @@ def _restore(folder: Path, state_shapes: TrainState, num_lanes: int) -> Checkpoi
     shapes = jax.eval_shape(_plain, state_shapes)
     empty = jax.tree.map(lambda x: np.zeros((saved, *x.shape[1:]), x.dtype), shapes)
     wanted = _by_path(empty)
-    with ocp.StandardCheckpointer() as checkpointer:
-        found = checkpointer.restore(folder / "state", wanted)
+    with ocp.StandardCheckpointer() as checkpointer, orbax_path(folder) as source:
+        found = checkpointer.restore(source / "state", wanted)
     for path, leaf in wanted.items():
         if (found[path].shape, found[path].dtype) != (leaf.shape, leaf.dtype):
             raise ValueError(

@@ -7,12 +7,12 @@ Bad input ends with one line and exit code 2 before anything compiles; Ctrl-C en
 import inspect
 import sys
 from collections.abc import Sequence
-from importlib import metadata
 from typing import Any
 
 import jax
 from rich.console import Console
 
+from maven_jax import __version__
 from maven_jax.arguments import last_value, parse
 from maven_jax.commands import COMMANDS, Experiment
 from maven_jax.config import (
@@ -25,6 +25,7 @@ from maven_jax.config import (
 )
 from maven_jax.environments import complete
 from maven_jax.processes import is_writer
+from maven_jax.progress import plain_console
 from maven_jax.runner import InterruptedRunError
 
 INTERRUPTED = 130
@@ -35,7 +36,7 @@ def run(argv: Sequence[str]) -> int:
     """Runs one command; returns the exit code."""
     try:
         silent = jax.distributed.is_initialized() and not is_writer()
-        return _run_command(list(argv), Console(quiet=silent))
+        return _run_command(list(argv), plain_console(quiet=silent))
     except (ConfigError, OSError) as error:
         if isinstance(error, BrokenPipeError):
             raise
@@ -55,7 +56,7 @@ def _run_command(argv: list[str], console: Console) -> int:
         print(_usage())
         return 0
     if argv[0] == "--version":
-        print(f"maven-jax {metadata.version('maven-jax')}")
+        print(f"maven-jax {__version__}")
         return 0
     name, *rest = argv
     if name not in COMMANDS:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,15 @@ from maven_jax.environments import complete, make_env
 from maven_jax.envs import MatrixGame, MStepMatrixGame
 from maven_jax.envs.matrix_game import PAYOFFS
 from maven_jax.evaluation import evaluate, latent_behaviour
-from maven_jax.grid import MAX_LANES, Lanes, expand, lanes_from_columns, make_lanes, parse_grid
+from maven_jax.grid import (
+    MAX_LANES,
+    Lanes,
+    Part,
+    expand,
+    lanes_from_columns,
+    make_lanes,
+    parse_grid,
+)
 from maven_jax.marl_eval import marl_eval_data
 from maven_jax.matrix_games import study
 from maven_jax.plots import (
@@ -39,6 +47,7 @@ from maven_jax.plots import (
     draw_figure3,
 )
 from maven_jax.processes import is_writer
+from maven_jax.progress import plain_console
 from maven_jax.render import check_gif, record_episode, write_gif
 from maven_jax.reports import (
     evaluation_table,
@@ -73,6 +82,7 @@ from maven_jax.runner import (
 from maven_jax.sweep import lane_keys, spread, take_lanes
 from maven_jax.train import make_trainer
 from maven_jax.types import MarlEnv, NetworkParams, Params
+from maven_jax.unread import remarks
 
 FIGURE_3 = ("maven", "qmix", "maven_team")
 """The packaged configurations whose curves the figure shows."""
@@ -242,7 +252,7 @@ def train(command: Train, console: Console) -> None:
     out = command.out or Path("runs") / Path(command.config_source).stem
     lanes = make_lanes(command.config.hyperparameters, _seeds(command))
     origin = _origin(command, len(lanes.seeds))
-    env, options = make_env(command.config), _options(command)
+    env, options = make_env(command.config), _options(command, _remarks(command, [command.config]))
     run = train_run(command.config, env, out, lanes, options, origin)
     _print_end([run], out, console)
 
@@ -275,16 +285,16 @@ def _origin(command: Train, num_lanes: int) -> Origin | None:
 def _say(line: str) -> None:
     """A line beside the results, on standard error."""
     if is_writer():
-        console = Console(stderr=True)
-        console.print(f"maven-jax: {line}", highlight=False, soft_wrap=True, markup=False)
+        console = plain_console(stderr=True)
+        console.print(f"maven-jax: {line}", highlight=False, soft_wrap=True)
 
 
 def sweep(command: Sweep, console: Console) -> None:
     """`maven-jax sweep CONFIG --grid FIELD=VALUE,VALUE`."""
     out = command.out or Path("runs") / f"{Path(command.config_source).stem}-sweep"
-    options = _options(command)
     grid = parse_grid(command.grid, command.config)
     parts = expand(command.config, grid, _seeds(command), command.group_size)
+    options = _options(command, _remarks(command, [_with_rewards(part) for part in parts]))
     if len(parts) == 1:
         (part,) = parts
         runs = [train_run(part.config, make_env(part.config), out, part.lanes, options)]
@@ -321,9 +331,24 @@ def _seeds(command: Experiment | Figure3) -> range:
     return range(command.seed, command.seed + command.seeds)
 
 
-def _options(command: Experiment | Resume | Figure3) -> Options:
-    console = Console(stderr=True, quiet=not is_writer())
-    return Options(command.tensorboard, command.checkpoint, console)
+def _options(command: Experiment | Resume | Figure3, said: Sequence[str] = ()) -> Options:
+    console = plain_console(stderr=True, quiet=not is_writer())
+    return Options(command.tensorboard, command.checkpoint, console, said)
+
+
+def _remarks(command: Experiment, configs: Sequence[Config]) -> list[str]:
+    """What no point of a sweep reads of that which the user has set; see `unread`."""
+    source = command.config_source
+    base = Config() if Path(source).is_file() else load_config(source)
+    first, *others = [remarks(config, base) for config in configs]
+    return [line for line in first if all(line in other for other in others)]
+
+
+def _with_rewards(part: Part) -> Config:
+    """A part's configuration, with the largest weight that its lanes give to r_aux."""
+    largest = float(np.max(part.lanes.hyperparameters.intrinsic_weight))
+    hyperparameters = part.config.hyperparameters._replace(intrinsic_weight=largest)
+    return dataclasses.replace(part.config, hyperparameters=hyperparameters)
 
 
 def _print_end(runs: list[Run], out: Path, console: Console) -> None:

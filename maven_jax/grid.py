@@ -24,6 +24,7 @@ from maven_jax.config import (
     validate,
 )
 from maven_jax.environments import complete
+from maven_jax.unread import unread
 
 TRACED = "hyperparameters."
 MAX_LANES = 2**16
@@ -205,8 +206,8 @@ def expand(
         group_size: how many lanes run at once, at most; by default all.
 
     Raises:
-        ConfigError: a group size below 1, an option that the environment has not, what
-            `make_lanes` refuses, or a combination of values that cannot work.
+        ConfigError: a group size below 1, an option that the environment has not, a field that
+            has no effect, what `make_lanes` refuses, or a combination of values that cannot work.
     """
     check(
         group_size is None or group_size >= 1, "group_size", group_size, "a whole number from 1 on"
@@ -231,4 +232,8 @@ def expand(
             label = ",".join(filter(None, (name, f"group={group}" if several else "")))
             taken = lanes.take(slice(start, start + size))
             parts.append(Part(label or "all", changed, taken, coordinates))
+    for field in grid:
+        reasons = [unread(part.config).get(field) for part in parts]
+        if None not in reasons:
+            raise ConfigError(f"grid of {field} has no effect, since {reasons[0]}")
     return parts

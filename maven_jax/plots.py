@@ -1,5 +1,6 @@
 """Figures from results."""
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -130,7 +131,7 @@ def draw_behaviour(behaviour: LatentBehaviour, path: Path, title: str) -> None:
     right.set_xticks((np.arange(num_agents) + 0.5) * num_actions - 0.5, range(num_agents))
     right.set_xlabel(f"agent; in it, actions 0 to {num_actions - 1}")
     figure.colorbar(image, ax=right, label="share of its steps")
-    figure.suptitle(title, fontsize=11)
+    figure.suptitle(title, fontsize=11, parse_math=False)
     _save(figure, path)
 
 
@@ -208,13 +209,24 @@ def _style(ax: Axes, ylabel: str) -> None:
 
 
 def _title(ax: Axes, title: str) -> None:
-    """A title, and under it, above the axes and clear of the curves, the legend."""
-    handles, labels = ax.get_legend_handles_labels()
-    columns = 2 if len(handles) > 1 else 1
-    rows = -(-len(handles) // columns)
-    ax.legend(
-        handles, labels, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncol=columns
+    """A title, and under it, above the axes and clear of the curves, the legend.
+
+    Labels are shown as they are: a folder's name may begin with `_` or hold `$`, which mean
+    something to matplotlib.
+    """
+    lines = ax.get_lines()
+    columns = 2 if len(lines) > 1 else 1
+    rows = -(-len(lines) // columns)
+    legend = ax.legend(
+        lines,
+        [f"{index}" for index in range(len(lines))],
+        frameon=False,
+        loc="lower center",
+        bbox_to_anchor=(0.5, 1.0),
+        ncol=columns,
     )
+    for text, line in zip(legend.get_texts(), lines, strict=True):
+        text.set(text=line.get_label(), parse_math=False)
     ax.set_title(title, fontsize=11, pad=8 + 18 * rows)
 
 
@@ -228,6 +240,8 @@ def check_picture(name: str, path: Path) -> None:
 def _save(figure: Figure, path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path)
+        with warnings.catch_warnings():  # letters that the font lacks are drawn as boxes
+            warnings.filterwarnings("ignore", "Glyph .* missing from")
+            figure.savefig(path)
     except OSError as error:
         raise ConfigError(f"picture '{path}' cannot be written: {error.strerror}") from None

@@ -20,6 +20,11 @@ from rich.text import Text
 from maven_jax.sweep import SweepChunk
 
 
+def plain_console(*, stderr: bool = False, quiet: bool = False) -> Console:
+    """Prints text as it is: a folder's name may hold `[brackets]` or `:colons:`."""
+    return Console(stderr=stderr, quiet=quiet, markup=False, emoji=False)
+
+
 def progress_bar(console: Console) -> Progress:
     """A bar of environment steps, with the numbers of the field `live` beside it."""
     return Progress(

@@ -22,14 +22,16 @@ A sweep of several programs is a folder of such folders, which its `sweep.json` 
 
 import csv
 import dataclasses
+import glob
 import io
 import json
 import os
 import re
 import shutil
+import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import metadata
@@ -41,6 +43,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import yaml
 
+from maven_jax import __version__
 from maven_jax.config import (
     Config,
     ConfigError,
@@ -73,7 +76,7 @@ STATUSES = ("waiting", "running", "interrupted", "failed", "finished", "converte
 ENDED = ("finished", "converted")
 CHECKPOINTS, WEIGHTS, INITIAL_WEIGHTS = "checkpoints", "weights", "initial_weights.npz"
 COUNTERS = ("env_steps", "num_updates")
-PACKAGES = ("maven-jax", "jax", "jaxlib", "flax", "optax", "distrax", "jumanji", "flashbax")
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "distrax", "jumanji", "flashbax")
 
 
 @dataclass(frozen=True)
@@ -261,8 +264,15 @@ def quartiles(run: Run, metric: str, grid: np.ndarray) -> np.ndarray:
 
 
 def refuse_existing(what: str, path: Path) -> None:
-    """Raises `ConfigError` where something is: nothing on disk is ever written over."""
-    if path.exists():
+    """Raises `ConfigError` where something is, since nothing on disk is ever written over.
+
+    And for a path that is no text, in which libraries could not save.
+    """
+    try:
+        str(path.absolute()).encode()
+    except UnicodeEncodeError:
+        raise ConfigError(f"{what} {str(path)!r} is no UTF-8; allowed: a path that is") from None
+    if os.path.lexists(path):
         raise ConfigError(f"{what} '{path}' exists; allowed: a path where nothing is yet")
 
 
@@ -314,9 +324,9 @@ def _set_up(folder: Path, config: Config, info: dict[str, Any]) -> None:
 
 
 def _create(path: Path, fill: Callable[[Path], None]) -> None:
+    refuse_existing("output folder", path)  # among them those without a name, such as `.`
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        refuse_existing("output folder", path)
         draft.mkdir(parents=True)
         fill(draft)
         sync_tree(draft)
@@ -331,7 +341,8 @@ def describe_machine() -> dict[str, Any]:
     """Versions and device of this process, for `run.json`."""
     devices = jax.devices()
     return {
-        "versions": {name: metadata.version(name) for name in PACKAGES},
+        "versions": {"maven-jax": __version__}
+        | {name: metadata.version(name) for name in PACKAGES},
         "device": devices[0].device_kind,
         "platform": devices[0].platform,
         "num_devices": len(devices),
@@ -454,6 +465,19 @@ def _columns(metrics: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return columns
 
 
+@contextmanager
+def orbax_path(path: Path) -> Iterator[Path]:
+    """The folder, by a link where Orbax would take its name for a pattern: it holds `[`."""
+    whole = path.absolute()
+    if glob.escape(str(whole)) == str(whole) and "\\" not in str(whole):
+        yield whole
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        link = Path(folder) / "link"
+        link.symlink_to(whole)
+        yield link
+
+
 def save_weights(path: Path, params: Params, latent_params: NetworkParams, num_chunks: int) -> None:
     """Writes the weights of every lane, by Orbax; any that are there stay until these are whole.
 
@@ -544,15 +568,15 @@ def read_arrays(folder: Path, roots: Sequence[str] = ()) -> dict[str, np.ndarray
         folder: where they are.
         roots: the first parts of the names that are wanted; by default all.
     """
-    with closing(ocp.PyTreeCheckpointHandler()) as handler:
-        tree = handler.metadata(folder).tree
+    with closing(ocp.PyTreeCheckpointHandler()) as handler, orbax_path(folder) as source:
+        tree = handler.metadata(source).tree
     if roots:  # what is not wanted costs no memory
         tree = {name: leaf for name, leaf in tree.items() if _name(name).split("/")[0] in roots}
     wanted = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), tree)
     as_arrays = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
-    with ocp.PyTreeCheckpointer() as checkpointer:
+    with ocp.PyTreeCheckpointer() as checkpointer, orbax_path(folder) as source:
         arguments = ocp.args.PyTreeRestore(wanted, as_arrays, partial_restore=True)
-        found = checkpointer.restore(folder, args=arguments)
+        found = checkpointer.restore(source, args=arguments)
     leaves = jax.tree_util.tree_leaves_with_path(found)
     return {_name(jax.tree_util.keystr(path)): np.asarray(leaf) for path, leaf in leaves}
 

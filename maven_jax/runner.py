@@ -33,7 +33,7 @@ from maven_jax.grid import Lanes, Part, lanes_from_columns
 from maven_jax.memory import Memory, check_memory, format_bytes, free_bytes, state_memory
 from maven_jax.plots import count_of, draw_curves
 from maven_jax.processes import anywhere, by_writer, is_writer, together
-from maven_jax.progress import StopRequest, live_numbers, progress_bar
+from maven_jax.progress import StopRequest, live_numbers, plain_console, progress_bar
 from maven_jax.results import (
     ENDED,
     MetricsWriter,
@@ -74,8 +74,10 @@ class Options:
     """Write events for TensorBoard."""
     checkpoint: Checkpointing = field(default_factory=Checkpointing)
     """When the whole state is saved."""
-    console: Console = field(default_factory=lambda: Console(stderr=True))
+    console: Console = field(default_factory=lambda: plain_console(stderr=True))
     """Where progress is shown."""
+    remarks: Sequence[str] = ()
+    """Lines to say of the configuration, of each program once it is known to fit."""
 
 
 class InterruptedRunError(Exception):
@@ -513,6 +515,8 @@ def _compile(
     together(lambda: check_memory(held, free, num_lanes, mesh.size))
     known = f"; {format_bytes(free)} are free" if free is not None else ""
     options.console.print(f"{name}: {runs} hold {held}{known}", highlight=False, soft_wrap=True)
+    for line in options.remarks:
+        _say(options)(line)
     return sweep
 
 

@@ -80,6 +80,19 @@ def make_trainer(config: Config, env: MarlEnv) -> Trainer:
         "the first batch may take",
     )
     rounds_per_chunk = training.updates_per_evaluation // training.updates_per_round
+    longest = 2**31 - rounds_per_chunk * training.num_envs * spec.time_limit
+    check(
+        longest > first_steps,
+        "training.num_envs",
+        training.num_envs,
+        f"fewer, so that {rounds_per_chunk} rounds of {spec.time_limit} steps are below 2**31",
+    )
+    check(
+        training.total_env_steps <= longest,
+        "training.total_env_steps",
+        training.total_env_steps,
+        f"at most {longest}, so that the chunk that passes it still counts below 2**31",
+    )
     replay = make_replay(training.replay_size, training.batch_size)
     latent_replay = None
     if latent.learnt:

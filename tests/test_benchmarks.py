@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -104,3 +105,24 @@ def test_checkpoints(tmp_path, capsys):
     record = json.loads(out.read_text())
     assert 0 < record["weights_mb_per_seed"] < record["state_mb_per_seed"] < 4
     assert record["mb_on_disk"] > 0
+
+
+def test_fuzz(capsys):
+    """The short form of it: none fails, and both ends are met."""
+    fuzz = load("fuzz")
+    assert fuzz.main(["--configurations", "40", "--command-lines", "60"]) == 0
+    printed = capsys.readouterr().out
+    found = re.findall(r"(\d+) works, (\d+) refused, 0 FAILED", printed)
+    assert [int(works) + int(refused) for works, refused in found] == [40, 60]
+    assert all(min(int(works), int(refused)) > 0 for works, refused in found)
+
+
+def test_fuzz_counts_what_fails(capsys):
+    fuzz = load("fuzz")
+    outcomes = iter(["works", "FAILED", "refused"])
+    assert (
+        fuzz.fuzz("things", 3, 0, lambda *_: ("[shown]", fuzz.Outcome(next(outcomes), "why"))) == 1
+    )
+    printed = capsys.readouterr().out
+    assert "things 1: [shown]\n    why" in printed
+    assert "3 things, seed 0: 1 works, 1 refused, 1 FAILED" in printed

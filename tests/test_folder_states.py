@@ -286,8 +286,10 @@ SWEEPS = {
     "a finished, a running and a waiting part": (
         ["finished", "running", "waiting"],
         "run 'PART 1' is being trained by another process",
-        ["part 'b' of sweep 'RUN' is being trained; it is missing here"]
-        + ["part 'c' of sweep 'RUN' has not begun; maven-jax resume 'RUN/c' begins it; it is"],
+        [
+            "part 'b' of sweep 'RUN' is being trained; it is missing here",
+            "part 'c' of sweep 'RUN' has not begun; maven-jax resume 'RUN/c' begins it; it is",
+        ],
     ),
     "a finished and a killed part": (
         ["finished", "killed"],

@@ -8,19 +8,18 @@ from pathlib import Path
 
 import jaxtyping
 import pytest
+import yaml
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
+import maven_jax
 from maven_jax.memory import format_bytes
 
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory) -> zipfile.ZipFile:
-    """A wheel of a copy of the sources, so that the checkout stays clean."""
-    folder = tmp_path_factory.mktemp("wheel")
-    source = folder / "source"
+def copy_of_sources(target: Path, *, links: bool) -> Path:
+    """A copy, so that the checkout stays clean; without links they are files that hold a path."""
     files = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -31,15 +30,41 @@ def wheel(tmp_path_factory) -> zipfile.ZipFile:
     for name in files:
         if name.startswith(("tests/", "docs/")) or not (ROOT / name).exists():
             continue
-        target = source / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if (ROOT / name).is_symlink():
-            target.symlink_to((ROOT / name).readlink())
+        copy = target / name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        if not (ROOT / name).is_symlink():
+            copy.write_bytes((ROOT / name).read_bytes())
+        elif links:
+            copy.symlink_to((ROOT / name).readlink())
         else:
-            target.write_bytes((ROOT / name).read_bytes())
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder)]
-    subprocess.run([*command, str(source)], check=True, capture_output=True)
+            copy.write_text(str((ROOT / name).readlink()))
+    return target
+
+
+def build_wheel(source: Path) -> subprocess.CompletedProcess[str]:
+    """Builds into the folder above the sources."""
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", ".."]
+    return subprocess.run(command, cwd=source, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> zipfile.ZipFile:
+    folder = tmp_path_factory.mktemp("wheel")
+    assert build_wheel(copy_of_sources(folder / "source", links=True)).returncode == 0
     return zipfile.ZipFile(next(folder.glob("*.whl")))
+
+
+def test_sources_without_links_say_why_they_cannot_be_built(tmp_path):
+    built = build_wheel(copy_of_sources(tmp_path / "source", links=False))
+    assert built.returncode != 0
+    assert "this checkout was made without symbolic links" in built.stdout + built.stderr
+    assert not list(tmp_path.glob("*.whl"))
+
+
+def test_a_wheel_has_the_package_s_version(wheel):
+    assert Path(wheel.filename).name.startswith(f"maven_jax-{maven_jax.__version__}-")
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"]
+    assert cited == maven_jax.__version__
 
 
 def test_a_wheel_brings_one_top_level_name(wheel):

@@ -222,3 +222,21 @@ def test_impossible_values_are_refused_before_tracing():
         make_train(small_config("qmix", replay_size=3), MStepMatrixGame(m=2))
     with pytest.raises(ConfigError, match=r"total_env_steps is 60; allowed: more than .* 60"):
         make_train(small_config("qmix"), MStepMatrixGame(m=15))
+
+
+def test_steps_are_counted_below_the_largest_whole_number():
+    """The chunk that reaches `total_env_steps` begins one step before it, and counts on."""
+    env = MStepMatrixGame(m=3)
+    longest = 2**31 - 5 * 2 * 3  # rounds in a chunk, environments, steps
+    make_trainer(small_config("qmix", num_envs=2, total_env_steps=longest), env)
+    with pytest.raises(ConfigError, match=f"is {longest + 1}; allowed: at most {longest}"):
+        make_trainer(small_config("qmix", num_envs=2, total_env_steps=longest + 1), env)
+    many = small_config(
+        "qmix",
+        num_envs=10**6,
+        replay_size=10**6,
+        updates_per_evaluation=10**3,
+        total_env_steps=2**31 - 1,
+    )
+    with pytest.raises(ConfigError, match=r"training\.num_envs is 1000000; allowed: fewer"):
+        make_trainer(many, env)

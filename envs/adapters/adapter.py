@@ -1,7 +1,6 @@
 """What all adapters share: one team reward, and a time limit that is not an end."""
 
 import functools
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -128,19 +127,15 @@ class Adapter:
         raise NotImplementedError
 
 
-def number(name: str, value: Any, low: float, high: float = math.inf) -> float:
+def number(name: str, value: Any, low: float, high: float) -> float:
     """The value.
 
     Raises:
-        ValueError: it is not a finite number from `low` to `high`.
+        ValueError: it is not a number from `low` to `high`.
     """
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        value_fits = False
-    else:
-        value_fits = math.isfinite(value) and low <= value <= high
-    if not value_fits:
-        limits = f"from {low:g} to {high:g}" if high < math.inf else f"of at least {low:g}"
-        raise ValueError(f"{name} is {value!r}; allowed: a number {limits}")
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not low <= value <= high:
+        raise ValueError(f"{name} is {value!r}; allowed: a number from {low:g} to {high:g}")
     return float(value)
 
 

@@ -10,6 +10,9 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from maven_jax.envs.adapters.adapter import Adapter, Advance, number, whole_number
 from maven_jax.envs.adapters.types import Observation, State
 
+LARGEST_PENALTY = 1e6
+"""In units of reward, a step or agent: sums over an episode keep their single precision."""
+
 
 class JumanjiAdapter(Adapter):
     """An environment of jumanji whose episodes end by themselves, or at the adapter's limit."""
@@ -64,6 +67,8 @@ class LevelBasedForaging(JumanjiAdapter):
         from jumanji.environments.routing.lbf import env, generator
 
         whole_number("grid_size", grid_size, 5, 100)
+        whole_number("fov", fov, 1, grid_size)
+        whole_number("num_food", num_food, 1, grid_size**2)
         whole_number("max_agent_level", max_agent_level, 2, 40)  # three levels fit into int8
         self.num_agents = whole_number("num_agents", num_agents, 1, 50)
         self.time_limit = whole_number("time_limit", time_limit, 1, 10_000)
@@ -71,7 +76,7 @@ class LevelBasedForaging(JumanjiAdapter):
         self.env = env.LevelBasedForaging(
             make(grid_size, num_agents, num_food, fov, max_agent_level, force_coop),
             time_limit=time_limit + 1,
-            penalty=number("penalty", penalty, 0.0),
+            penalty=number("penalty", penalty, 0.0, LARGEST_PENALTY),
         )
         self.num_food = num_food
 
@@ -136,6 +141,7 @@ class RobotWarehouse(JumanjiAdapter):
             ("sensor_range", sensor_range),
         ):
             whole_number(name, value, 1, 20)
+        whole_number("request_queue_size", request_queue_size, 1, 10_000)
         self.num_agents = whole_number("num_agents", num_agents, 1, 50)
         self.time_limit = whole_number("time_limit", time_limit, 1, 10_000)
         warehouse = _checked(generator.RandomGenerator)(
@@ -270,7 +276,9 @@ class Cleaner(JumanjiAdapter):
         self.env = env.Cleaner(
             make(size, size, num_agents),
             time_limit=time_limit + 1,
-            penalty_per_timestep=number("penalty_per_timestep", penalty_per_timestep, 0.0),
+            penalty_per_timestep=number(
+                "penalty_per_timestep", penalty_per_timestep, 0.0, LARGEST_PENALTY
+            ),
         )
 
     def _observe(self, env_state: Any) -> Observation:

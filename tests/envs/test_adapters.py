@@ -17,7 +17,7 @@ from PIL import Image
 from small_envs import OPTIONS
 
 from maven_jax import check_env
-from maven_jax.environments import ENVIRONMENTS
+from maven_jax.environments import ENVIRONMENTS, default_options
 from maven_jax.exploration import epsilon_greedy
 from maven_jax.render import check_gif, write_gif
 
@@ -248,7 +248,7 @@ BAD = [
     ("level_based_foraging", {"num_food": 9}, "food"),
     ("level_based_foraging", {"time_limit": 0}, "time_limit is 0; allowed: a whole number from 1"),
     ("level_based_foraging", {"max_agent_level": 100}, "max_agent_level is 100; allowed"),
-    ("level_based_foraging", {"penalty": float("nan")}, "penalty is nan; allowed: a number of at"),
+    ("level_based_foraging", {"penalty": float("nan")}, "penalty is nan; allowed: a number from"),
     (
         "cleaner",
         {"penalty_per_timestep": -5.0},
@@ -272,6 +272,23 @@ BAD = [
 def test_bad_options_are_refused(name, options, message):
     with pytest.raises(ValueError, match=message.replace("(", r"\(")) as error:
         ENVIRONMENTS[name](**options)
+    assert "\n" not in str(error.value)
+
+
+TOO_SMALL_OR_LARGE = {int: (-(2**63), -1, 2**63, 10**400), float: (-1.0, 1e30, float("inf"))}
+NUMBERS = [
+    (name, option, value)
+    for name in ENVIRONMENTS
+    for option, default in default_options(name).items()
+    if type(default) in TOO_SMALL_OR_LARGE
+    for value in TOO_SMALL_OR_LARGE[type(default)]
+]
+
+
+@pytest.mark.parametrize(("name", "option", "value"), NUMBERS)
+def test_every_number_has_a_smallest_and_a_largest_value(name, option, value):
+    with pytest.raises(ValueError, match=option) as error:
+        ENVIRONMENTS[name](**{option: value})
     assert "\n" not in str(error.value)
 
 
