@@ -13,7 +13,6 @@ from maven_jax.exploration import epsilon_greedy
 from maven_jax.rollout import env_sizes, env_spec
 from maven_jax.types import MarlEnv, ScalarKey
 
-
 EPISODES = "episodes"
 MIN_TICKS = 2
 """Steps that tell a clock from a flag."""
@@ -37,9 +36,9 @@ class _Clocks(NamedTuple):
     """Elements of the state, a tree of one for each episode's whole state: `E ...`."""
 
     ran: Any
-    """Alike at all starts, and rose at each step, or fell at each, up to the one before the last."""
+    """Alike at all starts, and rose at each step but the last, or fell at each."""
     back: Any
-    """Of those that ran, the ones that the last step put back to where they had started."""
+    """As at the start again after the last step."""
 
 
 def check_env(env: Any, seed: int = 0, num_episodes: int = 16) -> list[str]:

@@ -114,7 +114,8 @@ class NullLatent:
         return jnp.zeros(initial_state.shape[:-1], initial_state.dtype)
 
     def support(self, params, key, initial_state, num_draws):
-        return Support(*jnp.zeros((2, 0, initial_state.shape[0]), initial_state.dtype))
+        num_envs, dtype = initial_state.shape[0], initial_state.dtype
+        return Support(jnp.zeros((0, 0), dtype), jnp.zeros((0, num_envs), dtype))
 
     def loss(self, params, batch, hyperparameters, *, reference):
         return jnp.float32(0.0)
