@@ -4,6 +4,7 @@ from functools import partial
 
 import chex
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from experiments import PARTS, form_config, small_config
@@ -11,7 +12,8 @@ from small_envs import OPTIONS
 
 from maven_jax.algorithms import ALGORITHMS
 from maven_jax.environments import ENVIRONMENTS
-from maven_jax.envs import MStepMatrixGame
+from maven_jax.envs import MatrixGame, MStepMatrixGame
+from maven_jax.matrix_games import Lane, make_fit
 from maven_jax.sweep import compile_sweep, run_sweep, seed_keys
 from maven_jax.train import make_train, make_trainer
 
@@ -45,6 +47,17 @@ def test_no_environment_widens_a_type_in_64_bit_mode(name):
     config = small_config("maven", total_env_steps=1000, updates_per_evaluation=1)
     make_env = partial(ENVIRONMENTS[name], **OPTIONS.get(name, {}))
     assert wide_leaves(traced(config, make_env)) == []
+
+
+@pytest.mark.parametrize("algorithm", ["qmix", "qtran"])
+def test_fits_of_one_step_games_stay_narrow_in_64_bit_mode(algorithm):
+    config = small_config(algorithm)
+    with jax.enable_x64(True):
+        fit = make_fit(config, MatrixGame(), num_steps=2)
+        lane = Lane(jax.random.key(0), jnp.zeros((3, 3), jnp.float32), jnp.array(True))
+        hyperparameters = jax.tree.map(jnp.float32, config.hyperparameters)
+        learnt = jax.eval_shape(fit, lane, hyperparameters)
+    assert learnt.joint_values.dtype == jnp.float32
 
 
 @pytest.fixture
