@@ -10,8 +10,12 @@ import numpy as np
 
 from maven_jax.config import ConfigError, first_line
 from maven_jax.exploration import epsilon_greedy
-from maven_jax.rollout import env_spec
+from maven_jax.rollout import env_sizes, env_spec
 from maven_jax.types import MarlEnv, ScalarKey
+
+EPISODES = "episodes"
+MIN_TICKS = 2
+"""Steps that tell a clock from a flag."""
 
 
 class _Play(NamedTuple):
@@ -24,6 +28,17 @@ class _Play(NamedTuple):
     """Of views, states, rewards, discounts and extras."""
     stuck: Any
     """An agent that may do nothing, now or in the next state where its value is read."""
+    at_start: Any
+    """All that every start has in common, in state and observation, is as it was there."""
+
+
+class _Clocks(NamedTuple):
+    """Elements of the state, a tree of one for each episode's whole state: `E ...`."""
+
+    ran: Any
+    """Alike at all starts, and rose at each step but the last, or fell at each."""
+    back: Any
+    """As at the start again after the last step."""
 
 
 def check_env(env: Any, seed: int = 0, num_episodes: int = 16) -> list[str]:
@@ -52,10 +67,11 @@ def check_env(env: Any, seed: int = 0, num_episodes: int = 16) -> list[str]:
 
 def _structure(env: MarlEnv, key: ScalarKey) -> Iterator[str]:
     """Shapes and dtypes: what a scan over steps and the networks need."""
+    num_agents = env_sizes(env)[0]
 
     def first_steps(key: ScalarKey) -> tuple[Any, Any]:
         state, first = env.reset(key)
-        return (state, first), env.step(state, jnp.zeros(env.num_agents, jnp.int32))
+        return (state, first), env.step(state, jnp.zeros(num_agents, jnp.int32))
 
     (state, first), (next_state, second) = jax.eval_shape(first_steps, key)
     for name, before, after in (
@@ -80,11 +96,11 @@ def _structure(env: MarlEnv, key: ScalarKey) -> Iterator[str]:
                 )
     seen = first.observation
     for field, wanted in (
-        ("agents_view", f"[{env.num_agents}, features]"),
+        ("agents_view", f"[{num_agents}, features]"),
         ("global_state", "[features]"),
     ):
         x = getattr(seen, field)
-        if x.ndim != 1 + (field == "agents_view") or x.shape[:-1] not in ((), (env.num_agents,)):
+        if x.ndim != 1 + (field == "agents_view") or x.shape[:-1] not in ((), (num_agents,)):
             yield f"{field} is {_kind(x)}; allowed: {wanted}"
         if not (jnp.issubdtype(x.dtype, jnp.floating) or jnp.issubdtype(x.dtype, jnp.integer)):
             yield f"{field} is {x.dtype}; allowed: floats or integers"
@@ -102,7 +118,7 @@ def _structure(env: MarlEnv, key: ScalarKey) -> Iterator[str]:
 def _purity(env: MarlEnv, key: ScalarKey) -> Iterator[str]:
     """Traced twice, a pure function is the same program."""
     state, _ = jax.eval_shape(env.reset, key)
-    action = jax.ShapeDtypeStruct((env.num_agents,), jnp.int32)
+    action = jax.ShapeDtypeStruct((env_sizes(env)[0],), jnp.int32)
     for name, function, arguments in (
         ("reset", env.reset, (key,)),
         ("step", env.step, (state, action)),
@@ -124,7 +140,8 @@ def _program(function: Callable[..., Any], *arguments: Any) -> tuple[str, list[b
 def _episodes(env: MarlEnv, key: ScalarKey, num_episodes: int) -> Iterator[str]:
     """What random play shows."""
     keys = jax.random.split(key, num_episodes)
-    played = jax.tree.map(np.asarray, jax.jit(jax.vmap(_player(env), out_axes=1))(keys))
+    player = jax.vmap(_player(env), out_axes=(1, 0), axis_name=EPISODES)
+    played, clocks = jax.tree.map(np.asarray, jax.jit(player)(keys))
     active, last = played.active, played.last & played.active
     if (played.stuck & active).any():
         step, _ = np.argwhere(played.stuck & active)[0]
@@ -147,32 +164,75 @@ def _episodes(env: MarlEnv, key: ScalarKey, num_episodes: int) -> Iterator[str]:
             "discount never ends: it is 1 at every end, also before time_limit, so values are "
             "bootstrapped past it; 0 says that an episode has ended by itself"
         )
+    if _resets_itself(played, clocks):
+        yield (
+            "state and observation of an episode's last step are those of a new one: it resets "
+            "itself, and an episode that was cut would be bootstrapped from the next one's start"
+        )
 
 
-def _player(env: MarlEnv) -> Callable[[ScalarKey], _Play]:
-    """One episode of random legal actions, to the time limit."""
+def _resets_itself(played: _Play, clocks: _Clocks) -> bool:
+    """Whether all ends of a kind, true or cut, lead back to a start.
 
-    def play(key: ScalarKey) -> _Play:
+    Starts are random, so only what they have in common can tell. Either all of it is back at the
+    end, but was not all the way; or a clock is back, though a wrapper's own counter may go on. A
+    game of which nothing moves, or whose last view alone is like the first, does neither.
+    """
+    last = played.last & played.active
+    moves = (played.active & ~last & ~played.at_start).any()
+    for kind in (last & (played.discount > 0), last & (played.discount == 0)):
+        if kind.any() and moves and played.at_start[kind].all():
+            return True
+        ended = kind[MIN_TICKS:].any(0)
+        for ran, back in zip(*map(jax.tree.leaves, clocks), strict=True):
+            if ended.any() and (ran & back)[ended].all(0).any():
+                return True
+    return False
+
+
+def _player(env: MarlEnv) -> Callable[[ScalarKey], tuple[_Play, _Clocks]]:
+    """One episode of random legal actions, to the time limit, beside others on `EPISODES`."""
+
+    def play(key: ScalarKey) -> tuple[_Play, _Clocks]:
         reset_key, act_key = jax.random.split(key)
         state, first = env.reset(reset_key)
+        start = _values(state), _values(first.observation)
+        common = jax.tree.map(lambda x: (jax.lax.all_gather(x, EPISODES) == x).all(0), start)
 
         def step(carry: Any, key: ScalarKey) -> Any:
-            state, observation, active = carry
+            state, observation, active, rising, falling, back = carry
             mask = observation.action_mask
             actions = epsilon_greedy(key, jnp.zeros(mask.shape), mask, 1.0)
+            before = _values(state)
             state, timestep = env.step(state, actions)
             seen, last = timestep.observation, timestep.last()
             read = (observation, seen, timestep.reward, timestep.discount, timestep.extras)
             finite = [jnp.isfinite(x).all() for x in jax.tree.leaves(read) if _is_float(x)]
             stuck = ~mask.any(-1).all()
             stuck |= ~seen.action_mask.any(-1).all() & (timestep.discount > 0)
-            row = _Play(active, last, timestep.discount, jnp.stack(finite).all(), stuck)
-            return (state, seen, active & ~last), row
+            now = _values(state), _values(seen)
+            same = jax.tree.map(jnp.equal, now, start)
+            at_start = jax.tree.map(lambda common, same: (~common | same).all(), common, same)
+            at_start = jnp.stack(jax.tree.leaves(at_start)).all()
+            ticks, ends = active & ~last, active & last
+            rising = jax.tree.map(lambda r, a, b: r & (~ticks | (a > b)), rising, now[0], before)
+            falling = jax.tree.map(lambda f, a, b: f & (~ticks | (a < b)), falling, now[0], before)
+            back = jax.tree.map(lambda b, s: b | (ends & s), back, same[0])
+            row = _Play(active, last, timestep.discount, jnp.stack(finite).all(), stuck, at_start)
+            return (state, seen, active & ~last, rising, falling, back), row
 
-        start = (state, first.observation, jnp.array(True))
-        return jax.lax.scan(step, start, jax.random.split(act_key, env.time_limit))[1]
+        nowhere = jax.tree.map(lambda x: jnp.zeros_like(x, bool), start[0])
+        carry = (state, first.observation, jnp.array(True), common[0], common[0], nowhere)
+        keys = jax.random.split(act_key, env_sizes(env)[2])
+        (*_, rising, falling, back), rows = jax.lax.scan(step, carry, keys)
+        return rows, _Clocks(jax.tree.map(jnp.logical_or, rising, falling), back)
 
     return play
+
+
+def _values(tree: Any) -> list[Any]:
+    """Its leaves that are numbers, but not keys."""
+    return [x for x in map(jnp.asarray, jax.tree.leaves(tree)) if not _is_key(x)]
 
 
 def _kind(x: Any) -> str:

@@ -139,4 +139,4 @@ def linear_schedule(
     duration: Float[Array, ""] | float,
 ) -> Float[Array, ""]:
     """From `start` at environment step 0 to `finish` at step `duration`, then constant."""
-    return start + (finish - start) * jnp.clip(step / duration, 0.0, 1.0)
+    return start + (finish - start) * jnp.clip(jnp.float32(step) / duration, 0.0, 1.0)

@@ -117,25 +117,42 @@ def sequence_ids(actions: Int[Array, "T E N"], mask: Bool[Array, "T E"]) -> Int[
 
 
 def action_information(
-    latent_probs: Float[Array, "Z"], actions: Int[Array, "T E N"], mask: Bool[Array, "T E"]
+    latent_probs: Float[Array, "Z K"], actions: Int[Array, "T E N"], mask: Bool[Array, "T E"]
 ) -> Float[Array, ""]:
-    """I(z; joint actions), counted over K episodes of each z and weighted by p(z).
+    """I(z; joint actions | start): greedy episodes of every z from the same K starts, one of each.
 
-    Exact where greedy play in a deterministic game makes the joint actions a function of z;
-    elsewhere the plug-in estimate, biased upwards when K is small.
+    Exact, in nats, however few they are: what a start fixes (all of an environment's draws) and z
+    leave nothing open, so the information is the entropy of the joint actions that p(z) leaves
+    open, start by start, and what starts alone do to the actions does not count. The mean over the
+    starts is returned; it lies between 0 and the mean of H(z | s0).
 
     Args:
-        latent_probs: p(z).
-        actions: `E = Z K` episodes: those of z = 0 first, then those of z = 1, and so on.
+        latent_probs: p(z | s0) at each start; each column sums to 1.
+        actions: `E = Z K` episodes: those of z = 0 from every start, then those of z = 1, and so
+            on.
         mask: steps really taken.
+
+    Raises:
+        ValueError: there are not as many episodes as pairs of z and start.
     """
-    num_latents, num_episodes = latent_probs.shape[0], actions.shape[1]
-    if num_episodes % num_latents:
-        raise ValueError(f"{num_episodes} episodes are not as many of each of {num_latents} z")
-    per_latent = num_episodes // num_latents
-    latent_ids = jnp.repeat(jnp.arange(num_latents), per_latent)
-    counts = count_table(latent_ids, sequence_ids(actions, mask), num_latents, num_episodes)
-    return mutual_information(latent_probs[:, None] * counts / per_latent)
+    num_latents, num_starts = latent_probs.shape
+    if actions.shape[1] != num_latents * num_starts:
+        raise ValueError(
+            f"{actions.shape[1]} episodes are not one of each of {num_latents} z from each of "
+            f"{num_starts} starts"
+        )
+
+    def of_start(probs, actions, mask):
+        alike = same_sequence(actions, mask)
+        first = jnp.argmax(alike, axis=-1) == jnp.arange(num_latents)
+        return entropy(jnp.where(first, alike.astype(probs.dtype) @ probs, 0.0))
+
+    def by_start(x):
+        return x.reshape(x.shape[0], num_latents, num_starts, *x.shape[2:])
+
+    return jax.vmap(of_start, in_axes=(1, 2, 2))(
+        latent_probs, by_start(actions), by_start(mask)
+    ).mean()
 
 
 def sampled_action_information(

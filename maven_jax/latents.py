@@ -25,7 +25,8 @@ class Support(NamedTuple):
     """Values of z that stand for the whole distribution, and the probability of each."""
 
     latent: Float[Array, "K Z"]
-    probs: Float[Array, "K"]
+    probs: Float[Array, "K E"]
+    """Given each episode's first state."""
 
 
 @runtime_checkable
@@ -75,7 +76,7 @@ class Latent(Protocol):
         initial_state: Float[Array, "E S"],
         num_draws: int,
     ) -> Support:
-        """Every value of a discrete z, with its mean probability; else `num_draws` draws."""
+        """Every value of a discrete z, with its probabilities; else `num_draws` equal draws."""
         ...
 
     def loss(
@@ -113,7 +114,8 @@ class NullLatent:
         return jnp.zeros(initial_state.shape[:-1], initial_state.dtype)
 
     def support(self, params, key, initial_state, num_draws):
-        return Support(jnp.zeros((0, 0)), jnp.zeros(0))
+        num_envs, dtype = initial_state.shape[0], initial_state.dtype
+        return Support(jnp.zeros((0, 0), dtype), jnp.zeros((0, num_envs), dtype))
 
     def loss(self, params, batch, hyperparameters, *, reference):
         return jnp.float32(0.0)
@@ -151,14 +153,15 @@ class DistributionLatent(ABC):
         if not self.discrete:
             starts = jnp.resize(initial_state, (num_draws, initial_state.shape[-1]))
             draws = self.sample(params, key, starts)
-            return Support(draws, jnp.full(num_draws, 1 / num_draws))
+            shape = num_draws, initial_state.shape[0]
+            return Support(draws, jnp.full(shape, 1 / num_draws, draws.dtype))
         values = jnp.eye(self.size, dtype=initial_state.dtype)
         log_probs = jax.vmap(
             lambda z: self.log_prob(
                 params, initial_state, jnp.broadcast_to(z, (initial_state.shape[0], self.size))
             )
         )(values)
-        return Support(values, jnp.exp(log_probs).mean(-1))
+        return Support(values, jnp.exp(log_probs))
 
     def loss(self, params, batch, hyperparameters, *, reference):
         return latent_policy_loss(
@@ -297,9 +300,11 @@ class BanditLatent(DistributionLatent):
         return self.scale * apply(self.network, params, initial_state)
 
     def distribution(self, params, initial_state):
-        greedy = jax.nn.softmax(self.estimates(params, initial_state) / self.temperature)
-        probs = (1 - self.epsilon) * greedy + self.epsilon / self.size
-        return distrax.OneHotCategorical(probs=probs, dtype=jnp.float32)
+        greedy = jax.nn.log_softmax(self.estimates(params, initial_state) / self.temperature)
+        # in log space: however far apart estimates are, no z is quite impossible
+        of_greedy = greedy + jnp.log1p(-jnp.float32(self.epsilon))
+        log_probs = jnp.logaddexp(of_greedy, jnp.log(jnp.float32(self.epsilon / self.size)))
+        return distrax.OneHotCategorical(log_probs, dtype=jnp.float32)
 
     def loss(self, params, batch, hyperparameters, *, reference):
         estimate = (self.estimates(params, batch.initial_state) * batch.latent).sum(-1)

@@ -36,15 +36,22 @@ def symmetric_uniform(bound: float) -> Initializer:
 
 
 class Linear(nn.Module):
-    """`x @ kernel + bias`: `[..., I] -> [..., features]`."""
+    """`x @ kernel + bias`: `[..., I] -> [..., features]`; the bias alone where `I` is 0.
+
+    That bias is drawn from U(-1, 1): at 0, `abs` of a hypernetwork's weights would never move.
+    """
 
     features: int
     use_bias: bool = True
 
     @nn.compact
     def __call__(self, x: Float[Array, "*L I"]) -> Float[Array, "*L F"]:
-        init = symmetric_uniform(x.shape[-1] ** -0.5)
-        y = x @ self.param("kernel", init, (x.shape[-1], self.features))
+        *lead, size = x.shape
+        init = symmetric_uniform(max(size, 1) ** -0.5)
+        if size:
+            y = x @ self.param("kernel", init, (size, self.features))
+        else:
+            y = jnp.zeros((*lead, self.features), x.dtype)
         return y + self.param("bias", init, (self.features,)) if self.use_bias else y
 
 

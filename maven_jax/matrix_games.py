@@ -80,7 +80,7 @@ def make_fit(config: Config, env: MarlEnv, num_steps: int) -> Fit:
     def play(params: Params, key: ScalarKey, payoff: Array, act: Behaviour) -> Episode:
         start_key, act_key = jax.random.split(key)
         start = start_episodes(env, start_key, len(joint_actions))
-        latent = jnp.zeros((len(joint_actions), 0))
+        latent = jnp.zeros((len(joint_actions), 0), jnp.float32)
         episodes = rollout(env, algorithm.agent, params.agent, act_key, start, latent, act).episodes
         return episodes._replace(reward=payoff[tuple(jnp.moveaxis(episodes.actions, -1, 0))])
 

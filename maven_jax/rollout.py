@@ -1,9 +1,11 @@
 """Whole episodes in parallel environments: one function for training and evaluation."""
 
+import operator
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from maven_jax.agents import RecurrentAgent, agent_inputs
@@ -38,26 +40,45 @@ class Rollout(NamedTuple):
     """The value that each entry of `timestep.extras` had at every episode's last step: `E`."""
 
 
+def env_sizes(env: Any) -> tuple[int, int, int]:
+    """`num_agents`, `num_actions` and `time_limit` as Python numbers: they become shapes.
+
+    Raises:
+        ConfigError: one is missing, or no whole number of at least 1, of Python, NumPy or JAX.
+    """
+
+    def whole(attribute: str) -> int:
+        name = type(env).__name__
+        if not hasattr(env, attribute):
+            raise ConfigError(f"environment {name} has no {attribute}; see maven_jax.types.MarlEnv")
+        value = getattr(env, attribute)
+        try:
+            size = 0 if np.asarray(value).dtype == bool else operator.index(value)
+        except TypeError:
+            size = 0
+        if size < 1:
+            raise ConfigError(
+                f"{attribute} of environment {name} is {value!r}; allowed: a whole number of at "
+                "least 1"
+            )
+        return size
+
+    return whole("num_agents"), whole("num_actions"), whole("time_limit")
+
+
 def env_spec(env: Any) -> EnvSpec:
     """The environment's sizes, read off its first steps without running them.
 
     Raises:
         ConfigError: the environment does not follow `MarlEnv`.
     """
+    num_agents, num_actions, time_limit = env_sizes(env)
 
     def first_steps(key: ScalarKey) -> tuple[Any, Any]:
         state, first = env.reset(key)
-        return first, env.step(state, jnp.zeros(env.num_agents, jnp.int32))[1]
+        return first, env.step(state, jnp.zeros(num_agents, jnp.int32))[1]
 
     name = type(env).__name__
-    for attribute in ("num_agents", "num_actions", "time_limit"):
-        if not hasattr(env, attribute):
-            raise ConfigError(f"environment {name} has no {attribute}; see maven_jax.types.MarlEnv")
-    if not isinstance(env.time_limit, int) or env.time_limit < 1:
-        raise ConfigError(
-            f"time_limit of environment {name} is {env.time_limit!r}; allowed: a whole number of "
-            "at least 1"
-        )
     first, second = jax.eval_shape(first_steps, jax.eval_shape(lambda: jax.random.key(0)))
     observation = first.observation
     for field, axes in (("agents_view", 2), ("action_mask", 2), ("global_state", 1)):
@@ -71,18 +92,18 @@ def env_spec(env: Any) -> EnvSpec:
     for field, shape, allowed in (
         ("reward", second.reward.shape, ()),
         ("discount", second.discount.shape, ()),
-        ("action_mask", observation.action_mask.shape, (env.num_agents, env.num_actions)),
+        ("action_mask", observation.action_mask.shape, (num_agents, num_actions)),
     ):
         if shape != allowed:
             raise ConfigError(
                 f"{field} of environment {name} has shape {shape}; allowed: {allowed}"
             )
     return EnvSpec(
-        num_agents=env.num_agents,
-        num_actions=env.num_actions,
+        num_agents=num_agents,
+        num_actions=num_actions,
         view_size=observation.agents_view.shape[-1],
         state_size=observation.global_state.shape[-1],
-        time_limit=env.time_limit,
+        time_limit=time_limit,
     )
 
 
@@ -115,6 +136,7 @@ def rollout(
         Time-major episodes, with the utilities they were played by.
     """
     num_envs = latent.shape[0]
+    num_agents, num_actions, time_limit = env_sizes(env)
 
     def step(carry, step_key):
         before, observation, hidden, last_action, active, seen = carry
@@ -123,7 +145,7 @@ def rollout(
         hidden, q_values = apply(agent, params, hidden, inputs, latent)
         actions = behaviour(step_key, q_values, observation.action_mask).astype(jnp.int32)
         env_state, timestep = jax.vmap(env.step)(before, actions)
-        last_action = jax.nn.one_hot(actions, agent.num_actions, dtype=view.dtype)
+        last_action = jax.nn.one_hot(actions, num_actions, dtype=view.dtype)
         carry = (
             env_state,
             timestep.observation,
@@ -140,12 +162,12 @@ def rollout(
     carry = (
         start.env_state,
         first,
-        agent.initial_carry(num_envs, env.num_agents),
-        jnp.zeros((num_envs, env.num_agents, agent.num_actions), jnp.float32),
+        agent.initial_carry(num_envs, num_agents),
+        jnp.zeros((num_envs, num_agents, num_actions), jnp.float32),
         everywhere,
         everywhere,
     )
-    step_keys = jax.random.split(key, env.time_limit)
+    step_keys = jax.random.split(key, time_limit)
     (end, last, *_, seen), history = jax.lax.scan(step, carry, step_keys)
     states, shown, q_values, actions, timesteps, mask = history
     states, shown = jax.tree.map(

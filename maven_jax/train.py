@@ -293,10 +293,12 @@ def make_train(
     The hyperparameters are the argument's, traced and unchecked; `config.hyperparameters` is not
     read.
 
-    Each metric has a leading axis of chunks, in the order they were run; rows past the last chunk
-    of a seed, which seeds reach at different times, are NaN (-1 for whole numbers). A run whose
-    weights turn non-finite ends there: `state.diverged` says so, `state` is that of the chunk
-    before, and its last row is to be thrown away.
+    Each metric has a leading axis of `max_chunks` rows, a row for each chunk in the order they were
+    run. Seeds take different numbers of chunks: rows past a seed's last chunk repeat its last row,
+    so `[-1]` is where it ended, a maximum is over its rows, and `env_steps`, which grows with every
+    chunk, stands still from there on. A run whose weights turn non-finite ends there:
+    `state.diverged` says so, `state` is that of the chunk before, and its last row, repeated or
+    not, is to be thrown away.
 
     Raises:
         ConfigError: a value of the configuration that cannot work.
@@ -306,14 +308,7 @@ def make_train(
     def train(key: ScalarKey, hyperparameters: Hyperparameters) -> tuple[TrainState, Metrics]:
         state = trainer.init(key, hyperparameters)
         _, row = jax.eval_shape(trainer.chunk, state, hyperparameters)
-        blank = jax.tree.map(
-            lambda x: jnp.full(
-                (trainer.max_chunks, *x.shape),
-                jnp.nan if jnp.issubdtype(x.dtype, jnp.floating) else -1,
-                x.dtype,
-            ),
-            row,
-        )
+        blank = jax.tree.map(lambda x: jnp.zeros((trainer.max_chunks, *x.shape), x.dtype), row)
 
         def body(carry):
             state, metrics, index = carry
@@ -321,9 +316,10 @@ def make_train(
             metrics = jax.tree.map(lambda m, r: m.at[index].set(r), metrics, row)
             return state, metrics, index + 1
 
-        state, metrics, _ = jax.lax.while_loop(
+        state, metrics, num_chunks = jax.lax.while_loop(
             lambda carry: ~trainer.finished(carry[0]), body, (state, blank, jnp.int32(0))
         )
-        return state, metrics
+        rows = jnp.minimum(jnp.arange(trainer.max_chunks), num_chunks - 1)
+        return state, jax.tree.map(lambda m: m[rows], metrics)
 
     return train

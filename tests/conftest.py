@@ -21,6 +21,7 @@ GOLDEN_DIR = Path(os.environ.get("MAVEN_GOLDEN_DIR") or Path(__file__).parent / 
 
 SLOW_FIRST = (
     "test_train.py",
+    "test_modes.py",
     "test_cli.py",
     "test_cli_sweep.py",
     "test_checkpoint.py",

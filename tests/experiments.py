@@ -50,8 +50,7 @@ def small_config(algorithm: str, **training) -> Config:
     )
 
 
-FORMS = [
-    *({"algorithm": name} for name in sorted(ALGORITHMS)),
+PARTS = [
     *({"latent": {"kind": kind}} for kind in ("gaussian", "logistic", "bandit", "uniform")),
     {"discriminator": {"reads": "taken_actions", "signal": "reward"}},
     {"discriminator": {"kind": "feed_forward", "reads": "taken_actions", "signal": "reward"}},
@@ -60,7 +59,8 @@ FORMS = [
     {"exploration": {"kind": "team_epsilon_greedy"}, "network": {"latent_head": "paired"}},
     {"algorithm": "maven_qtran", "latent": {"kind": "gaussian"}, "fidelity": "reference"},
 ]
-"""What sets one experiment apart from another: every algorithm, latent, discriminator and so on."""
+"""What sets one experiment with MAVEN apart from another: latent, discriminator and so on."""
+FORMS = [*({"algorithm": name} for name in sorted(ALGORITHMS)), *PARTS]
 
 
 def form_config(form: dict, **training) -> Config:

@@ -2,11 +2,14 @@
 
 import importlib.util
 from pathlib import Path
+from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jumanji.types import StepType
+from jumanji.wrappers import AutoResetWrapper
 
 from maven_jax import check_env
 from maven_jax.envs import MatrixGame, MStepMatrixGame
@@ -46,9 +49,78 @@ def observation(**changes):
     return change
 
 
+class NumPySizes(own.Rendezvous):
+    num_agents, num_actions, time_limit = np.int64(2), np.int8(3), np.array(8)
+
+
+class JaxSizes(own.Rendezvous):
+    num_agents, num_actions, time_limit = map(jnp.int32, (2, 3, 8))
+
+
+class NoState(own.Rendezvous):
+    """Without a global state."""
+
+    def _timestep(self, *args, **kwargs):
+        timestep = super()._timestep(*args, **kwargs)
+        seen = timestep.observation
+        return timestep.replace(observation=seen._replace(global_state=seen.global_state[:0]))
+
+
+class BlankView(own.Rendezvous):
+    """Shows something between the first view and the last, which are blank."""
+
+    def step(self, state, action):
+        state, timestep = super().step(state, action)
+        return state, blank(timestep, timestep.last())
+
+    def reset(self, key):
+        state, timestep = super().reset(key)
+        return state, blank(timestep, True)
+
+
+def blank(timestep, when):
+    seen = timestep.observation
+    view, everything = (x * (1 - when) for x in (seen.agents_view, seen.global_state))
+    seen = seen._replace(agents_view=view, global_state=everything)
+    return timestep.replace(observation=seen)
+
+
+class FlagState(NamedTuple):
+    running: jax.Array
+    step_count: jax.Array
+
+
+class Constant(own.Rendezvous):
+    """One view for ever, and a flag that is up between the start and the end."""
+
+    def reset(self, key):
+        state = FlagState(jnp.array(False), jnp.int32(0))
+        return state, self._constant(state, StepType.FIRST)
+
+    def step(self, state, action):
+        count = state.step_count + 1
+        last = count >= self.time_limit
+        return FlagState(~last, count), self._constant(
+            state, jnp.where(last, StepType.LAST, StepType.MID)
+        )
+
+    def _constant(self, state, step_type):
+        place = own.State(jnp.array([2, 4]), state.step_count)
+        return self._timestep(place, jnp.asarray(step_type), reward=1.0, met=False)
+
+
 @pytest.mark.parametrize(
     "env",
-    [own.Rendezvous(), MStepMatrixGame(m=4), MatrixGame("climbing")],
+    [
+        own.Rendezvous(),
+        MStepMatrixGame(m=4),
+        MatrixGame("climbing"),
+        NumPySizes(),
+        JaxSizes(),
+        NoState(),
+        BlankView(),
+        Constant(),
+    ],
     ids=lambda e: type(e).__name__,
 )
 def test_nothing_is_said_of_a_sound_one(env):
@@ -171,7 +243,79 @@ def never_last(timestep, env):
     return timestep.replace(step_type=jnp.asarray(StepType.MID), discount=jnp.float32(1))
 
 
+class StartsAnew(own.Rendezvous):
+    """Its last step is already the next episode's first."""
+
+    def step(self, state, action):
+        state, timestep = super().step(state, action)
+        position = (state.position * 3 + 1) % own.LENGTH
+        fresh = own.State(position, jnp.int32(0))
+        first = self._timestep(fresh, StepType.FIRST, reward=0.0, met=False)
+        last = timestep.last()
+        state, seen = jax.tree.map(
+            lambda a, b: jnp.where(last, a, b),
+            (fresh, first.observation),
+            (state, timestep.observation),
+        )
+        return state, timestep.replace(observation=seen)
+
+
+class StartsAnewWhenCut(StartsAnew):
+    """But not where agents have met."""
+
+    def step(self, state, action):
+        (anew, after), (end, true) = (
+            cls.step(self, state, action) for cls in (StartsAnew, own.Rendezvous)
+        )
+        return jax.tree.map(
+            lambda a, b: jnp.where(true.discount == 0, b, a), (anew, after), (end, true)
+        )
+
+
+class Counted:
+    """Counts the steps of another environment, which knows nothing of it."""
+
+    def __init__(self, env):
+        self.env = env
+        self.num_agents, self.num_actions = env.num_agents, env.num_actions
+        self.time_limit = env.time_limit
+
+    def reset(self, key):
+        state, timestep = self.env.reset(key)
+        return (state, jnp.int32(0)), timestep
+
+    def step(self, state, action):
+        inner, timestep = self.env.step(state[0], action)
+        return (inner, state[1] + 1), timestep
+
+
+RESETS = "state and observation of an episode's last step are those of a new one: it resets"
+
+
+class SizesOf(own.Rendezvous):
+    """With another value of a size."""
+
+    def __init__(self, **sizes):
+        vars(self).update(sizes)
+
+
+@pytest.mark.parametrize("attribute", ["num_agents", "num_actions", "time_limit"])
+@pytest.mark.parametrize(
+    "value",
+    [0, -1, 3.0, True, "3", None, np.bool_(True), np.float32(3), jnp.array([3, 3])],
+    ids=str,
+)
+def test_sizes_are_whole_numbers(attribute, value):
+    (line,) = check_env(SizesOf(**{attribute: value}))
+    assert line.startswith(f"{attribute} of environment SizesOf is {value!r}; allowed: a whole")
+    assert "\n" not in line
+
+
 CASES = {
+    "resets itself": (StartsAnew(), RESETS),
+    "resets itself when cut": (StartsAnewWhenCut(), RESETS),
+    "resets itself, but for a counter": (Counted(StartsAnew()), RESETS),
+    "jumanji's automatic resets": (AutoResetWrapper(MStepMatrixGame(m=4)), RESETS),
     "another dtype after step": (
         Broken(state=untyped_step_count),
         "state.step_count is int32[] after reset and float32[] after step",

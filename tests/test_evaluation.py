@@ -5,7 +5,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
+from jumanji.types import restart, termination, transition
 
 from maven_jax.algorithms import Algorithm, make_algorithm
 from maven_jax.config import Config, from_dict
@@ -125,3 +127,100 @@ def test_information_is_the_entropy_where_every_z_acts_on_its_own(metrics):
 def test_the_bound_of_an_untrained_discriminator_is_below(metrics):
     assert np.isfinite(metrics["mi_bound_test"])
     assert metrics["mi_bound_test"] < metrics["action_information"] - 0.1
+
+
+class Seen(NamedTuple):
+    agents_view: jax.Array
+    action_mask: jax.Array
+    global_state: jax.Array
+
+
+class Noise:
+    """Every view and every reward is drawn anew, at the start and at each step."""
+
+    num_agents, num_actions, time_limit = 2, 2, 3
+
+    def observe(self, key):
+        view = jax.random.normal(key, (2, 3))
+        return Seen(view, jnp.ones((2, 2), bool), view.ravel())
+
+    def reset(self, key):
+        return (key, jnp.int32(0)), restart(self.observe(key), extras={})
+
+    def step(self, state, action):
+        key, step = jax.random.split(state[0])[0], state[1] + 1
+        reward, seen = jax.random.normal(key) + action.sum(), self.observe(key)
+        timestep = jax.lax.cond(
+            step == self.time_limit,
+            lambda: termination(reward, seen, extras={}),
+            lambda: transition(reward, seen, extras={}),
+        )
+        return (key, step), timestep
+
+
+@pytest.fixture(
+    scope="module",
+    params=[("recurrent", "greedy_actions"), ("feed_forward", "taken_actions")],
+    ids=str,
+)
+def noisy(request):
+    """Metrics of 8 draws of large weights, whose q_v was fitted to the very episodes tested.
+
+    First of agents that read z, then of agents that do not.
+    """
+    kind, reads = request.param
+    config = from_dict(
+        {
+            "network": {"hidden_size": 4},
+            "latent": {"size": 8, "hidden_size": 4},
+            "discriminator": {"kind": kind, "reads": reads, "hidden_size": 4, "recurrent_size": 4},
+            "evaluation": {"episodes": 2, "episodes_per_latent": 4},
+        }
+    )
+    env = Noise()
+    spec = env_spec(env)
+    algorithm = make_algorithm(config, spec)
+    optimizer = optax.adam(0.05)
+
+    @jax.jit
+    @jax.vmap
+    def run(key, reads_latent):
+        agent_key, discriminator_key, latent_key, play_key = jax.random.split(key, 4)
+        agent = algorithm.agent.init_params(agent_key, spec, 8)
+        head = agent["params"]["head"]["hypernetwork"]
+        head["kernel"] = head["kernel"].at[:8].mul(10 * reads_latent)
+        discriminator = algorithm.discriminator.init_params(discriminator_key, spec, 8)
+        latent_params = algorithm.latent.init_params(latent_key, spec.state_size)
+        latent_params = jax.tree.map(lambda x: 3 * x, latent_params)
+
+        def test(discriminator):
+            params = Params(agent, {}, discriminator)
+            return evaluate(params, latent_params, play_key, 1.0, env, algorithm, config)
+
+        def ascend(carry, _):
+            discriminator, opt_state = carry
+            gradient = jax.grad(lambda d: -test(d)["mi_bound_test"])(discriminator)
+            updates, opt_state = optimizer.update(gradient, opt_state)
+            return (optax.apply_updates(discriminator, updates), opt_state), None
+
+        carry = discriminator, optimizer.init(discriminator)
+        return test(jax.lax.scan(ascend, carry, length=200)[0][0])
+
+    keys = jax.random.split(jax.random.key(0), 8)
+    return run(keys, jnp.ones(8)), run(keys, jnp.zeros(8))
+
+
+def test_random_starts_tell_nothing_of_z(noisy):
+    """Each of the 4 starts is played with all 8 z, and where z does nothing they play alike."""
+    _, deaf = noisy
+    np.testing.assert_allclose(deaf["action_information"], 0, atol=1e-6)
+    np.testing.assert_array_equal(deaf["return_z"], deaf["return_z"][:, :1].repeat(8, 1))
+
+
+def test_the_bound_never_exceeds_the_information_of_actions_that_it_reads(noisy):
+    for metrics in noisy:
+        assert (metrics["mi_bound_test"] <= metrics["action_information"] + 1e-5).all()
+    information, bound = noisy[0]["action_information"], noisy[0]["mi_bound_test"]
+    assert information.mean() > 0.5
+    assert (information <= np.log(8) + 1e-5).all()
+    assert (bound > information / 2).any(), "q_v has learnt nothing: the bound was never near"

@@ -204,7 +204,7 @@ def test_gradients_agree_with_finite_differences():
     with jax.enable_x64(True):
         joint = jnp.array([[0.1, 0.3, 0.2], [0.15, 0.05, 0.2]])
         q = jnp.array([[0.3, 0.2, 0.1], [0.1, 0.2, 0.1]])
-        actions, mask = episodes([0], [0], [1], [0])
+        actions, mask = episodes([0], [0], [0], [1], [0], [1])
 
         @jax.jit
         def measures(joint, q):
@@ -215,7 +215,7 @@ def test_gradients_agree_with_finite_differences():
                 kl_divergence(joint, q),
                 mutual_information(joint),
                 variational_bound(joint, jnp.log(q)),
-                action_information(joint.sum(1), actions, mask),
+                action_information(joint / joint.sum(0), actions, mask),
             )
 
         check_grads(measures, (joint, q), order=1)
@@ -374,23 +374,38 @@ def test_every_agent_counts_in_a_sequence():
 LATENT_PROBS = jnp.array([0.5, 0.25, 0.25])
 
 
+def at_each_start(num_starts, probs=LATENT_PROBS):
+    """The same p(z) whatever the start."""
+    return jnp.broadcast_to(jnp.asarray(probs)[:, None], (len(probs), num_starts))
+
+
 @pytest.mark.parametrize(
     ("sequences", "expected_bits"),
     [
         pytest.param([[0, 0], [0, 0], [0], [0], [1, 1], [1, 1]], 1.5, id="all differ"),
         pytest.param([[0, 1]] * 6, 0.0, id="all alike"),
         pytest.param([[0], [0], [1], [1], [1], [1]], 1.0, id="two alike"),
-        pytest.param([[0], [1], [0], [1], [0], [1]], 0.0, id="the same mixture for each"),
-        pytest.param(
-            [[0], [0], [1], [1], [2], [1]],
-            0.5 + 3 / 8 * np.log2(8 / 3) + 3 / 8 - 0.25,  # H(sequence) - H(sequence | z)
-            id="mixtures",
-        ),
+        pytest.param([[0], [1], [0], [1], [0], [1]], 0.0, id="starts alone"),
+        pytest.param([[0], [0], [1], [1], [2], [1]], (1.5 + 1) / 2, id="one start tells more"),
+        pytest.param([[0], [1], [1], [0], [1], [0]], 1.0, id="z means another thing each time"),
     ],
 )
 def test_action_information_of_known_episodes(variant, sequences, expected_bits):
-    actual = variant(action_information)(LATENT_PROBS, *episodes(*sequences))
+    """The first of each pair of episodes from one start, the second from another."""
+    actual = variant(action_information)(at_each_start(2), *episodes(*sequences))
     np.testing.assert_allclose(actual, expected_bits * LOG2, rtol=1e-5, atol=1e-6)
+
+
+def test_action_information_weighs_z_by_its_probability_at_each_start():
+    probs = jnp.array([[0.5, 1.0], [0.25, 0.0], [0.25, 0.0]])
+    actual = action_information(probs, *episodes([0], [0], [1], [1], [2], [2]))
+    np.testing.assert_allclose(actual, 1.5 * LOG2 / 2, rtol=1e-5)
+
+
+def test_starts_that_all_differ_tell_nothing_of_z():
+    """Four starts, eight z that play alike: counted over all together they would seem to differ."""
+    sequences = [[k % 2, k // 2] for _ in range(8) for k in range(4)]
+    assert action_information(jnp.full((8, 4), 1 / 8), *episodes(*sequences)) == 0
 
 
 LATENT_IDS = jnp.array([0, 1, 0, 1, 2, 0, 2, 1])
@@ -473,15 +488,19 @@ def test_sequence_ids_name_the_first_alike(played):
 
 @properties
 @given(data=st.data(), size=st.sampled_from([(3, 1), (2, 3)]))
-def test_action_information_agrees_with_counting(data, size):
-    num_latents, per_latent = size
-    weights = data.draw(arrays(np.float32, num_latents, elements=st.integers(0, 4)).filter(np.any))
-    latent_probs = weights / weights.sum()
-    actions, mask, sequences = data.draw(played_episodes(num_latents * per_latent))
-    pairs = zip(np.repeat(range(num_latents), per_latent).tolist(), sequences, strict=True)
-    expected = counted_information(np.repeat(latent_probs / per_latent, per_latent), pairs)
+def test_action_information_agrees_with_counting_start_by_start(data, size):
+    num_latents, num_starts = size
+    weights = data.draw(
+        arrays(np.float32, size, elements=st.integers(0, 4)).filter(lambda w: w.any(0).all())
+    )
+    latent_probs = weights / weights.sum(0)
+    actions, mask, sequences = data.draw(played_episodes(num_latents * num_starts))
+    expected = [
+        counted_information(latent_probs[:, k], enumerate(sequences[k::num_starts]))
+        for k in range(num_starts)
+    ]
     actual = jitted_action_information(latent_probs, actions, mask)
-    np.testing.assert_allclose(actual, expected, atol=1e-5)
+    np.testing.assert_allclose(actual, np.mean(expected), atol=1e-5)
 
 
 @properties
@@ -499,10 +518,10 @@ def test_sampled_action_information_agrees_with_counting(latent_ids, played):
 
 
 @properties
-@given(played_episodes(6))
-def test_both_informations_agree_on_as_many_episodes_of_each_z(played):
-    actions, mask, _ = played
-    by_latent = jitted_action_information(jnp.full(3, 1 / 3), actions, mask)
+@given(played_episodes(3))
+def test_both_informations_agree_where_starts_are_alike(played):
+    actions, mask = (jnp.repeat(x, 2, axis=1) for x in played[:2])
+    by_latent = jitted_action_information(jnp.full((3, 2), 1 / 3), actions, mask)
     sampled = jitted_sampled(jnp.repeat(jnp.arange(3), 2), actions, mask)
     np.testing.assert_allclose(by_latent, sampled, **close)
 
@@ -510,14 +529,14 @@ def test_both_informations_agree_on_as_many_episodes_of_each_z(played):
 def test_padded_actions_are_ignored():
     actions, mask = episodes([0, 1], [0, 1], [0])
     np.testing.assert_array_equal(
-        jitted_action_information(LATENT_PROBS, garbled(actions, mask), mask),
-        jitted_action_information(LATENT_PROBS, actions, mask),
+        jitted_action_information(at_each_start(1), garbled(actions, mask), mask),
+        jitted_action_information(at_each_start(1), actions, mask),
     )
 
 
 def test_unequal_numbers_of_episodes_are_refused():
-    with pytest.raises(ValueError, match=r"^7 episodes .* 3 z$"):
-        action_information(LATENT_PROBS, *episodes(*[[0]] * 7))
+    with pytest.raises(ValueError, match=r"^7 episodes .* 3 z from each of 2 starts$"):
+        action_information(at_each_start(2), *episodes(*[[0]] * 7))
 
 
 JOINT = jnp.full((2, 3), 1 / 6)

@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from experiments import FORMS, form_config, small_config
+from experiments import FORMS, PARTS, form_config, small_config
 
+from maven_jax.algorithms import ALGORITHMS
 from maven_jax.config import Config, ConfigError
 from maven_jax.envs import MStepMatrixGame
 from maven_jax.sweep import (
@@ -75,15 +76,19 @@ def test_seeds_differ_from_the_first_weights_on(trained):
         assert not np.array_equal(leaf[0], leaf[1])
 
 
-def test_every_seed_takes_its_steps_and_no_rows_follow(trained):
+def test_every_seed_takes_its_steps_and_its_last_row_is_repeated(trained):
     steps = np.asarray(trained.metrics["env_steps"])
-    for seed in range(NUM_SEEDS):
-        rows = steps[seed][steps[seed] >= 0]
+    lengths = [len(np.unique(steps[seed])) for seed in range(NUM_SEEDS)]
+    for seed, length in enumerate(lengths):
+        rows = steps[seed][:length]
         assert (np.diff(rows) > 0).all()
         assert rows[-1] >= 60 > rows[-2]
         assert rows[-1] == trained.state.env_steps[seed]
-        assert np.isnan(trained.metrics["return"][seed, len(rows) :]).all()
-        assert np.isfinite(trained.metrics["return"][seed, : len(rows)]).all()
+        chex.assert_tree_all_finite(trained.metrics)
+        for values in trained.metrics.values():
+            for row in values[seed, length:]:
+                np.testing.assert_array_equal(row, values[seed, length - 1])
+    assert min(lengths) < steps.shape[1], "no seed has a row to spare: nothing was tested"
 
 
 def test_env_steps_are_the_steps_in_the_replay(trained):
@@ -212,6 +217,52 @@ def test_every_form_trains(form):
     moved = jax.tree.map(
         lambda a, b: bool((a != b).any()), before, (after.params, after.latent_params)
     )
+    assert all(jax.tree.leaves(moved))
+
+
+class Unseen:
+    """The matrix game of two steps, of which agents, or the global state, see nothing."""
+
+    num_agents, num_actions, time_limit = 2, 2, 2
+
+    def __init__(self, field):
+        self.env, self.field = MStepMatrixGame(m=2), field
+
+    def reset(self, key):
+        state, timestep = self.env.reset(key)
+        return state, self._hide(timestep)
+
+    def step(self, state, action):
+        state, timestep = self.env.step(state, action)
+        return state, self._hide(timestep)
+
+    def _hide(self, timestep):
+        seen = timestep.observation
+        nothing = getattr(seen, self.field)[..., :0]
+        return timestep.replace(observation=seen._replace(**{self.field: nothing}))
+
+
+@pytest.mark.parametrize("field", ["global_state", "agents_view"])
+@pytest.mark.parametrize("part", [{"algorithm": name} for name in ALGORITHMS] + PARTS, ids=str)
+def test_an_environment_may_show_nothing(part, field):
+    """Traced alone: of no features there are no weights."""
+    config = form_config(part, updates_per_evaluation=1)
+    trainer = make_trainer(config, Unseen(field))
+    state = jax.eval_shape(trainer.init, jax.random.key(0), config.hyperparameters)
+    after, _ = jax.eval_shape(trainer.chunk, state, config.hyperparameters)
+    chex.assert_trees_all_equal_shapes_and_dtypes(state, after)
+    assert all(x.size for x in jax.tree.leaves((state.params, state.latent_params)))
+
+
+@pytest.mark.parametrize("algorithm", ["qmix", "maven_qtran"])
+def test_every_weight_learns_without_a_global_state(algorithm):
+    config = small_config(algorithm, updates_per_evaluation=2)
+    trainer = make_trainer(config, Unseen("global_state"))
+    hyperparameters = jax.tree.map(jnp.float32, config.hyperparameters)
+    state = jax.jit(trainer.init)(jax.random.key(0), hyperparameters)
+    after, metrics = jax.jit(trainer.chunk)(state, hyperparameters)
+    chex.assert_tree_all_finite(metrics)
+    moved = jax.tree.map(lambda a, b: bool((a != b).any()), state.params, after.params)
     assert all(jax.tree.leaves(moved))
 
 

@@ -5,7 +5,6 @@ The pipeline searches for a learning rate: it draws candidates, trains each for 
 """
 
 import jax
-import jax.numpy as jnp
 
 from maven_jax import from_dict, make_train
 from maven_jax.envs import MStepMatrixGame
@@ -27,7 +26,7 @@ def make_search(num_candidates: int, num_seeds: int):
     def evaluate(key: jax.Array, learning_rate: jax.Array):
         hyperparameters = CONFIG.hyperparameters._replace(learning_rate=learning_rate)
         state, metrics = train(key, hyperparameters)
-        return state.params, jnp.nanmax(metrics["return"])
+        return state.params, metrics["return"].max()
 
     def search(key: jax.Array):
         draw_key, train_key = jax.random.split(key)

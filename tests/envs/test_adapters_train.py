@@ -3,7 +3,6 @@
 import chex
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 from small_envs import OPTIONS
 
@@ -45,8 +44,7 @@ def test_a_short_run(name, algorithm):
     hyperparameters = jax.tree.map(jnp.float32, config.hyperparameters)
     for seed in range(2):
         state, metrics = train(jax.random.key(seed), hyperparameters)
-        steps = np.asarray(metrics["env_steps"])
-        assert steps.max() >= 60
-        assert np.isfinite(np.asarray(metrics["return"])[steps >= 0]).all()
+        assert metrics["env_steps"][-1] >= 60
+        chex.assert_tree_all_finite(metrics)
         chex.assert_tree_all_finite(state.params)
         assert not state.diverged
