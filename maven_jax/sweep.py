@@ -153,10 +153,12 @@ def compile_sweep(
     number = laned(jax.ShapeDtypeStruct((), jnp.float32))
     hyperparameters = jax.tree.map(lambda _: number, Hyperparameters())
     compiler_options = _cheap_compilation(mesh)
-    fresh = jax.eval_shape(trainer.init, jax.random.key(0), Hyperparameters())
-    weights = jax.tree.map(laned, (fresh.params, fresh.latent_params))
+    weights: tuple[Any, ...] = ()
+    if from_weights:
+        fresh = jax.eval_shape(trainer.init, jax.random.key(0), Hyperparameters())
+        weights = (jax.tree.map(laned, (fresh.params, fresh.latent_params)),)
     jitted = jax.jit(over_lanes(init, mesh), compiler_options=compiler_options)
-    traced = jitted.trace(keys, hyperparameters, *([weights] if from_weights else []))
+    traced = jitted.trace(keys, hyperparameters, *weights)
     compiled_init = traced.lower().compile()
     state = jax.tree.map(
         lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
