@@ -505,8 +505,9 @@ def save_weights(path: Path, params: Params, latent_params: NetworkParams, num_c
 
     try:
         by_writer(clean)
-        with ocp.StandardCheckpointer() as checkpointer:
-            checkpointer.save(draft.absolute(), weights, force=True)
+        with ocp.StandardCheckpointer() as checkpointer, orbax_path(path) as folder:
+            checkpointer.save(folder / draft.name, weights, force=True)
+            checkpointer.wait_until_finished()
         by_writer(settle)
     except Exception as error:  # Orbax and TensorStore raise many kinds, for a full disk too
         raise ConfigError(f"weights cannot be written in '{path}': {first_line(error)}") from None

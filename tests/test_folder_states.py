@@ -14,6 +14,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 import pytest
+import yaml
 from experiments import SMALL
 from jax.experimental.compilation_cache import compilation_cache
 
@@ -326,6 +327,9 @@ def test_every_command_of_sweeps_of_such_parts(name, trained, tmp_path, capsys):
             info = json.loads((path / part / "run.json").read_text())
             info["coordinates"] = {"latent.size": ord(part)}
             (path / part / "run.json").write_text(json.dumps(info))
+            config = yaml.safe_load((path / part / "config.yaml").read_text())
+            config["latent"]["size"] = ord(part)
+            (path / part / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
         (path / "sweep.json").write_text(json.dumps({"parts": names}))
         before = contents(path)
         for number, command in enumerate(("table", "plot", "export")):

@@ -142,7 +142,7 @@ def test_other_damage(folder, tmp_path):
     with pytest.raises(ConfigError, match="is not a folder"):
         load_run(tmp_path / "nothing")
     with pytest.raises(ConfigError, match="has no weights"):
-        load_weights(load_run(folder), Params({}, {}, {}), {}, 3)
+        load_weights(load_run(folder), Params({}, {}, {}), {})
     with pytest.raises(ConfigError, match=r"unknown metric of run .*regr"):
         list(load_run(folder).curves("regret"))
     wrong = to_dict(Config()) | {"colour": 3}

@@ -136,7 +136,7 @@ def test_a_grid_needs_one_point_that_reads_its_field(capsys, tmp_path):
 
 def test_the_command_line_says_it_before_training(capsys, tmp_path, monkeypatch):
     heard = []
-    monkeypatch.setattr(commands, "train_run", lambda *rest: heard.append(rest[-1].remarks))
+    monkeypatch.setattr(commands, "train_run", lambda *rest: heard.append(rest[4].remarks))
     monkeypatch.setattr(commands, "_print_end", lambda *rest: None)
     reward = ["--discriminator.signal", "reward"]
     assert run(["train", "maven", *reward]) == 0
