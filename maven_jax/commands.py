@@ -26,7 +26,7 @@ from maven_jax.convert import read_folder, write_run
 from maven_jax.environments import complete, make_env
 from maven_jax.envs import MatrixGame, MStepMatrixGame
 from maven_jax.envs.matrix_game import PAYOFFS
-from maven_jax.evaluation import evaluate, latent_behaviour
+from maven_jax.evaluation import latent_behaviour
 from maven_jax.grid import (
     MAX_LANES,
     Lanes,
@@ -38,6 +38,7 @@ from maven_jax.grid import (
 )
 from maven_jax.marl_eval import marl_eval_data
 from maven_jax.matrix_games import study
+from maven_jax.pieces import evaluate_lanes
 from maven_jax.plots import (
     and_more,
     check_picture,
@@ -79,7 +80,7 @@ from maven_jax.runner import (
     train_run,
     train_sweep,
 )
-from maven_jax.sweep import lane_keys, spread, take_lanes
+from maven_jax.sweep import lane_keys, spread
 from maven_jax.train import make_trainer
 from maven_jax.types import MarlEnv, NetworkParams, Params
 from maven_jax.unread import remarks
@@ -546,10 +547,9 @@ def _test(
     """`evaluate` of the weights of every lane."""
     algorithm = make_algorithm(config, env_spec(env))
     num_lanes = len(lanes.seeds)
-    temperatures = spread(lanes.hyperparameters, num_lanes).temperature
-    test = jax.jit(jax.vmap(partial(evaluate, env=env, algorithm=algorithm, config=config)))
+    temperatures = np.asarray(spread(lanes.hyperparameters, num_lanes).temperature)
     keys = jax.random.split(jax.random.key(seed), num_lanes)
-    return take_lanes(test(params, latent_params, keys, temperatures), num_lanes)
+    return evaluate_lanes(params, latent_params, keys, temperatures, env, algorithm, config)
 
 
 COMMANDS: dict[str, tuple[type, Callable[[Any, Console], None]]] = {

@@ -39,8 +39,8 @@ class Memory(NamedTuple):
 
 def state_memory(state: TrainState) -> Memory:
     """What a state takes, of arrays or of `ShapeDtypeStruct`s."""
-    replay = _num_bytes((state.replay, state.latent_replay))
-    return Memory(replay, _num_bytes(state) - replay)
+    replay = num_bytes((state.replay, state.latent_replay))
+    return Memory(replay, num_bytes(state) - replay)
 
 
 def free_bytes(devices: list[jax.Device]) -> int | None:
@@ -85,7 +85,9 @@ def format_bytes(count: int) -> str:
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
 
-def _num_bytes(tree: Any) -> int:
+def num_bytes(tree: Any) -> int:
+    """Of all arrays of a tree, or of their `ShapeDtypeStruct`s."""
+
     def size(x: Any) -> int:
         is_key = jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
         return math.prod(x.shape) * (8 if is_key else x.dtype.itemsize)
