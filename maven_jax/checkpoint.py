@@ -10,7 +10,7 @@ import json
 import time
 import zlib
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -103,6 +103,7 @@ class CheckpointWriter:
         self._folder = (path / CHECKPOINTS).absolute()
         self._settings, self._say = settings, say
         self._manager: ocp.CheckpointManager | None = None
+        self._paths = ExitStack()
         self._last_time, self._last_updates = time.perf_counter(), num_updates
         self._unsettled: int | None = None
         """The step that is being written."""
@@ -177,11 +178,13 @@ class CheckpointWriter:
         if self._manager is not None:
             self._manager.close()
             self._manager = None
+        self._paths.close()
 
     def _open(self) -> ocp.CheckpointManager:
         if self._manager is None:
             options = ocp.CheckpointManagerOptions(cleanup_tmp_directories=True)
-            self._manager = ocp.CheckpointManager(self._folder, options=options)
+            parent = self._paths.enter_context(orbax_path(self._folder.parent))
+            self._manager = ocp.CheckpointManager(parent / CHECKPOINTS, options=options)
         return self._manager
 
     def _give_up(self, error: Exception) -> None:
@@ -191,6 +194,7 @@ class CheckpointWriter:
         if manager is not None:
             with suppress(Exception):  # what has been said already
                 manager.close()
+        self._paths.close()
 
 
 def _arguments(state: TrainState, progress: dict[str, Any]) -> ocp.args.Composite:

@@ -478,8 +478,9 @@ def _validate_latent(config: Config) -> None:
     latent = config.latent
     for section in ("latent", "discriminator"):
         _check_sizes(config, section)
-    _check_replay("latent", latent, "latent.batch_size", latent.batch_size)
-    _check_replay("latent", latent, "training.num_envs", config.training.num_envs)
+    if latent.kind != "uniform":  # nothing is learnt, so nothing is replayed
+        _check_replay("latent", latent, "latent.batch_size", latent.batch_size)
+        _check_replay("latent", latent, "training.num_envs", config.training.num_envs)
     check(
         latent.size >= 2 or latent.kind in ("gaussian", "logistic"),
         "latent.size",

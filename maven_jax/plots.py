@@ -131,7 +131,7 @@ def draw_behaviour(behaviour: LatentBehaviour, path: Path, title: str) -> None:
     right.set_xticks((np.arange(num_agents) + 0.5) * num_actions - 0.5, range(num_agents))
     right.set_xlabel(f"agent; in it, actions 0 to {num_actions - 1}")
     figure.colorbar(image, ax=right, label="share of its steps")
-    figure.suptitle(title, fontsize=11, parse_math=False)
+    figure.suptitle(_drawable(title), fontsize=11, parse_math=False)
     _save(figure, path)
 
 
@@ -226,8 +226,13 @@ def _title(ax: Axes, title: str) -> None:
         ncol=columns,
     )
     for text, line in zip(legend.get_texts(), lines, strict=True):
-        text.set(text=line.get_label(), parse_math=False)
+        text.set(text=_drawable(str(line.get_label())), parse_math=False)
     ax.set_title(title, fontsize=11, pad=8 + 18 * rows)
+
+
+def _drawable(text: str) -> str:
+    """A text whose every character is one: a path may hold bytes that are none."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def check_picture(name: str, path: Path) -> None:

@@ -3,11 +3,13 @@
 import fcntl
 import io
 import json
+import os
 import shutil
 import signal
 import struct
 import time
 import zlib
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -63,6 +65,8 @@ class Reference(NamedTuple):
     sweep: Sweep
     path: Path
     fresh: Path
+    fsyncs: list[int]
+    """How often a run synchronises with the disk, once counted."""
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +77,7 @@ def reference(tmp_path_factory):
     create_run_folder(folder / "fresh", CONFIG, info)
     shutil.copytree(folder / "fresh", folder / "run")
     continue_run(folder / "run", ENV, quiet(), sweep)
-    return Reference(sweep, folder / "run", folder / "fresh")
+    return Reference(sweep, folder / "run", folder / "fresh", [])
 
 
 def quiet(checkpoint: Checkpointing = EVERY_CHUNK) -> Options:
@@ -330,6 +334,62 @@ def test_a_folder_that_takes_no_checkpoints_is_said_and_training_goes_on(referen
     options = Options(False, EVERY_CHUNK, Console(file=said, width=300))
     continue_run(path, ENV, options, reference.sweep)
     assert f"could not be saved in '{path}/checkpoints': " in said.getvalue()
+    same(path, reference.path)
+
+
+@pytest.fixture
+def full_at(monkeypatch):
+    """Makes the n-th synchronisation with the disk from now on fail; gives a count of them."""
+    synchronise, calls = os.fsync, []
+
+    def fail_at(number):
+        calls.clear()
+
+        def fsync(descriptor):
+            calls.append(descriptor)
+            if len(calls) == number:
+                raise OSError(28, "No space left on device")
+            synchronise(descriptor)
+
+        monkeypatch.setattr(os, "fsync", fsync)
+        return calls
+
+    return fail_at
+
+
+@pytest.mark.parametrize("share", [0, 0.4, 0.9, 1])
+def test_a_disk_that_is_full_at_any_write_loses_nothing(reference, tmp_path, full_at, share):
+    """One synchronisation of all that a run makes fails, from the first to the very last."""
+    if not reference.fsyncs:
+        shutil.copytree(reference.fresh, tmp_path / "whole")
+        calls = full_at(0)
+        continue_run(tmp_path / "whole", ENV, quiet(), reference.sweep)
+        reference.fsyncs.append(len(calls))
+    path = tmp_path / "run"
+    shutil.copytree(reference.fresh, path)
+    full_at(1 + round(share * (reference.fsyncs[0] - 1)))
+    with suppress(ConfigError, OSError):
+        continue_run(path, ENV, quiet(), reference.sweep)
+    full_at(0)
+    if json.loads((path / "run.json").read_text())["status"] != "finished":
+        continue_run(path, ENV, quiet(), reference.sweep)
+    same(path, reference.path)
+
+
+def test_a_run_in_a_folder_whose_name_is_a_pattern_goes_on(reference, stopped):
+    """Orbax would read `[` as the beginning of a pattern, and write what it cannot read."""
+    path = stopped.rename(stopped.with_name("run[lr=1e-3]"))
+    said = []
+    assert load(path, reference.sweep, said).num_chunks == 3
+    assert not said
+    fresh = path.with_name("fresh[a]?*")
+    shutil.copytree(reference.fresh, fresh)
+    options = quiet(Checkpointing(updates=1, keep_final=True))
+    continue_run(fresh, ENV, options, reference.sweep)
+    newest = checkpoint_folders(fresh)[0]
+    assert load(fresh, reference.sweep, said).num_chunks == int(newest.name)
+    assert not said
+    continue_run(path, ENV, quiet(), reference.sweep)
     same(path, reference.path)
 
 

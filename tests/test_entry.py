@@ -90,13 +90,14 @@ def test_a_name_stands_whole_in_a_legend(monkeypatch, tmp_path):
     info = {"lanes": {"seed": [0]}, "coordinates": {}, "status": "finished"}
     metrics = {name: np.array([0.0, 0.0]) for name in ("seed", "return")}
     metrics |= {name: np.array([10.0, 20.0]) for name in ("env_steps", "num_updates")}
-    paths = [tmp_path / name for name in ("_first", "a $x$ b", "[c]")]
-    configs = [Config(algorithm=name) for name in ("iql", "vdn", "qmix")]
+    paths = [tmp_path / name for name in ("_first", "a $x$ b", "[c]", "no\udce9text")]
+    configs = [Config(algorithm=name) for name in ("iql", "vdn", "qmix", "maven")]
     runs = [Run(*named, info, metrics) for named in zip(paths, configs, strict=True)]
     plots.draw_curves(runs, Path("x.png"))
     (figure,) = shown
     texts = figure.axes[0].get_legend().get_texts()
-    assert [text.get_text() for text in texts] == [f"{path.name} (1 seed)" for path in paths]
+    shown_names = [path.name.replace("\udce9", "\\udce9") for path in paths]
+    assert [text.get_text() for text in texts] == [f"{name} (1 seed)" for name in shown_names]
     assert not any(text.get_parse_math() for text in texts)
 
 
