@@ -24,11 +24,12 @@ from maven_jax.checkpoint import (
     Checkpoint,
     Checkpointing,
     CheckpointWriter,
+    can_go_on,
     load_checkpoint,
     remove_checkpoints,
 )
 from maven_jax.config import Config, ConfigError, check, first_line, validate
-from maven_jax.files import CHECKSUMS, find_damage, is_locked, locked, replace_text
+from maven_jax.files import is_locked, locked, replace_text
 from maven_jax.grid import Lanes, Part, lanes_from_columns
 from maven_jax.memory import Memory, check_memory, format_bytes, free_bytes, state_memory
 from maven_jax.plots import count_of, draw_curves
@@ -39,7 +40,6 @@ from maven_jax.results import (
     MetricsWriter,
     Rows,
     Run,
-    checkpoint_folders,
     create_run_folder,
     create_sweep_folder,
     describe_machine,
@@ -238,7 +238,7 @@ def extend(path: Path, total_env_steps: int) -> None:
         before, name = config.training.total_env_steps, "training.total_env_steps"
         allowed = f"a whole number above {before}, which run '{folder}' has already"
         check(total_env_steps > before, name, total_env_steps, allowed)
-        if info["status"] in ENDED and not any(map(_is_sound, checkpoint_folders(folder))):
+        if info["status"] in ENDED and not can_go_on(folder, info["lanes"]):
             kept = "--checkpoint.keep-final keeps one; " if info["status"] == "finished" else ""
             raise ConfigError(
                 f"run '{folder}' has ended and no whole checkpoint was kept, which going on needs "
@@ -254,10 +254,6 @@ def extend(path: Path, total_env_steps: int) -> None:
             if info["status"] in ENDED:  # a kill after this leaves a run that ends as it did
                 by_writer(partial(write_info, folder, info | {"status": "interrupted"}))
             by_writer(partial(write_config, folder, config))
-
-
-def _is_sound(checkpoint: Path) -> bool:
-    return (checkpoint / CHECKSUMS).is_file() and find_damage(checkpoint) is None
 
 
 def continue_run(
@@ -300,7 +296,7 @@ def _continue_run(path: Path, env: MarlEnv, options: Options, compiled: Sweep | 
     arrays = read_initial_weights(path) if from_weights else None
     num_lanes = len(info["lanes"]["seed"])
     sweep = compiled or _compile(config, env, num_lanes, options, from_weights)
-    start = load_checkpoint(path, sweep.state_shapes, num_lanes, _say(options))
+    start = load_checkpoint(path, sweep.state_shapes, num_lanes, _say(options), info["lanes"])
     weights = None
     if start:
         _say(options)(f"going on after {start.num_chunks} evaluations")

@@ -176,6 +176,44 @@ STATES = {
         evaluate=DAMAGED + "config.yaml is missing",
         read=DAMAGED + "config.yaml is missing",
     ),
+    "config.yaml without its last sections": State(
+        "interrupted",
+        (),
+        "sections cut",
+        resume=DAMAGED + "config.yaml: its last section, hyperparameters, is missing: the rest",
+        evaluate=DAMAGED + "config.yaml: its last section, hyperparameters, is missing: the rest",
+        read=DAMAGED + "config.yaml: its last section, hyperparameters, is missing: the rest",
+    ),
+    "config.yaml cut within a line": State(
+        "interrupted",
+        (),
+        "a line cut",
+        resume=DAMAGED + "config.yaml: it ends within a line: the rest was cut off",
+        evaluate=DAMAGED + "config.yaml: it ends within a line",
+        read=DAMAGED + "config.yaml: it ends within a line",
+    ),
+    "metrics cut within the last row": State(
+        "finished",
+        (),
+        "a row cut",
+        resume=FINISHED,
+        evaluate=DAMAGED + "metrics.csv: it ends within a row: the rest was cut off",
+        read=DAMAGED + "metrics.csv: it ends within a row: the rest was cut off",
+    ),
+    "run.json of other seeds": State(
+        "interrupted",
+        (),
+        "other seeds",
+        resume=DAMAGED + "run.json names other lanes than checkpoint '",
+        evaluate=DAMAGED + "metrics.csv holds other lanes than run.json names",
+        read=DAMAGED + "metrics.csv holds other lanes than run.json names",
+    ),
+    "run.json of the seeds in another order": State(
+        "interrupted",
+        (),
+        "seeds swapped",
+        resume=DAMAGED + "run.json names other lanes than checkpoint '",
+    ),
     "no run": State(
         "finished",
         (*ALL, "config.yaml", "run.json"),
@@ -200,6 +238,18 @@ def put(trained: Path, path: Path, state: State, stack: ExitStack) -> None:
             last = int(lines[-1].split(",")[0])
             metrics.write_text("".join(lines[:-1]), newline="")
             info["diverged"] = [{"seed": last, "num_updates": 5}]
+        case "sections cut":
+            config = (path / "config.yaml").read_text()
+            (path / "config.yaml").write_text(config[: config.index("\nevaluation:") + 1])
+        case "a line cut":
+            config = (path / "config.yaml").read_text()
+            (path / "config.yaml").write_text(config[:-2])
+        case "a row cut":
+            metrics.write_bytes(metrics.read_bytes()[:-3])
+        case "other seeds":
+            info["lanes"]["seed"] = [0, 3]
+        case "seeds swapped":
+            info["lanes"]["seed"].reverse()
         case "metrics cut":
             metrics.write_bytes(metrics.read_bytes()[:40])
         case "weights changed":
@@ -273,6 +323,18 @@ def test_every_command_of_every_state(name, trained, tmp_path, capsys):
             had_rows = sum(data.count(b"\n") > 1 for p, data in before.items() if "metrics" in p)
             kept = "checkpoints" in state.without and had_rows
             assert (path / "metrics-1.csv").exists() == bool(kept)
+
+
+@pytest.mark.parametrize("name", ["metrics cut, killed", "run.json of other seeds"])
+def test_more_steps_are_refused_before_anything_changes(name, trained, tmp_path, capsys):
+    """The checkpoints of a finished run are of other rows: it stays finished, as long as it was."""
+    state, path = STATES[name]._replace(status="finished"), tmp_path / "run"
+    with ExitStack() as stack:
+        put(trained, path, state, stack)
+    before = contents(path)
+    longer = ("--no-tensorboard", "--training.total-env-steps", 90)
+    check(capsys, state.resume, path, "resume", path, *longer)
+    assert contents(path) == before
 
 
 def same(one: Path, other: Path) -> None:
