@@ -245,23 +245,23 @@ def load_checkpoint(
     return found
 
 
-def can_go_on(path: Path, lanes: Mapping[str, Sequence[Any]]) -> bool:
-    """Whether a run that has ended has a whole checkpoint, by its checksums, to go on from.
+def can_go_on(path: Path, state_shapes: TrainState, lanes: Mapping[str, Sequence[Any]]) -> bool:
+    """Whether there is a checkpoint that `load_checkpoint` goes on from; nothing is set aside.
 
     Args:
         path: the run's folder.
-        lanes: those that `run.json` names.
+        state_shapes: `ShapeDtypeStruct`s of the state.
+        lanes: those that it must be of.
 
     Raises:
-        ConfigError: it has, but its rows are others than those of `metrics.csv`, or of other lanes.
+        ConfigError: as `load_checkpoint` does.
     """
-    if not any(
-        (folder / CHECKSUMS).is_file() and find_damage(folder) is None
-        for folder in checkpoint_folders(path)
-    ):
-        return False
-    _latest(path, partial(_check_rows, path, lanes), lambda _: None)
-    return True
+
+    def restore(folder: Path) -> Checkpoint:
+        _check_rows(path, lanes, folder)
+        return _restore(folder, state_shapes, len(lanes["seed"]))
+
+    return _latest(path, restore, lambda _: None)[0] is not None
 
 
 def newest_weights(run: Run, say: Callable[[str], None]) -> dict[str, np.ndarray]:

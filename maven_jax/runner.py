@@ -60,10 +60,11 @@ from maven_jax.sweep import (
     lane_keys,
     make_mesh,
     run_sweep,
+    spread,
     take_lanes,
 )
 from maven_jax.train import Trainer, make_trainer
-from maven_jax.types import MarlEnv, NetworkParams, Params
+from maven_jax.types import MarlEnv, NetworkParams, Params, TrainState
 
 
 @dataclass(frozen=True)
@@ -216,7 +217,7 @@ def _has_finished(what: str, path: Path) -> str:
     )
 
 
-def extend(path: Path, total_env_steps: int) -> None:
+def extend(path: Path, total_env_steps: int, make_env: Callable[[Config], MarlEnv]) -> None:
     """Gives a run, or all runs of a sweep, more environment steps: `continue_run` then takes them.
 
     A run that has finished must have kept a checkpoint; one that has not may be extended anyway.
@@ -224,10 +225,12 @@ def extend(path: Path, total_env_steps: int) -> None:
     Args:
         path: folder of a run or of a sweep.
         total_env_steps: of each seed; more than there are in the configuration.
+        make_env: builds the environment of a configuration.
 
     Raises:
         ConfigError: a folder is damaged or is being trained, there are no more steps than there
-            were, or a run has finished and kept no checkpoint. Nothing is changed then.
+            were, a run has finished and kept no checkpoint, or there is one that does not fit the
+            folder. Nothing is changed then.
     """
     is_sweep = (path / "sweep.json").is_file()
     changed = {}
@@ -238,7 +241,8 @@ def extend(path: Path, total_env_steps: int) -> None:
         before, name = config.training.total_env_steps, "training.total_env_steps"
         allowed = f"a whole number above {before}, which run '{folder}' has already"
         check(total_env_steps > before, name, total_env_steps, allowed)
-        if info["status"] in ENDED and not can_go_on(folder, info["lanes"]):
+        shapes = _state_shapes(config, make_env(config), info)
+        if not can_go_on(folder, shapes, info["lanes"]) and info["status"] in ENDED:
             kept = "--checkpoint.keep-final keeps one; " if info["status"] == "finished" else ""
             raise ConfigError(
                 f"run '{folder}' has ended and no whole checkpoint was kept, which going on needs "
@@ -254,6 +258,15 @@ def extend(path: Path, total_env_steps: int) -> None:
             if info["status"] in ENDED:  # a kill after this leaves a run that ends as it did
                 by_writer(partial(write_info, folder, info | {"status": "interrupted"}))
             by_writer(partial(write_config, folder, config))
+
+
+def _state_shapes(config: Config, env: MarlEnv, info: Mapping[str, Any]) -> TrainState:
+    """Those of a run's state, padding not included, of one that fits."""
+    lanes = lanes_from_columns(info["lanes"], config.hyperparameters)
+    check_run(config, env, len(lanes.seeds))
+    hyperparameters = spread(lanes.hyperparameters, len(lanes.seeds))
+    init = jax.vmap(make_trainer(config, env).init)
+    return jax.eval_shape(init, lane_keys(lanes.seeds), hyperparameters)
 
 
 def continue_run(

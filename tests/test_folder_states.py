@@ -200,6 +200,13 @@ STATES = {
         evaluate=DAMAGED + "metrics.csv: it ends within a row: the rest was cut off",
         read=DAMAGED + "metrics.csv: it ends within a row: the rest was cut off",
     ),
+    "config.yaml of another network": State(
+        "interrupted",
+        (),
+        "another network",
+        resume="checkpoint 'RUN/checkpoints/",
+        evaluate="weights of run 'RUN' do not fit its config.yaml: array '",
+    ),
     "run.json of other seeds": State(
         "interrupted",
         (),
@@ -241,6 +248,9 @@ def put(trained: Path, path: Path, state: State, stack: ExitStack) -> None:
         case "sections cut":
             config = (path / "config.yaml").read_text()
             (path / "config.yaml").write_text(config[: config.index("\nevaluation:") + 1])
+        case "another network":
+            config = (path / "config.yaml").read_text()
+            (path / "config.yaml").write_text(config.replace("hidden_size: 8", "hidden_size: 6"))
         case "a line cut":
             config = (path / "config.yaml").read_text()
             (path / "config.yaml").write_text(config[:-2])
@@ -325,10 +335,13 @@ def test_every_command_of_every_state(name, trained, tmp_path, capsys):
             assert (path / "metrics-1.csv").exists() == bool(kept)
 
 
-@pytest.mark.parametrize("name", ["metrics cut, killed", "run.json of other seeds"])
-def test_more_steps_are_refused_before_anything_changes(name, trained, tmp_path, capsys):
-    """The checkpoints of a finished run are of other rows: it stays finished, as long as it was."""
-    state, path = STATES[name]._replace(status="finished"), tmp_path / "run"
+@pytest.mark.parametrize("status", ["finished", "interrupted"])
+@pytest.mark.parametrize(
+    "name", ["metrics cut, killed", "run.json of other seeds", "config.yaml of another network"]
+)
+def test_more_steps_are_refused_before_anything_changes(name, status, trained, tmp_path, capsys):
+    """The checkpoints of a run are of other rows or lanes: it stays as it is, and as long."""
+    state, path = STATES[name]._replace(status=status), tmp_path / "run"
     with ExitStack() as stack:
         put(trained, path, state, stack)
     before = contents(path)
