@@ -6,8 +6,8 @@
 A few tiny runs and a sweep are trained once. Each case is a copy of one of them with a file or a
 checkpoint cut, emptied, deleted, with bits flipped, filled at random, or swapped for another's. No
 command may say anything but its results or one line of error, or change what it only reads; what
-`resume` finishes must be the run that was never damaged, byte for byte, and where it refuses, the
-folder stays as it was. `table` and `evaluate` must print what they print of the sound folder,
+`resume` finishes must be the run that was never damaged, byte for byte (the rows of one trained on
+to more steps may stand in another order), and where it refuses, the folder stays as it was. `table` and `evaluate` must print what they print of the sound folder,
 unless they say what they do instead.
 
 `other` counts what nothing can tell: configuration, `run.json` and `metrics.csv` are text without
@@ -240,7 +240,8 @@ def difference(example: Example, copy: Path, before: dict[str, bytes]) -> str:
                 return f"{mine} was changed"
             continue
         rows, expected_rows = (
-            (folder / "metrics.csv").read_bytes().splitlines() for folder in (mine, whole)
+            (folder / "metrics.csv").read_bytes().splitlines(keepends=True)
+            for folder in (mine, whole)
         )
         if example.longer:  # lanes that ended rested for a chunk: only the order may differ
             rows, expected_rows = sorted(rows), sorted(expected_rows)

@@ -191,7 +191,9 @@ def _continue_sweep(
     if all(info["status"] in ENDED for info in infos.values()):
         raise ConfigError(_has_finished("sweep", path))
     for folder, info in infos.items():
-        if info["status"] not in ENDED and anywhere(is_locked(folder / "config.yaml")):
+        if info["status"] in ENDED:
+            load_run(folder)  # what is damaged is refused before others are trained
+        elif anywhere(is_locked(folder / "config.yaml")):
             raise ConfigError(f"run '{folder}' is being trained by another process")
     compiled: tuple[Any, Sweep] | None = None
     try:

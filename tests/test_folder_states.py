@@ -383,6 +383,11 @@ SWEEPS = {
         "sweep 'RUN' has no evaluation yet: its part 'a' is being trained",
     ),
     "finished": (["finished", "finished, one lane diverged"], "sweep 'RUN' has finished", []),
+    "a damaged and a killed part": (
+        ["metrics gone", "killed"],
+        "run 'PART 0' is damaged: metrics.csv is missing",
+        "run 'RUN/a' is damaged: metrics.csv is missing",
+    ),
     "a damaged part": (
         ["finished", "metrics gone"],
         "sweep 'RUN' has finished",
