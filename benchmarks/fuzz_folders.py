@@ -7,8 +7,9 @@ A few tiny runs and a sweep are trained once. Each case is a copy of one of them
 checkpoint cut, emptied, deleted, with bits flipped, filled at random, or swapped for another's. No
 command may say anything but its results or one line of error, or change what it only reads; what
 `resume` finishes must be the run that was never damaged, byte for byte (the rows of one trained on
-to more steps may stand in another order), and where it refuses, the folder stays as it was. `table` and `evaluate` must print what they print of the sound folder,
-unless they say what they do instead.
+to more steps may stand in another order), and where it refuses, the folder stays as it was.
+`table` and `evaluate` must print what they print of the sound folder, unless they say what they do
+instead.
 
 `other` counts what nothing can tell: configuration, `run.json` and `metrics.csv` are text without
 checksums, so that a digit flipped there may be another valid one. (The rows that a checkpoint goes
