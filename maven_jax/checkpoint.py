@@ -9,7 +9,7 @@ by which a reader tells a sound one from a damaged. Only then are older ones rem
 import json
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -32,6 +32,7 @@ from maven_jax.results import (
     Weights,
     checkpoint_folders,
     find_other_rows,
+    lanes_in_order,
     orbax_path,
     read_arrays,
     read_weights,
@@ -216,7 +217,11 @@ def _by_path(tree: Any) -> dict[str, Any]:
 
 
 def load_checkpoint(
-    path: Path, state_shapes: TrainState, num_lanes: int, say: Callable[[str], None]
+    path: Path,
+    state_shapes: TrainState,
+    num_lanes: int,
+    say: Callable[[str], None],
+    lanes: Mapping[str, Sequence[Any]] | None = None,
 ) -> Checkpoint | None:
     """The latest checkpoint that a run can go on from; those after it are named and set aside.
 
@@ -226,19 +231,41 @@ def load_checkpoint(
             devices of the process that saved, is not read.
         num_lanes: lanes without padding.
         say: told of each checkpoint that is not used, in a line.
+        lanes: those that it must be of, if that is to be checked.
 
     Raises:
-        ConfigError: a sound checkpoint is of another configuration, or none has the rows that
-            `metrics.csv` has. Nothing is set aside then.
+        ConfigError: a sound checkpoint is of another configuration or of other lanes, or none has
+            the rows that `metrics.csv` has. Nothing is set aside then.
     """
 
     def restore(folder: Path) -> Checkpoint:
+        if lanes is not None:
+            _check_rows(path, lanes, folder)
         return _restore(folder, state_shapes, num_lanes)
 
     found, passed = _latest(path, restore, say)
     for folder, name in passed.items():
         by_writer(partial(_set_aside, folder, name))
     return found
+
+
+def can_go_on(path: Path, state_shapes: TrainState, lanes: Mapping[str, Sequence[Any]]) -> bool:
+    """Whether there is a checkpoint that `load_checkpoint` goes on from; nothing is set aside.
+
+    Args:
+        path: the run's folder.
+        state_shapes: `ShapeDtypeStruct`s of the state.
+        lanes: those that it must be of.
+
+    Raises:
+        ConfigError: as `load_checkpoint` does.
+    """
+
+    def restore(folder: Path) -> Checkpoint:
+        _check_rows(path, lanes, folder)
+        return _restore(folder, state_shapes, len(lanes["seed"]))
+
+    return _latest(path, restore, lambda _: None)[0] is not None
 
 
 def newest_weights(run: Run, say: Callable[[str], None]) -> dict[str, np.ndarray]:
@@ -319,6 +346,8 @@ def _latest(
                 other_rows = other_rows or difference
                 passed[folder] = f"unused-{folder.name}"
                 continue
+            except ConfigError:
+                raise
             except Exception as error:  # Orbax and TensorStore raise many kinds
                 damage = first_line(error)
                 if has_checksums and folder.is_dir():  # it is as it was written
@@ -364,6 +393,21 @@ def _rows(folder: Path) -> tuple[Rows, str | None]:
     text = progress["metrics_csv"]
     data = text.encode()
     return Rows(len(data), zlib.crc32(data)), text
+
+
+def _check_rows(path: Path, lanes: Mapping[str, Sequence[Any]], folder: Path) -> None:
+    """Refuses lanes that are not those of the rows of a checkpoint, in their order."""
+    progress, (rows, text) = _progress(folder), _rows(folder)
+    if text is None:
+        text = (path / "metrics.csv").read_bytes()[: rows.length].decode()
+    found = lanes_in_order(text, lanes)
+    broken = progress["info"].get("diverged", [])
+    diverged = [tuple(lane.get(name) for name in lanes) for lane in broken]
+    named = zip(*lanes.values(), strict=True)
+    if found and found != [lane for lane in named if lane in found or lane not in diverged]:
+        raise ConfigError(
+            f"run '{path}' is damaged: run.json names other lanes than checkpoint '{folder}' is of"
+        )
 
 
 def _restore(folder: Path, state_shapes: TrainState, num_lanes: int) -> Checkpoint:

@@ -307,7 +307,7 @@ def sweep(command: Sweep, console: Console) -> None:
 def resume(command: Resume, console: Console) -> None:
     """`maven-jax resume RUN`."""
     if command.training.total_env_steps is not None:
-        extend(command.run, command.training.total_env_steps)
+        extend(command.run, command.training.total_env_steps, make_env)
     if (command.run / "sweep.json").is_file():
         runs = continue_sweep(command.run, make_env, _options(command))
     else:

@@ -655,8 +655,7 @@ def load_run(path: Path) -> Run:
         raise ConfigError(f"run '{path}' has no evaluation yet: it {standing(path, info)}")
     metrics = _read(path, "metrics.csv", _read_metrics if ended else _read_whole_rows)
     run = Run(path, config, info, metrics)
-    named = (run.metrics.get(name, np.full(len(run.metrics["seed"]), np.nan)) for name in run.lanes)
-    found = set(zip(*named, strict=True))
+    found = set(_lanes_of_rows(metrics, run.lanes))
     if not found and lanes - broken:
         raise ConfigError(f"run '{path}' is damaged: metrics.csv: there is no evaluation in it")
     if not found <= lanes or (ended and not lanes - broken <= found):
@@ -666,6 +665,23 @@ def load_run(path: Path) -> Run:
     if any((np.diff(steps) <= 0).any() for steps, _ in run.curves("env_steps")):
         raise ConfigError(f"run '{path}' is damaged: metrics.csv: env_steps do not increase")
     return run
+
+
+def _lanes_of_rows(
+    metrics: dict[str, np.ndarray], names: Iterable[str]
+) -> Iterator[tuple[float, ...]]:
+    none = np.full(len(metrics["seed"]), np.nan)
+    return zip(*(metrics.get(name, none).tolist() for name in names), strict=True)
+
+
+def lanes_in_order(text: str, names: Iterable[str]) -> list[tuple[float, ...]]:
+    """The lanes that the rows of a `metrics.csv` are of, in the order in which they are trained.
+
+    Args:
+        text: of the file, from its beginning.
+        names: the columns that tell them apart.
+    """
+    return list(dict.fromkeys(_lanes_of_rows(_read_metrics(text), names))) if text else []
 
 
 def load_setup(path: Path) -> tuple[Config, dict[str, Any]]:
@@ -771,7 +787,13 @@ def _read(path: Path, name: str, parse: Callable[[str], T]) -> T:
 
 
 def _read_config(text: str) -> Config:
-    config = from_dict(parse_yaml(text))
+    plain = parse_yaml(text)
+    config = from_dict(plain)
+    *_, last = to_dict(config)
+    if last not in plain:  # defaults would stand for what is missing
+        raise ValueError(f"its last section, {last}, is missing: the rest was cut off")
+    if not text.endswith("\n"):
+        raise ValueError("it ends within a line: the rest was cut off")
     validate(config)
     return config
 
@@ -824,6 +846,8 @@ def _read_metrics(text: str) -> dict[str, np.ndarray]:
     header, *rows = csv.reader(text.splitlines()) if text else [[]]
     if not header:
         raise ValueError("there is no evaluation in it")
+    if not text.endswith("\n"):
+        raise ValueError("it ends within a row: the rest was cut off")
     if any(len(row) != len(header) for row in rows):
         raise ValueError("its rows are of different lengths")
     columns = np.array(rows, float).reshape(len(rows), len(header)).T

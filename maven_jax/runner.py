@@ -24,11 +24,12 @@ from maven_jax.checkpoint import (
     Checkpoint,
     Checkpointing,
     CheckpointWriter,
+    can_go_on,
     load_checkpoint,
     remove_checkpoints,
 )
 from maven_jax.config import Config, ConfigError, check, first_line, validate
-from maven_jax.files import CHECKSUMS, find_damage, is_locked, locked, replace_text
+from maven_jax.files import is_locked, locked, replace_text
 from maven_jax.grid import Lanes, Part, lanes_from_columns
 from maven_jax.memory import Memory, check_memory, format_bytes, free_bytes, state_memory
 from maven_jax.plots import count_of, draw_curves
@@ -39,7 +40,6 @@ from maven_jax.results import (
     MetricsWriter,
     Rows,
     Run,
-    checkpoint_folders,
     create_run_folder,
     create_sweep_folder,
     describe_machine,
@@ -60,10 +60,11 @@ from maven_jax.sweep import (
     lane_keys,
     make_mesh,
     run_sweep,
+    spread,
     take_lanes,
 )
 from maven_jax.train import Trainer, make_trainer
-from maven_jax.types import MarlEnv, NetworkParams, Params
+from maven_jax.types import MarlEnv, NetworkParams, Params, TrainState
 
 
 @dataclass(frozen=True)
@@ -190,7 +191,9 @@ def _continue_sweep(
     if all(info["status"] in ENDED for info in infos.values()):
         raise ConfigError(_has_finished("sweep", path))
     for folder, info in infos.items():
-        if info["status"] not in ENDED and anywhere(is_locked(folder / "config.yaml")):
+        if info["status"] in ENDED:
+            load_run(folder)  # what is damaged is refused before others are trained
+        elif anywhere(is_locked(folder / "config.yaml")):
             raise ConfigError(f"run '{folder}' is being trained by another process")
     compiled: tuple[Any, Sweep] | None = None
     try:
@@ -216,7 +219,7 @@ def _has_finished(what: str, path: Path) -> str:
     )
 
 
-def extend(path: Path, total_env_steps: int) -> None:
+def extend(path: Path, total_env_steps: int, make_env: Callable[[Config], MarlEnv]) -> None:
     """Gives a run, or all runs of a sweep, more environment steps: `continue_run` then takes them.
 
     A run that has finished must have kept a checkpoint; one that has not may be extended anyway.
@@ -224,10 +227,12 @@ def extend(path: Path, total_env_steps: int) -> None:
     Args:
         path: folder of a run or of a sweep.
         total_env_steps: of each seed; more than there are in the configuration.
+        make_env: builds the environment of a configuration.
 
     Raises:
         ConfigError: a folder is damaged or is being trained, there are no more steps than there
-            were, or a run has finished and kept no checkpoint. Nothing is changed then.
+            were, a run has finished and kept no checkpoint, or there is one that does not fit the
+            folder. Nothing is changed then.
     """
     is_sweep = (path / "sweep.json").is_file()
     changed = {}
@@ -238,7 +243,8 @@ def extend(path: Path, total_env_steps: int) -> None:
         before, name = config.training.total_env_steps, "training.total_env_steps"
         allowed = f"a whole number above {before}, which run '{folder}' has already"
         check(total_env_steps > before, name, total_env_steps, allowed)
-        if info["status"] in ENDED and not any(map(_is_sound, checkpoint_folders(folder))):
+        shapes = _state_shapes(config, make_env(config), info)
+        if not can_go_on(folder, shapes, info["lanes"]) and info["status"] in ENDED:
             kept = "--checkpoint.keep-final keeps one; " if info["status"] == "finished" else ""
             raise ConfigError(
                 f"run '{folder}' has ended and no whole checkpoint was kept, which going on needs "
@@ -256,8 +262,13 @@ def extend(path: Path, total_env_steps: int) -> None:
             by_writer(partial(write_config, folder, config))
 
 
-def _is_sound(checkpoint: Path) -> bool:
-    return (checkpoint / CHECKSUMS).is_file() and find_damage(checkpoint) is None
+def _state_shapes(config: Config, env: MarlEnv, info: Mapping[str, Any]) -> TrainState:
+    """Those of a run's state, padding not included, of one that fits."""
+    lanes = lanes_from_columns(info["lanes"], config.hyperparameters)
+    check_run(config, env, len(lanes.seeds))
+    hyperparameters = spread(lanes.hyperparameters, len(lanes.seeds))
+    init = jax.vmap(make_trainer(config, env).init)
+    return jax.eval_shape(init, lane_keys(lanes.seeds), hyperparameters)
 
 
 def continue_run(
@@ -300,7 +311,7 @@ def _continue_run(path: Path, env: MarlEnv, options: Options, compiled: Sweep | 
     arrays = read_initial_weights(path) if from_weights else None
     num_lanes = len(info["lanes"]["seed"])
     sweep = compiled or _compile(config, env, num_lanes, options, from_weights)
-    start = load_checkpoint(path, sweep.state_shapes, num_lanes, _say(options))
+    start = load_checkpoint(path, sweep.state_shapes, num_lanes, _say(options), info["lanes"])
     weights = None
     if start:
         _say(options)(f"going on after {start.num_chunks} evaluations")

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -115,6 +116,34 @@ def test_fuzz(capsys):
     found = re.findall(r"(\d+) works, (\d+) refused, 0 FAILED", printed)
     assert [int(works) + int(refused) for works, refused in found] == [40, 60]
     assert all(min(int(works), int(refused)) > 0 for works, refused in found)
+
+
+def test_fuzz_folders(capsys):
+    """The short form of it: of each kind of folder two or three, damaged."""
+    assert load("fuzz_folders").main(["--number", "12"]) == 0
+    printed = capsys.readouterr().out
+    found = re.findall(r"(\w+): (\d+) works, (\d+) refused, (\d+) other, 0 FAILED", printed)
+    numbers = {command: sum(map(int, counts)) for command, *counts in found}
+    assert numbers == {"table": 12, "plot": 12, "export": 12, "evaluate": 4, "resume": 12}
+    assert all(int(works) > 0 for _, works, *_ in found)
+
+
+def test_fuzz_folders_tells_harm_from_damage(tmp_path, monkeypatch):
+    """A command that writes into what it reads, one that says nothing, and one that raises."""
+    fuzz_folders = load("fuzz_folders")
+    example = fuzz_folders.Example(tmp_path / "run", tmp_path / "run")
+    example.path.mkdir()
+
+    def outcome(run):
+        monkeypatch.setattr(fuzz_folders, "run", run)
+        words = ["table", example.path]
+        return fuzz_folders.try_command(words, example, example.path, None)[0]
+
+    assert outcome(lambda words: 0) == "works"
+    assert outcome(lambda words: 2) == "FAILED"
+    assert outcome(lambda words: print("maven-jax: error: no", file=sys.stderr) or 2) == "refused"
+    assert outcome(lambda words: 1 / 0) == "FAILED"
+    assert outcome(lambda words: (example.path / "new").touch() or 0) == "FAILED"
 
 
 def test_fuzz_counts_what_fails(capsys):

@@ -176,6 +176,51 @@ STATES = {
         evaluate=DAMAGED + "config.yaml is missing",
         read=DAMAGED + "config.yaml is missing",
     ),
+    "config.yaml without its last sections": State(
+        "interrupted",
+        (),
+        "sections cut",
+        resume=DAMAGED + "config.yaml: its last section, hyperparameters, is missing: the rest",
+        evaluate=DAMAGED + "config.yaml: its last section, hyperparameters, is missing: the rest",
+        read=DAMAGED + "config.yaml: its last section, hyperparameters, is missing: the rest",
+    ),
+    "config.yaml cut within a line": State(
+        "interrupted",
+        (),
+        "a line cut",
+        resume=DAMAGED + "config.yaml: it ends within a line: the rest was cut off",
+        evaluate=DAMAGED + "config.yaml: it ends within a line",
+        read=DAMAGED + "config.yaml: it ends within a line",
+    ),
+    "metrics cut within the last row": State(
+        "finished",
+        (),
+        "a row cut",
+        resume=FINISHED,
+        evaluate=DAMAGED + "metrics.csv: it ends within a row: the rest was cut off",
+        read=DAMAGED + "metrics.csv: it ends within a row: the rest was cut off",
+    ),
+    "config.yaml of another network": State(
+        "interrupted",
+        (),
+        "another network",
+        resume="checkpoint 'RUN/checkpoints/",
+        evaluate="weights of run 'RUN' do not fit its config.yaml: array '",
+    ),
+    "run.json of other seeds": State(
+        "interrupted",
+        (),
+        "other seeds",
+        resume=DAMAGED + "run.json names other lanes than checkpoint '",
+        evaluate=DAMAGED + "metrics.csv holds other lanes than run.json names",
+        read=DAMAGED + "metrics.csv holds other lanes than run.json names",
+    ),
+    "run.json of the seeds in another order": State(
+        "interrupted",
+        (),
+        "seeds swapped",
+        resume=DAMAGED + "run.json names other lanes than checkpoint '",
+    ),
     "no run": State(
         "finished",
         (*ALL, "config.yaml", "run.json"),
@@ -200,6 +245,21 @@ def put(trained: Path, path: Path, state: State, stack: ExitStack) -> None:
             last = int(lines[-1].split(",")[0])
             metrics.write_text("".join(lines[:-1]), newline="")
             info["diverged"] = [{"seed": last, "num_updates": 5}]
+        case "sections cut":
+            config = (path / "config.yaml").read_text()
+            (path / "config.yaml").write_text(config[: config.index("\nevaluation:") + 1])
+        case "another network":
+            config = (path / "config.yaml").read_text()
+            (path / "config.yaml").write_text(config.replace("hidden_size: 8", "hidden_size: 6"))
+        case "a line cut":
+            config = (path / "config.yaml").read_text()
+            (path / "config.yaml").write_text(config[:-2])
+        case "a row cut":
+            metrics.write_bytes(metrics.read_bytes()[:-3])
+        case "other seeds":
+            info["lanes"]["seed"] = [0, 3]
+        case "seeds swapped":
+            info["lanes"]["seed"].reverse()
         case "metrics cut":
             metrics.write_bytes(metrics.read_bytes()[:40])
         case "weights changed":
@@ -275,6 +335,21 @@ def test_every_command_of_every_state(name, trained, tmp_path, capsys):
             assert (path / "metrics-1.csv").exists() == bool(kept)
 
 
+@pytest.mark.parametrize("status", ["finished", "interrupted"])
+@pytest.mark.parametrize(
+    "name", ["metrics cut, killed", "run.json of other seeds", "config.yaml of another network"]
+)
+def test_more_steps_are_refused_before_anything_changes(name, status, trained, tmp_path, capsys):
+    """The checkpoints of a run are of other rows or lanes: it stays as it is, and as long."""
+    state, path = STATES[name]._replace(status=status), tmp_path / "run"
+    with ExitStack() as stack:
+        put(trained, path, state, stack)
+    before = contents(path)
+    longer = ("--no-tensorboard", "--training.total-env-steps", 90)
+    check(capsys, state.resume, path, "resume", path, *longer)
+    assert contents(path) == before
+
+
 def same(one: Path, other: Path) -> None:
     assert (one / "metrics.csv").read_bytes() == (other / "metrics.csv").read_bytes()
     mine, theirs = read_weights(one).arrays, read_weights(other).arrays
@@ -308,6 +383,11 @@ SWEEPS = {
         "sweep 'RUN' has no evaluation yet: its part 'a' is being trained",
     ),
     "finished": (["finished", "finished, one lane diverged"], "sweep 'RUN' has finished", []),
+    "a damaged and a killed part": (
+        ["metrics gone", "killed"],
+        "run 'PART 0' is damaged: metrics.csv is missing",
+        "run 'RUN/a' is damaged: metrics.csv is missing",
+    ),
     "a damaged part": (
         ["finished", "metrics gone"],
         "sweep 'RUN' has finished",
