@@ -1,5 +1,6 @@
 """jumanji's multi-agent environments: foraging, warehouse, connector, cleaner."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -151,6 +152,7 @@ class RobotWarehouse(JumanjiAdapter):
             raise ValueError(
                 f"shelf_rows and column_height make {max(warehouse.grid_size)} cells; allowed: 127"
             )
+        whole_number("num_agents", num_agents, 1, math.prod(warehouse.grid_size))
         num_shelves = warehouse.shelf_ids.size
         if num_shelves < 2:
             raise ValueError(f"shelf_columns is {shelf_columns!r}; allowed: an odd number from 3")

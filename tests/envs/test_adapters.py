@@ -259,6 +259,11 @@ BAD = [
         {"shelf_rows": 7, "column_height": 20},
         "shelf_rows and column_height make 149 cells; allowed: 127",
     ),
+    (
+        "robot_warehouse",
+        {"shelf_rows": 1, "column_height": 1, "num_agents": 41, "request_queue_size": 1},
+        "num_agents is 41; allowed: a whole number from 1 to 40",
+    ),
     ("robot_warehouse", {"shelf_columns": 2}, "`shelf_columns`, must be an odd number"),
     ("robot_warehouse", {"request_queue_size": 0}, "request_queue_size is 0; allowed"),
     ("connector", {"num_agents": 100}, "num_agents is 100; allowed: a whole number from 1 to 50"),
@@ -273,6 +278,13 @@ def test_bad_options_are_refused(name, options, message):
     with pytest.raises(ValueError, match=message.replace("(", r"\(")) as error:
         ENVIRONMENTS[name](**options)
     assert "\n" not in str(error.value)
+
+
+def test_as_many_robots_as_cells_have_a_cell_each():
+    crowded = {"shelf_rows": 1, "column_height": 1, "num_agents": 40, "request_queue_size": 1}
+    state, _ = jax.jit(ENVIRONMENTS["robot_warehouse"](**crowded).reset)(jax.random.key(0))
+    position = state.env_state.agents.position
+    assert len(set(zip(position.x.tolist(), position.y.tolist(), strict=True))) == 40
 
 
 TOO_SMALL_OR_LARGE = {int: (-(2**63), -1, 2**63, 10**400), float: (-1.0, 1e30, float("inf"))}
