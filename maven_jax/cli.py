@@ -12,7 +12,7 @@ from typing import Any
 import jax
 from rich.console import Console
 
-from maven_jax import __version__
+from maven_jax import __version__, smoke
 from maven_jax.arguments import last_value, parse
 from maven_jax.commands import COMMANDS, Experiment
 from maven_jax.config import (
@@ -67,7 +67,10 @@ def _run_command(argv: list[str], console: Console) -> int:
     else:
         command = parse(kind, name, rest)
     if command is not None:
+        smoke_test = smoke.is_on()  # a value that is not allowed ends it here
         execute(command, console)
+        if smoke_test and name in smoke.CUT:
+            console.print(smoke.SAID, highlight=False, soft_wrap=True)
     return 0
 
 
@@ -78,6 +81,7 @@ def _usage() -> str:
     packaged = ", ".join(sorted(packaged_configs()))
     lines += ["", f"packaged configurations: {packaged}", "maven-jax COMMAND --help tells more."]
     lines += ["maven-jax --distributed COMMAND ... shares the work among several processes."]
+    lines += [f"{smoke.VARIABLE}=1 in the environment tries a command: sizes are cut."]
     return "\n".join(lines)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import tyro
 from rich.console import Console
 
+from maven_jax import smoke
 from maven_jax.algorithms import ALGORITHMS, make_algorithm
 from maven_jax.checkpoint import Checkpointing, newest_weights
 from maven_jax.config import (
@@ -68,6 +69,7 @@ from maven_jax.results import (
     points_of,
     refuse_existing,
     replace_text,
+    sweep_parts,
 )
 from maven_jax.rollout import env_spec
 from maven_jax.runner import (
@@ -251,10 +253,11 @@ class Convert:
 def train(command: Train, console: Console) -> None:
     """`maven-jax train CONFIG`."""
     out = command.out or Path("runs") / Path(command.config_source).stem
-    lanes = make_lanes(command.config.hyperparameters, _seeds(command))
+    config, seeds = smoke.cut_config(command.config), _seeds(command)
+    lanes = make_lanes(config.hyperparameters, seeds[: smoke.cut(len(seeds), smoke.SEEDS)])
     origin = _origin(command, len(lanes.seeds))
-    env, options = make_env(command.config), _options(command, _remarks(command, [command.config]))
-    run = train_run(command.config, env, out, lanes, options, origin)
+    env, options = make_env(config), _options(command, _remarks(command, [command.config]))
+    run = train_run(config, env, out, lanes, options, origin)
     _print_end([run], out, console)
 
 
@@ -294,8 +297,12 @@ def sweep(command: Sweep, console: Console) -> None:
     """`maven-jax sweep CONFIG --grid FIELD=VALUE,VALUE`."""
     out = command.out or Path("runs") / f"{Path(command.config_source).stem}-sweep"
     grid = parse_grid(command.grid, command.config)
-    parts = expand(command.config, grid, _seeds(command), command.group_size)
+    seeds = _seeds(command)
+    parts = expand(command.config, grid, seeds, command.group_size)
     options = _options(command, _remarks(command, [_with_rewards(part) for part in parts]))
+    if smoke.is_on():
+        parts = expand(command.config, grid, seeds[: smoke.SEEDS], command.group_size)
+        parts = [part._replace(config=smoke.cut_config(part.config, grid)) for part in parts]
     if len(parts) == 1:
         (part,) = parts
         runs = [train_run(part.config, make_env(part.config), out, part.lanes, options)]
@@ -306,14 +313,21 @@ def sweep(command: Sweep, console: Console) -> None:
 
 def resume(command: Resume, console: Console) -> None:
     """`maven-jax resume RUN`."""
-    if command.training.total_env_steps is not None:
-        extend(command.run, command.training.total_env_steps, make_env)
-    if (command.run / "sweep.json").is_file():
+    steps, is_sweep = command.training.total_env_steps, (command.run / "sweep.json").is_file()
+    if steps is not None and smoke.is_on():
+        folders = sweep_parts(command.run) if is_sweep else [command.run]
+        had = max(load_setup(folder)[0].training.total_env_steps for folder in folders)
+        steps = smoke.cut_steps(steps, had + 1) if steps > had else steps  # the latter is refused
+    if steps is not None:
+        extend(command.run, steps, make_env)
+    if is_sweep:
         runs = continue_sweep(command.run, make_env, _options(command))
     else:
         env = make_env(load_setup(command.run)[0])
         runs = [continue_run(command.run, env, _options(command))]
     _print_end(runs, command.run, console)
+    if steps != command.training.total_env_steps:
+        console.print(smoke.SAID, highlight=False, soft_wrap=True)
 
 
 def _seeds(command: Experiment | Figure3) -> range:
@@ -373,7 +387,8 @@ def figure3(command: Figure3, console: Console) -> None:
     """`maven-jax figure3`."""
     refuse_existing("output folder", command.out)
     seeds = _seeds(command)
-    configs = {name: _figure3_config(name, command) for name in FIGURE_3}
+    seeds = seeds[: smoke.cut(len(seeds), smoke.SEEDS)]
+    configs = {name: _figure3_config(name, command, len(seeds)) for name in FIGURE_3}
     best = MStepMatrixGame(command.m).optimal_return
     runs = {
         name: train_run(
@@ -402,6 +417,7 @@ def evaluate_run(command: Evaluate, console: Console) -> None:
     run = load_run(command.run)
     lane = command.lane
     check(0 <= lane < run.num_lanes, "lane", lane, f"a whole number from 0 to {run.num_lanes - 1}")
+    episodes = smoke.cut(episodes, smoke.SIZES["evaluation.episodes"])
     evaluation = dataclasses.replace(run.config.evaluation, episodes=episodes)
     config = dataclasses.replace(run.config, evaluation=evaluation)
     env = make_env(config)
@@ -487,7 +503,7 @@ def export(command: Export, console: Console) -> None:
 
 def convert(command: Convert, console: Console) -> None:
     """`maven-jax convert FOLDER --config CONFIG --out RUN`."""
-    config = complete(load_config(command.config))
+    config = smoke.cut_test(complete(load_config(command.config)))
     env = make_env(config)
     make_trainer(config, env)  # checks what `evaluate` will
     refuse_existing("output folder", command.out)
@@ -517,22 +533,24 @@ def matrix_games(command: MatrixGames, console: Console) -> None:
         for name in given:
             if name not in known:
                 raise unknown(kind, name, known)
+    seeds, steps = smoke.cut(command.seeds, smoke.SEEDS), smoke.cut_steps(command.steps, 1)
     games = {name: np.array(PAYOFFS[name], np.float32) for name in command.games}
     tables, env = np.stack(list(games.values())), MatrixGame(command.games[0])
     for algorithm in command.algorithms:
-        learnt = study(algorithm, env, tables, command.seeds, command.steps)
+        learnt = study(algorithm, env, tables, seeds, steps)
         for name, values, greedy in zip(command.games, *learnt, strict=True):
             console.print(study_table(f"{algorithm} on {name}", games[name], values, greedy))
 
 
-def _figure3_config(name: str, command: Figure3) -> Config:
+def _figure3_config(name: str, command: Figure3, num_seeds: int) -> Config:
     config = complete(load_config(name))
     config = dataclasses.replace(
         config,
         env=dataclasses.replace(config.env, options={**config.env.options, "m": command.m}),
         training=dataclasses.replace(config.training, total_env_steps=command.steps),
     )
-    check_run(config, make_env(config), command.seeds)  # all, before the first run starts
+    config = smoke.cut_config(config)
+    check_run(config, make_env(config), num_seeds)  # all, before the first run starts
     return config
 
 

@@ -11,7 +11,7 @@ from flashbax.buffers.trajectory_buffer import TrajectoryBuffer
 from jaxtyping import Array, Bool
 
 from maven_jax.algorithms import make_algorithm
-from maven_jax.config import Config, Hyperparameters, check, validate
+from maven_jax.config import Config, Hyperparameters, TrainingConfig, check, validate
 from maven_jax.evaluation import evaluate
 from maven_jax.exploration import (
     Behaviour,
@@ -60,6 +60,15 @@ def all_finite(tree: Any) -> Bool[Array, ""]:
     return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()
 
 
+def first_batch_steps(training: TrainingConfig, time_limit: int) -> int:
+    """Environment steps that the episodes before the first update take at most."""
+    return _first_rounds(training) * training.num_envs * time_limit
+
+
+def _first_rounds(training: TrainingConfig) -> int:
+    return -(-training.batch_size // training.num_envs)
+
+
 def make_trainer(config: Config, env: MarlEnv) -> Trainer:
     """Builds `init` and `chunk` for an experiment.
 
@@ -70,8 +79,8 @@ def make_trainer(config: Config, env: MarlEnv) -> Trainer:
     spec = env_spec(env)
     algorithm = make_algorithm(config, spec)
     training, latent = config.training, algorithm.latent
-    first_rounds = -(-training.batch_size // training.num_envs)
-    first_steps = first_rounds * training.num_envs * spec.time_limit
+    first_rounds = _first_rounds(training)
+    first_steps = first_batch_steps(training, spec.time_limit)
     check(
         training.total_env_steps > first_steps,
         "training.total_env_steps",
