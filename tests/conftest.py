@@ -27,6 +27,7 @@ SLOW_FIRST = (
     "test_checkpoint.py",
     "test_devices.py",
     "test_benchmarks.py",
+    "test_documented_commands.py",
 )
 """The files that take longest, so that no worker is left alone with one at the end."""
 
