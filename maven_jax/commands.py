@@ -180,8 +180,8 @@ class Evaluate:
     """Test episodes with z from the latent policy, for each seed."""
     seed: int = 0
     """Seed of the test episodes."""
-    lane: int = 0
-    """Which of the run's lanes, counted from 0, --render and --behaviour are of."""
+    lane: int | None = None
+    """Which of the run's lanes, counted from 0, --render and --behaviour are of; else the first."""
     render: Path | None = None
     """GIF to write of one greedy episode."""
     behaviour: Path | None = None
@@ -415,8 +415,10 @@ def evaluate_run(command: Evaluate, console: Console) -> None:
     check(1 <= episodes <= 10**5, "episodes", episodes, "a whole number from 1 to 100000")
     check(0 <= seed < 2**31, "seed", seed, "a whole number from 0 to 2**31 - 1")
     run = load_run(command.run)
-    lane = command.lane
+    lane = command.lane or 0
     check(0 <= lane < run.num_lanes, "lane", lane, f"a whole number from 0 to {run.num_lanes - 1}")
+    if command.lane is not None and command.render is None and command.behaviour is None:
+        raise ConfigError(f"lane is {command.lane}; allowed: none without --render or --behaviour")
     episodes = smoke.cut(episodes, smoke.SIZES["evaluation.episodes"])
     evaluation = dataclasses.replace(run.config.evaluation, episodes=episodes)
     config = dataclasses.replace(run.config, evaluation=evaluation)

@@ -8,12 +8,14 @@ import dataclasses
 import difflib
 import importlib.resources
 import math
+import reprlib
 import typing
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import jax
 import numpy as np
 import yaml
 
@@ -94,7 +96,7 @@ class FrozenDict(Mapping[str, Any]):
 
 
 def _frozen(value: Any) -> Any:
-    if isinstance(value, np.ndarray):
+    if hasattr(value, "tolist"):  # NumPy's and JAX's arrays and numbers
         value = value.tolist()
     if isinstance(value, Mapping):
         return FrozenDict(value)
@@ -105,6 +107,8 @@ def _plain(value: Any) -> Any:
     """What YAML writes of a frozen value: dictionaries and lists."""
     if isinstance(value, Mapping):
         return {key: _plain(entry) for key, entry in value.items()}
+    if isinstance(value, np.generic):
+        return value.item()
     return list(map(_plain, value)) if isinstance(value, tuple) else value
 
 
@@ -308,13 +312,33 @@ def parse_yaml(text: str | bytes) -> Any:
         ConfigError: it is not valid YAML, or a key stands twice.
     """
     try:
-        return yaml.load(text, Loader=_StrictLoader)
+        value = yaml.load(text, Loader=_StrictLoader)
+        if _size(value, {}) > LARGEST_YAML:
+            raise ConfigError(f"holds more than {LARGEST_YAML} values, its aliases written out")
+        return value
+    except ConfigError:
+        raise
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f": look at line {mark.line + 1}" if mark else ""
         raise ConfigError(f"is not valid YAML{where}") from None
     except (ValueError, TypeError, AttributeError, LookupError, RecursionError):  # odd scalars
         raise ConfigError("is not valid YAML") from None
+
+
+LARGEST_YAML = 10**5
+"""Values of a file: aliases of aliases must not fill memory."""
+
+
+def _size(value: Any, known: dict[int, int]) -> int:
+    """How many values there are in lists and dictionaries, as if none were shared."""
+    if not isinstance(value, dict | list):
+        return 1
+    if id(value) not in known:
+        known[id(value)] = 0  # one that holds itself is refused by what reads it
+        inner = value.values() if isinstance(value, dict) else value
+        known[id(value)] = 1 + sum(_size(entry, known) for entry in inner)
+    return known[id(value)]
 
 
 def packaged_configs() -> dict[str, Any]:
@@ -350,15 +374,15 @@ def override(config: Config, overrides: Any) -> Config:
 def to_dict(config: Config) -> dict[str, Any]:
     """The full configuration as nested plain dictionaries; `from_dict` reads it back."""
     plain = dataclasses.asdict(config)
-    plain["env"]["options"] = _plain(config.env.options)
+    plain["env"]["options"] = config.env.options
     plain["hyperparameters"] = config.hyperparameters._asdict()
-    return plain
+    return _plain(plain)
 
 
 def _override(section: Any, overrides: Any, prefix: str) -> Any:
     if not isinstance(overrides, Mapping):
         name = prefix.removesuffix(".") or "config"
-        raise ConfigError(f"{name} is {overrides!r}; allowed: a mapping of fields to values")
+        raise ConfigError(f"{name} is {shown(overrides)}; allowed: a mapping of fields to values")
     types = typing.get_type_hints(type(section))
     values = {}
     for key, value in overrides.items():
@@ -382,11 +406,14 @@ def coerce(value: Any, expected: Any, name: str) -> Any:
     Raises:
         ConfigError: the value is of another type.
     """
+    is_traced = isinstance(value, jax.core.Tracer)
+    if isinstance(value, np.generic | jax.Array) and not is_traced and value.ndim == 0:
+        value = value.item()
     if typing.get_origin(expected) is Literal:
         allowed = typing.get_args(expected)
         if value not in allowed:
             choices = ", ".join(map(str, allowed))
-            raise ConfigError(f"{name} is {value!r}; allowed: {choices}")
+            raise ConfigError(f"{name} is {shown(value)}; allowed: {choices}")
         return value
     expected = typing.get_origin(expected) or expected
     if expected is float and isinstance(value, int | str) and not isinstance(value, bool):
@@ -395,7 +422,7 @@ def coerce(value: Any, expected: Any, name: str) -> Any:
         except (ValueError, OverflowError):
             pass
     if not isinstance(value, expected) or (expected is not bool and isinstance(value, bool)):
-        raise ConfigError(f"{name} is {value!r}; allowed: {_TYPE_NAMES[expected]}")
+        raise ConfigError(f"{name} is {shown(value)}; allowed: {_TYPE_NAMES[expected]}")
     return value
 
 
@@ -417,7 +444,19 @@ _LARGEST = {"network": 2**16, "latent": 2**16, "discriminator": 2**16} | {
 def check(condition: bool, name: str, value: Any, allowed: str) -> None:
     """Raises `ConfigError` with the field, the value and what is allowed, unless `condition`."""
     if not condition:
-        raise ConfigError(f"{name} is {value!r}; allowed: {allowed}")
+        raise ConfigError(f"{name} is {shown(value)}; allowed: {allowed}")
+
+
+def shown(value: Any) -> str:
+    """A value as an error shows it: whole, unless it is too large for a line."""
+    text = _REPR.repr(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+
+
+_LONGEST = 200
+_REPR = reprlib.Repr()
+_REPR.maxlevel, _REPR.maxlist, _REPR.maxtuple, _REPR.maxdict = 4, 20, 20, 20
+_REPR.maxstring = _REPR.maxother = _REPR.maxlong = _LONGEST
 
 
 def validate(config: Config) -> None:
@@ -428,6 +467,7 @@ def validate(config: Config) -> None:
     """
     from maven_jax.algorithms import row  # which imports this module
 
+    config = _of_the_right_types(config)
     for section in ("network", "training", "evaluation"):
         _check_sizes(config, section)
     training = config.training
@@ -454,6 +494,35 @@ def validate(config: Config) -> None:
             check(single > 0, name, value, "a positive number")
         else:
             check(single >= 0, name, value, "a number of at least 0")
+
+
+_SECTIONS = {field.name for field in dataclasses.fields(Config)} - {"algorithm", "fidelity"}
+
+
+def _of_the_right_types(config: Config) -> Config:
+    """The configuration with Python's own numbers; in Python any value may stand in a field.
+
+    Raises:
+        ConfigError: a value of another type than its field's.
+    """
+
+    def check_section(section: Any, prefix: str) -> Any:
+        types = typing.get_type_hints(type(section))
+        values = {}
+        for key, expected in types.items():
+            value, name = getattr(section, key), f"{prefix}{key}"
+            if name in _SECTIONS:
+                check(isinstance(value, expected), name, value, f"of type {expected.__name__}")
+                values[key] = check_section(value, f"{name}.")
+                continue
+            values[key] = coerce(value, expected, name)
+            if isinstance(value, str) and not isinstance(values[key], str):  # YAML may, Python not
+                check(False, name, value, _TYPE_NAMES[expected])
+        if isinstance(section, Hyperparameters):
+            return section._replace(**values)
+        return dataclasses.replace(section, **values)
+
+    return check_section(config, "")
 
 
 def _check_sizes(config: Config, section: str) -> None:

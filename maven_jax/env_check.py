@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from maven_jax.config import ConfigError, first_line
+from maven_jax.config import ConfigError, check, first_line
 from maven_jax.exploration import epsilon_greedy
 from maven_jax.rollout import env_sizes, env_spec
 from maven_jax.types import MarlEnv, ScalarKey
@@ -41,6 +41,9 @@ class _Clocks(NamedTuple):
     """As at the start again after the last step."""
 
 
+_COUNT = "a whole number from 1 on"
+
+
 def check_env(env: Any, seed: int = 0, num_episodes: int = 16) -> list[str]:
     """Plays random episodes and says what is wrong with an environment.
 
@@ -51,7 +54,13 @@ def check_env(env: Any, seed: int = 0, num_episodes: int = 16) -> list[str]:
 
     Returns:
         A line for each mistake found; nothing where the environment can be trained on.
+
+    Raises:
+        ConfigError: no episode, or a seed out of range.
     """
+    check(type(num_episodes) is int and num_episodes >= 1, "num_episodes", num_episodes, _COUNT)
+    allowed = "a whole number from 0 to 2**31 - 1"
+    check(type(seed) is int and 0 <= seed < 2**31, "seed", seed, allowed)
     try:
         env_spec(env)
         key = jax.random.key(seed)

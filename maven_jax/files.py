@@ -7,6 +7,7 @@ before it takes the place of what was there. Checksums tell what is as it was wr
 import errno
 import json
 import os
+import secrets
 import shutil
 import time
 import zlib
@@ -29,9 +30,9 @@ def replace_text(path: Path, text: str) -> None:
     Raises:
         OSError: it cannot be written; the old text is still there.
     """
-    draft = path.with_name(f".{path.name}")
+    draft = draft_of(path)
     try:
-        with draft.open("w", newline="") as file:
+        with draft.open("x", newline="") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
@@ -40,6 +41,11 @@ def replace_text(path: Path, text: str) -> None:
         draft.unlink(missing_ok=True)  # a full disk needs its room
         raise OSError(error.errno, error.strerror, str(path)) from None
     sync(path.parent)
+
+
+def draft_of(path: Path) -> Path:
+    """A name beside `path` that nobody else uses; short, since `path` may be as long as may be."""
+    return path.with_name(f".draft-{secrets.token_hex(4)}")
 
 
 def sync(path: Path) -> None:

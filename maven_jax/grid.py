@@ -139,9 +139,13 @@ def parse_grid(texts: Sequence[str], config: Config) -> dict[str, list[Any]]:
         if field in grid:
             raise ConfigError(f"grid names {field!r} twice; allowed: each field once")
         grid[field] = []
-        for value in map(parse_yaml, values.split(",")):
+        for word in values.split(","):
+            try:
+                value = parse_yaml(word)
+            except ConfigError:
+                value = None
             if isinstance(value, dict | list) or value is None:
-                raise ConfigError(f"grid of {field} has {value!r}; allowed: numbers and words")
+                raise ConfigError(f"grid of {field} has {word!r}; allowed: numbers and words")
             coerced = read_field(with_field(config, field, value), field)
             if coerced in grid[field]:
                 raise ConfigError(f"grid of {field} has {value!r} twice; allowed: each value once")

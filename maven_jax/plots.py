@@ -239,7 +239,6 @@ def check_picture(name: str, path: Path) -> None:
     """Raises `ConfigError` for a name of a picture that cannot be drawn."""
     if path.suffix not in (".png", ".pdf", ".svg"):
         raise ConfigError(f"{name} is '{path}'; allowed: a name ending in .png, .pdf or .svg")
-    path.parent.mkdir(parents=True, exist_ok=True)
 
 
 def _save(figure: Figure, path: Path) -> None:

@@ -19,10 +19,16 @@ from rich.text import Text
 
 from maven_jax.sweep import SweepChunk
 
+LEAST_WIDTH = 40
+"""Columns below which no table can be read."""
+
 
 def plain_console(*, stderr: bool = False, quiet: bool = False) -> Console:
     """Prints text as it is: a folder's name may hold `[brackets]` or `:colons:`."""
-    return Console(stderr=stderr, quiet=quiet, markup=False, emoji=False)
+    console = Console(stderr=stderr, quiet=quiet, markup=False, emoji=False)
+    if console.width < LEAST_WIDTH:  # `COLUMNS=0` would print nothing at all
+        console.width = LEAST_WIDTH
+    return console
 
 
 def progress_bar(console: Console) -> Progress:

@@ -49,7 +49,6 @@ def check_gif(env: MarlEnv, path: Path) -> None:
         raise ConfigError(f"render is '{path}'; allowed: a name ending in .gif")
     if not hasattr(env, "animate"):
         raise ConfigError(f"environment {type(env).__name__} has no viewer to render it")
-    path.parent.mkdir(parents=True, exist_ok=True)
 
 
 def write_gif(env: Any, states: list[Any], path: Path) -> None:
@@ -64,6 +63,7 @@ def write_gif(env: Any, states: list[Any], path: Path) -> None:
     matplotlib.use("Agg")
     animation = env.animate(states, interval=1000 // FRAMES_A_SECOND)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         animation.save(path, writer=PillowWriter(fps=FRAMES_A_SECOND))
     except OSError as error:
         raise ConfigError(f"'{path}' cannot be written: {error.strerror or error}") from None

@@ -57,6 +57,7 @@ from maven_jax.config import (
 from maven_jax.environments import default_options
 from maven_jax.files import (
     CHECKSUMS,
+    draft_of,
     find_damage,
     is_locked,
     replace_folder,
@@ -266,14 +267,17 @@ def quartiles(run: Run, metric: str, grid: np.ndarray) -> np.ndarray:
 def refuse_existing(what: str, path: Path) -> None:
     """Raises `ConfigError` where something is, since nothing on disk is ever written over.
 
-    And for a path that is no text, in which libraries could not save.
+    And for a path that is no text, in which libraries could not save, or in what is no folder.
     """
     try:
         str(path.absolute()).encode()
     except UnicodeEncodeError:
         raise ConfigError(f"{what} {str(path)!r} is no UTF-8; allowed: a path that is") from None
-    if os.path.lexists(path):
+    if os.path.lexists(path) or path.resolve().exists():  # `new/../old` is `old`
         raise ConfigError(f"{what} '{path}' exists; allowed: a path where nothing is yet")
+    above = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
+    if not above.is_dir():
+        raise ConfigError(f"{what} '{path}' cannot be made: '{above}' is not a folder")
 
 
 def create_run_folder(
@@ -325,7 +329,7 @@ def _set_up(folder: Path, config: Config, info: dict[str, Any]) -> None:
 
 def _create(path: Path, fill: Callable[[Path], None]) -> None:
     refuse_existing("output folder", path)  # among them those without a name, such as `.`
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft = draft_of(path)
     try:
         draft.mkdir(parents=True)
         fill(draft)

@@ -14,7 +14,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from maven_jax.config import Hyperparameters
+from maven_jax.config import Hyperparameters, check
 from maven_jax.train import Trainer
 from maven_jax.types import Metrics, NetworkParams, Params, ScalarKey, TrainState
 
@@ -70,7 +70,14 @@ class SweepChunk(NamedTuple):
 
 
 def seed_keys(first_seed: int, num_seeds: int) -> jax.Array:
-    """`jax.random.key` of each of consecutive seeds: alone or in a sweep, a seed has one key."""
+    """`jax.random.key` of each of consecutive seeds: alone or in a sweep, a seed has one key.
+
+    Raises:
+        ConfigError: no seed, or one out of range.
+    """
+    check(num_seeds >= 1, "num_seeds", num_seeds, "a whole number from 1 on")
+    for seed in (first_seed, first_seed + num_seeds - 1):
+        check(0 <= seed < 2**31, "seed", seed, "a whole number from 0 to 2**31 - 1")
     return lane_keys(range(first_seed, first_seed + num_seeds))
 
 

@@ -3,10 +3,12 @@
 import copy
 import dataclasses
 import pickle
+import re
 from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 import yaml
 
@@ -341,3 +343,85 @@ def test_an_empty_file_is_the_defaults(tmp_path):
     path = tmp_path / "empty.yaml"
     path.write_text("")
     assert load_config(path) == Config()
+
+
+def test_aliases_of_aliases_fill_no_memory(tmp_path):
+    lines = ["a0: &a0 [0, 0, 0, 0, 0, 0, 0, 0, 0, 0]"]
+    for i in range(1, 12):
+        lines.append(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]")
+    path = tmp_path / "large.yaml"
+    path.write_text("\n".join(lines))
+    with pytest.raises(ConfigError, match="holds more than 100000 values") as error:
+        load_config(path)
+    assert len(str(error.value)) < 300
+
+
+def test_a_large_value_is_shown_in_part():
+    with pytest.raises(ConfigError, match="algorithm is ") as error:
+        from_dict({"algorithm": [list(range(1000))] * 1000})
+    assert len(str(error.value)) < 300
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "message"),
+    [
+        (None, {"fidelity": "refrence"}, "fidelity is 'refrence'; allowed: paper, reference"),
+        (None, {"algorithm": ["qmix"]}, "algorithm is ['qmix']; allowed: a string"),
+        (None, {"training": None}, "training is None; allowed: of type TrainingConfig"),
+        ("network", {"latent_head": "x"}, "network.latent_head is 'x'; allowed: additive, paired"),
+        ("network", {"hidden_size": np.int64(-3)}, "network.hidden_size is -3; allowed"),
+        ("network", {"hidden_size": "4"}, "network.hidden_size is '4'; allowed: a whole number"),
+        ("network", {"hidden_size": 4.0}, "network.hidden_size is 4.0; allowed: a whole number"),
+        ("network", {"hidden_size": True}, "network.hidden_size is True; allowed: a whole number"),
+        ("latent", {"kind": "x"}, "latent.kind is 'x'; allowed: categorical"),
+        ("discriminator", {"reads": "x"}, "discriminator.reads is 'x'; allowed: policies"),
+        ("exploration", {"kind": "x"}, "exploration.kind is 'x'; allowed: epsilon_greedy"),
+        ("training", {"double_q": "no"}, "training.double_q is 'no'; allowed: true or false"),
+        ("training", {"target_update_interval": np.int32(0)}, "is 0; allowed: a whole number from"),
+        ("evaluation", {"episodes": np.int64(0)}, "evaluation.episodes is 0; allowed: a whole"),
+        ("hyperparameters", {"gamma": "0.9"}, "hyperparameters.gamma is '0.9'; allowed: a number"),
+        ("hyperparameters", {"gamma": True}, "hyperparameters.gamma is True; allowed: a number"),
+    ],
+)
+def test_what_python_puts_into_a_field_is_checked(section, values, message):
+    if section == "hyperparameters":
+        values = {section: Config().hyperparameters._replace(**values)}
+    elif section:
+        values = {section: with_any(getattr(Config(), section), values)}
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        validate(with_any(Config(), values))
+
+
+def with_any(section, values):
+    """As `dataclasses.replace` would, where no test checks types."""
+    changed = copy.copy(section)
+    for name, value in values.items():
+        object.__setattr__(changed, name, value)
+    return changed
+
+
+def test_numbers_of_numpy_and_jax_are_numbers():
+    overrides = {
+        "env": {"options": {"m": np.int64(5)}},
+        "training": {"num_envs": np.int64(2), "double_q": np.bool_(True)},
+        "hyperparameters": {"gamma": np.float32(0.5), "td_lambda": jnp.float32(0.25)},
+    }
+    plain = {
+        "env": {"options": {"m": 5}},
+        "training": {"num_envs": 2, "double_q": True},
+        "hyperparameters": {"gamma": 0.5, "td_lambda": 0.25},
+    }
+    config = from_dict(overrides)
+    assert repr(config) == repr(from_dict(plain))
+    sizes = with_any(Config().training, {"num_envs": np.int64(2)})
+    config = dataclasses.replace(Config(), training=sizes)
+    validate(config)
+    assert from_dict(yaml.safe_load(yaml.safe_dump(to_dict(config)))) == config
+
+
+def test_options_that_are_arrays_hash():
+    payoff = [[1.0, 0.0], [0.0, 2.0]]
+    for array in (np.array(payoff), jnp.array(payoff)):
+        config = EnvConfig("matrix_game", {"payoff": array})
+        assert config == EnvConfig("matrix_game", {"payoff": payoff})
+        assert hash(config) == hash(EnvConfig("matrix_game", {"payoff": payoff}))

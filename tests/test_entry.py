@@ -15,6 +15,7 @@ import maven_jax
 from maven_jax import plots
 from maven_jax.cli import run
 from maven_jax.config import Config
+from maven_jax.progress import plain_console
 from maven_jax.results import Run, describe_machine
 
 ROOT = Path(__file__).parent.parent
@@ -118,7 +119,10 @@ def test_versions_are_known_without_installation(monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("command", "odd"),
     [
-        *(("train", odd) for odd in (".", "..", "/", "", "./", "here/..", "file/run", "link")),
+        *(
+            ("train", odd)
+            for odd in (".", "..", "/", "", "./", "here/..", "new/../here", "file/run", "link")
+        ),
         ("train", "no\udce9utf"),
         ("sweep", "."),
         ("sweep", "/"),
@@ -139,7 +143,10 @@ def test_an_output_folder_that_cannot_be_made_is_refused(command, odd, tmp_path,
     assert sorted(path.name for path in tmp_path.iterdir()) == before
 
 
-@pytest.mark.parametrize("odd", [".", "/", "", "here/..", "file/run.png", "link.png", "here"])
+@pytest.mark.parametrize(
+    "odd",
+    [".", "/", "", "here/..", "file/run.png", "link.png", "here", "new/../link.png", "new/../file"],
+)
 @pytest.mark.parametrize("command", ["plot", "export"])
 def test_a_file_that_cannot_be_made_is_refused(command, odd, named, capsys, tmp_path):
     (tmp_path / "file").write_text("")
@@ -149,3 +156,31 @@ def test_a_file_that_cannot_be_made_is_refused(command, odd, named, capsys, tmp_
     with contextlib.chdir(tmp_path):
         refused(capsys, command, named[0] / "_runs" / NAME, "--out", odd)
     assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def test_files_beside_what_is_written_are_left_alone(named, capsys, tmp_path):
+    """Not even one of the name that a draft might have; and a name may be as long as may be."""
+    (tmp_path / ".x.json").write_text("kept")
+    assert run(["export", str(named[0] / "_runs" / NAME), "--out", str(tmp_path / "x.json")]) == 0
+    longest = tmp_path / ("e" * 255)
+    assert run(["export", str(named[0] / "_runs" / NAME), "--out", str(longest)]) == 0
+    assert (tmp_path / ".x.json").read_text() == "kept"
+    assert {path.name for path in tmp_path.iterdir()} == {".x.json", "x.json", longest.name}
+
+
+def test_nothing_is_made_for_a_picture_that_cannot_be_drawn(named, capsys, tmp_path):
+    out = tmp_path / "new" / "below" / "x.png"
+    refused(capsys, "plot", named[0] / "_runs" / NAME, "--metric", "nope", "--out", out)
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_lane_without_what_is_drawn_of_it_is_refused(named, capsys):
+    message = refused(capsys, "evaluate", named[0] / "_runs" / NAME, "--lane", "0")
+    assert message.startswith("lane is 0; allowed: none without --render or --behaviour")
+
+
+@pytest.mark.parametrize("columns", ["0", "1", "39"])
+def test_a_terminal_without_columns_is_printed_to(monkeypatch, capsys, columns):
+    monkeypatch.setenv("COLUMNS", columns)
+    plain_console().print("a word")
+    assert capsys.readouterr().out == "a word\n"

@@ -12,6 +12,7 @@ from jumanji.types import StepType
 from jumanji.wrappers import AutoResetWrapper
 
 from maven_jax import check_env
+from maven_jax.config import ConfigError
 from maven_jax.envs import MatrixGame, MStepMatrixGame
 
 EXAMPLE = Path(__file__).parent.parent / "docs" / "examples" / "own_environment.py"
@@ -395,3 +396,16 @@ def test_a_mistake_is_named_in_a_line(case):
     (line,) = check_env(env, num_episodes=8)
     assert line.startswith(message)
     assert "\n" not in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"num_episodes": 0}, "num_episodes is 0; allowed: a whole number from 1 on"),
+        ({"seed": -1}, "seed is -1; allowed: a whole number from 0"),
+        ({"seed": 2**31}, "seed is 2147483648; allowed: a whole number from 0"),
+    ],
+)
+def test_arguments_that_cannot_be_are_not_the_environments_fault(arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        check_env(MStepMatrixGame(m=1), **arguments)

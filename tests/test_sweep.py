@@ -8,7 +8,7 @@ import pytest
 from experiments import small_config
 from jax.sharding import Mesh
 
-from maven_jax.config import Hyperparameters
+from maven_jax.config import ConfigError, Hyperparameters
 from maven_jax.envs import MStepMatrixGame
 from maven_jax.grid import make_lanes
 from maven_jax.sweep import (
@@ -94,3 +94,16 @@ def test_a_grid_is_one_program_and_its_lanes_are_separate_runs():
     losses = chunks[1]["loss"].reshape(4, 3, 5)
     assert (losses[0] != losses[1]).all()
     assert (losses[:, 0] != losses[:, 1]).all()
+
+
+@pytest.mark.parametrize(
+    ("first", "number", "message"),
+    [
+        (-1, 2, "seed is -1; allowed: a whole number from 0"),
+        (2**31 - 1, 2, "seed is 2147483648; allowed"),
+        (0, 0, "num_seeds is 0; allowed: a whole number from 1 on"),
+    ],
+)
+def test_seeds_out_of_range_have_no_key(first, number, message):
+    with pytest.raises(ConfigError, match=message):
+        seed_keys(first, number)
