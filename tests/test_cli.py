@@ -15,9 +15,9 @@ from experiments import SMALL, refused
 from PIL import Image
 
 from maven_jax.cli import run
-from maven_jax.config import packaged_configs
+from maven_jax.config import Config, packaged_configs
 from maven_jax.environments import ENVIRONMENTS
-from maven_jax.results import load_run
+from maven_jax.results import load_run, write_config
 
 
 @pytest.fixture(scope="module")
@@ -254,7 +254,7 @@ def test_an_existing_folder_is_refused_before_training(capsys, workspace):
 
 
 def test_damaged_runs_are_refused(capsys, workspace, tmp_path):
-    (tmp_path / "config.yaml").write_text("algorithm: maven")
+    write_config(tmp_path, Config())
     assert refused(capsys, "evaluate", tmp_path) == (
         f"run '{tmp_path}' is damaged: run.json is missing"
     )
