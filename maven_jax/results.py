@@ -273,7 +273,8 @@ def refuse_existing(what: str, path: Path) -> None:
         str(path.absolute()).encode()
     except UnicodeEncodeError:
         raise ConfigError(f"{what} {str(path)!r} is no UTF-8; allowed: a path that is") from None
-    if any(map(os.path.lexists, (path, os.path.normpath(path), path.resolve()))):  # `new/../old`
+    same = path, Path(os.path.normpath(path)), path.resolve()  # of `new/../old`, too
+    if any(map(os.path.lexists, same)):
         raise ConfigError(f"{what} '{path}' exists; allowed: a path where nothing is yet")
     above = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
     if not above.is_dir():
