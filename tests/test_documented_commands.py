@@ -46,6 +46,7 @@ NOT_RUN = {
     "python benchmarks/checkpoints.py --pairs 4": BENCHMARK,
     "python benchmarks/throughput.py": BENCHMARK,
     "python benchmarks/ten_step.py --out runs/ten_step": BENCHMARK,
+    "python benchmarks/fuzz.py": BENCHMARK,
     "python benchmarks/fuzz_folders.py": BENCHMARK,
     "maven-jax --distributed sweep maven --seeds 1000": HOSTS,
 }
