@@ -122,7 +122,7 @@ def test_an_existing_folder_is_never_written_to(folder):
 
 def test_an_impossible_folder_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match="cannot be made: .*file' is not a folder"):
+    with pytest.raises(ConfigError, match=r"cannot be made: .*file' is not a folder"):
         create_run_folder(tmp_path / "file" / "run", Config(), {})
 
 
