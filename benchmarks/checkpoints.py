@@ -25,10 +25,10 @@ if __name__ == "__main__" and "JAX_NUM_CPU_DEVICES" not in os.environ:
 import numpy as np
 
 from maven_jax import Config, compile_sweep, load_config, make_trainer, run_sweep, seed_keys
-from maven_jax.checkpoint import Checkpointing, CheckpointWriter
 from maven_jax.envs import MStepMatrixGame
-from maven_jax.memory import state_memory
-from maven_jax.results import Rows, describe_machine
+from maven_jax.runs.checkpoint import Checkpointing, CheckpointWriter
+from maven_jax.runs.memory import state_memory
+from maven_jax.runs.results import Rows, describe_machine
 
 
 def measure(config: Config, num_seeds: int, pairs: int) -> dict[str, Any]:

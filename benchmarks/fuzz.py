@@ -24,8 +24,8 @@ from typing import Any, NamedTuple
 import yaml
 
 from maven_jax.algorithms import ALGORITHMS
-from maven_jax.cli import run
-from maven_jax.commands import COMMANDS
+from maven_jax.cli.commands import COMMANDS
+from maven_jax.cli.main import run
 from maven_jax.config import Config, ConfigError, from_dict, load_config, packaged_configs, to_dict
 from maven_jax.environments import ENVIRONMENTS, complete, default_options, make_env
 from maven_jax.train import make_trainer

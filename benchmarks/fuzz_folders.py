@@ -36,10 +36,10 @@ from unittest import mock
 
 import numpy as np
 
-from maven_jax import runner
-from maven_jax.cli import run
-from maven_jax.results import ENDED, MetricsWriter, checkpoint_folders, load_run, read_weights
-from maven_jax.sweep import Sweep
+from maven_jax.cli.main import run
+from maven_jax.runs import runner
+from maven_jax.runs.results import ENDED, MetricsWriter, checkpoint_folders, load_run, read_weights
+from maven_jax.runs.sweep import Sweep
 
 TINY = """
 algorithm: vdn

@@ -28,9 +28,9 @@ from rich.table import Table
 from maven_jax import Config, load_config
 from maven_jax.config import override
 from maven_jax.environments import complete, make_env
-from maven_jax.grid import make_lanes
-from maven_jax.results import Run, load_run, load_setup
-from maven_jax.runner import Options, continue_run, train_run
+from maven_jax.runs.grid import make_lanes
+from maven_jax.runs.results import Run, load_run, load_setup
+from maven_jax.runs.runner import Options, continue_run, train_run
 
 
 class Variant(NamedTuple):

@@ -14,7 +14,7 @@ from maven_jax.config import (
     to_dict,
 )
 from maven_jax.env_check import check_env
-from maven_jax.sweep import compile_sweep, run_sweep, seed_keys
+from maven_jax.runs.sweep import compile_sweep, run_sweep, seed_keys
 from maven_jax.train import Trainer, make_train, make_trainer
 
 __version__ = "0.1.0"

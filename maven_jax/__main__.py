@@ -75,7 +75,7 @@ def main() -> None:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # joining puts its own there
     if not start_devices():
         sys.exit(2)
-    from maven_jax.cli import INTERRUPTED, run
+    from maven_jax.cli.main import INTERRUPTED, run
 
     try:
         code = run(arguments)

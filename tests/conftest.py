@@ -22,8 +22,8 @@ GOLDEN_DIR = Path(os.environ.get("MAVEN_GOLDEN_DIR") or Path(__file__).parent / 
 SLOW_FIRST = (
     "test_train.py",
     "test_modes.py",
-    "test_cli.py",
-    "test_cli_sweep.py",
+    "test_main.py",
+    "test_sweep_command.py",
     "test_checkpoint.py",
     "test_devices.py",
     "test_benchmarks.py",

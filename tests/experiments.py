@@ -4,7 +4,7 @@ Apart from `helpers`, which is imported before JAX has its devices and the shape
 """
 
 from maven_jax.algorithms import ALGORITHMS
-from maven_jax.cli import run
+from maven_jax.cli.main import run
 from maven_jax.config import Config, from_dict, to_dict
 
 SMALL = """

@@ -16,7 +16,7 @@ from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding
 
 from maven_jax.envs import MStepMatrixGame
-from maven_jax.sweep import LANES, over_lanes, seed_keys, spread
+from maven_jax.runs.sweep import LANES, over_lanes, seed_keys, spread
 from maven_jax.train import make_trainer
 
 H100 = Path(__file__).parent / "targets" / "h100_sxm.txtpb"

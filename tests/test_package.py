@@ -13,7 +13,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 import maven_jax
-from maven_jax.memory import format_bytes
+from maven_jax.runs.memory import format_bytes
 
 ROOT = Path(__file__).parent.parent
 

@@ -19,7 +19,7 @@ from small_envs import OPTIONS
 from maven_jax import check_env
 from maven_jax.environments import ENVIRONMENTS, default_options
 from maven_jax.exploration import epsilon_greedy
-from maven_jax.render import check_gif, write_gif
+from maven_jax.reports.render import check_gif, write_gif
 
 NUM_EPISODES = 160
 

@@ -18,12 +18,12 @@ from jumanji.testing.env_not_smoke import (
 from jumanji.types import StepType
 
 import maven_jax.envs
-from maven_jax.cli import run
+from maven_jax.cli.main import run
 from maven_jax.config import Config, EnvConfig
 from maven_jax.environments import complete, make_env
 from maven_jax.envs import MatrixGame
 from maven_jax.envs.matrix_game import PAYOFFS
-from maven_jax.results import load_run
+from maven_jax.runs.results import load_run
 
 SMALL = """
 algorithm: qmix

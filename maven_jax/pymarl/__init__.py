@@ -1,0 +1,1 @@
+"""Weights of the published PyTorch code, to parameters and back."""

@@ -1,0 +1,251 @@
+"""Figures from results."""
+
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
+
+from maven_jax.config import ConfigError
+from maven_jax.evaluation import LatentBehaviour
+from maven_jax.runs.grid import short_names
+from maven_jax.runs.results import Point, Run, points_of, quartiles
+from maven_jax.studies import published
+
+COLORS = {"maven": "#1f5fa8", "qmix": "#d1652a", "maven_team": "#2c8a57"}
+OTHER_COLORS = ("#3a8f5c", "#8457a6", "#a83c4b", "#6b6b6b")
+GRID_POINTS = 100
+
+
+def step_grid(run: Run) -> np.ndarray:
+    """Evenly spaced environment steps up to the run's last, where curves are read."""
+    return np.linspace(0, run.last_step, min(GRID_POINTS, run.last_step) + 1)[1:]
+
+
+def draw_band(ax: Axes, run: Run, metric: str, color: str, label: str) -> None:
+    """A metric's median over seeds and the band between its quartiles."""
+    grid = step_grid(run)
+    low, median, high = quartiles(run, metric, grid)
+    ax.fill_between(grid, low, high, color=color, alpha=0.18, linewidth=0)
+    ax.plot(grid, median, color=color, linewidth=2, label=label)
+
+
+def draw_curves(runs: Iterable[Run], path: Path, metric: str = "return") -> None:
+    """One metric against environment steps: median and quartiles over seeds.
+
+    Args:
+        runs: each experiment among them has a curve (`points_of`).
+        path: picture to write.
+        metric: a column of `metrics.csv`.
+
+    Raises:
+        ConfigError: there is no curve or no such metric, an experiment has a seed twice, or the
+            picture cannot be written.
+    """
+    figure = _figure(1)
+    ax = figure.subplots()
+    # without the experiments of which every seed diverged at once
+    points = [point for point in points_of(runs) if point[1].metrics["seed"].size]
+    if not points:
+        raise ConfigError("there is no curve to draw: all runs turned non-finite at once")
+    drawn = [run for _, run in points]
+    for run, label, color in zip(drawn, _labels(points), _colors(drawn), strict=True):
+        draw_band(ax, run, metric, color, f"{label} ({count_of(run.num_lanes, 'seed')})")
+    _style(ax, metric.replace("_", " "))
+    _title(ax, "median and quartiles over seeds")
+    _save(figure, path)
+
+
+def draw_figure3(runs: Mapping[str, Run], path: Path) -> None:
+    """Returns with the published medians, and what z tells about MAVEN's actions.
+
+    Args:
+        runs: by the name of their configuration; `maven` is among them.
+        path: picture to write.
+    """
+    maven = runs["maven"]
+    length = maven.config.env.options["m"]
+    figure = _figure(2)
+    left, right = figure.subplots(1, 2)
+    for name, run in runs.items():
+        draw_band(left, run, "return", COLORS[name], figure3_label(name))
+    comparable = published.FIGURE_3.keys() if length == published.M else ()
+    for name in comparable:
+        left.plot(
+            published.STEPS,
+            published.FIGURE_3[name][50],
+            color=COLORS[name],
+            linestyle=":",
+            marker="o",
+            markersize=4,
+            label=f"{figure3_label(name)}, published median",
+        )
+    left.set_xlim(0, max(step_grid(run)[-1] for run in runs.values()) * 1.01)
+    _style(left, "return of greedy episodes")
+    _title(left, f"{length}-step matrix game, {_seeds(*runs.values())}")
+    labels = {
+        "latent_entropy": "H(z) of the latent policy",
+        "mi_bound_test": "variational bound J_V",
+        "action_information": "I(z; joint actions), counted",
+    }
+    for (metric, label), color in zip(labels.items(), OTHER_COLORS, strict=False):
+        draw_band(right, maven, metric, color, label)
+    highest = np.log(maven.config.latent.size)
+    right.set_ylim(-0.2 * highest, 1.05 * highest)  # early bounds may lie far below
+    _style(right, "nats")
+    _title(right, "MAVEN: what z tells")
+    _save(figure, path)
+
+
+def draw_behaviour(behaviour: LatentBehaviour, path: Path, title: str) -> None:
+    """What each z returns, and how often each agent then takes each action.
+
+    Args:
+        behaviour: of one seed.
+        path: picture to write.
+        title: what it is of.
+    """
+    num_values, num_agents, num_actions = behaviour.action_share.shape
+    figure = Figure(figsize=(9.6, 1.6 + 0.26 * num_values), dpi=130, layout="constrained")
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2, sharey=True, width_ratios=[1, 2])
+    rows = np.arange(num_values)
+    left.barh(rows, behaviour.returns, color=COLORS["maven"])
+    left.set_yticks(
+        rows, [f"z {row}, p {p:.2f}" for row, p in zip(rows, behaviour.probs, strict=True)]
+    )
+    left.invert_yaxis()
+    left.set_xlabel("return of greedy episodes")
+    left.spines[["top", "right"]].set_visible(False)
+    share = np.asarray(behaviour.action_share).reshape(num_values, -1)
+    image = right.imshow(share, aspect="auto", vmin=0, vmax=1, cmap="Blues")
+    for agent in range(1, num_agents):
+        right.axvline(agent * num_actions - 0.5, color="black", linewidth=0.8)
+    right.set_xticks((np.arange(num_agents) + 0.5) * num_actions - 0.5, range(num_agents))
+    right.set_xlabel(f"agent; in it, actions 0 to {num_actions - 1}")
+    figure.colorbar(image, ax=right, label="share of its steps")
+    figure.suptitle(_drawable(title), fontsize=11, parse_math=False)
+    _save(figure, path)
+
+
+def figure3_label(name: str) -> str:
+    """A configuration's name as the figure's legend and tables have it: MAVEN, MAVEN team."""
+    algorithm, _, rest = name.partition("_")
+    return f"{algorithm.upper()} {rest}".rstrip()
+
+
+def _labels(points: Sequence[Point]) -> list[str]:
+    """What tells the points apart: coordinates, and where needed the last parts of the paths."""
+    short = short_names(dict.fromkeys(name for coordinates, _ in points for name in coordinates))
+    names = [
+        ", ".join(f"{short[key]} {format_value(v)}" for key, v in coordinates.items())
+        for coordinates, _ in points
+    ]
+    if "" not in names and len(set(names)) == len(names):
+        return names
+    folders = [run.path.resolve().parts for _, run in points]
+    for length in range(1, max(map(len, folders)) + 1):
+        paths = [
+            and_more(["/".join(parts[-length:]), *run.joined])
+            for parts, (_, run) in zip(folders, points, strict=True)
+        ]
+        labels = [", ".join(filter(None, both)) for both in zip(paths, names, strict=True)]
+        if len(set(labels)) == len(labels):
+            break
+    return labels
+
+
+def and_more(names: Sequence[Any]) -> str:
+    """The first of several names, and how many more there are."""
+    return f"{names[0]}" + (f" and {len(names) - 1} more" if len(names) > 1 else "")
+
+
+def _seeds(*runs: Run) -> str:
+    counts = {run.num_lanes for run in runs}
+    return " and ".join(count_of(count, "seed") for count in sorted(counts))
+
+
+def format_value(value: Any) -> str:
+    """A coordinate as text, a float in as few digits as it was written with."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def count_of(number: int, noun: str) -> str:
+    """A number and its noun: 1 seed, 2 seeds."""
+    return f"{number} {noun}" + ("s" if number != 1 else "")
+
+
+def _colors(runs: Sequence[Run]) -> list[str]:
+    """The algorithm's own colour where it is the only run of it; shades, where runs are many."""
+    if len(runs) > len(OTHER_COLORS):
+        return [to_hex(color) for color in colormaps["viridis"](np.linspace(0, 0.9, len(runs)))]
+    algorithms = [run.config.algorithm for run in runs]
+    others = iter(OTHER_COLORS * len(runs))
+    return [
+        COLORS[name] if name in COLORS and algorithms.count(name) == 1 else next(others)
+        for name in algorithms
+    ]
+
+
+def _figure(columns: int) -> Figure:
+    figure = Figure(figsize=(6.4 * columns, 4.2), dpi=130, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _style(ax: Axes, ylabel: str) -> None:
+    ax.set_xlabel("environment steps")
+    ax.set_ylabel(ylabel)
+    ax.xaxis.set_major_formatter(EngFormatter(sep=""))
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.grid(alpha=0.25, linewidth=0.6)
+
+
+def _title(ax: Axes, title: str) -> None:
+    """A title, and under it, above the axes and clear of the curves, the legend.
+
+    Labels are shown as they are: a folder's name may begin with `_` or hold `$`, which mean
+    something to matplotlib.
+    """
+    lines = ax.get_lines()
+    columns = 2 if len(lines) > 1 else 1
+    rows = -(-len(lines) // columns)
+    legend = ax.legend(
+        lines,
+        [f"{index}" for index in range(len(lines))],
+        frameon=False,
+        loc="lower center",
+        bbox_to_anchor=(0.5, 1.0),
+        ncol=columns,
+    )
+    for text, line in zip(legend.get_texts(), lines, strict=True):
+        text.set(text=_drawable(str(line.get_label())), parse_math=False)
+    ax.set_title(title, fontsize=11, pad=8 + 18 * rows)
+
+
+def _drawable(text: str) -> str:
+    """A text whose every character is one: a path may hold bytes that are none."""
+    return text.encode(errors="backslashreplace").decode()
+
+
+def check_picture(name: str, path: Path) -> None:
+    """Raises `ConfigError` for a name of a picture that cannot be drawn."""
+    if path.suffix not in (".png", ".pdf", ".svg"):
+        raise ConfigError(f"{name} is '{path}'; allowed: a name ending in .png, .pdf or .svg")
+
+
+def _save(figure: Figure, path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with warnings.catch_warnings():  # letters that the font lacks are drawn as boxes
+            warnings.filterwarnings("ignore", "Glyph .* missing from")
+            figure.savefig(path)
+    except OSError as error:
+        raise ConfigError(f"picture '{path}' cannot be written: {error.strerror}") from None

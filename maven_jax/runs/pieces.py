@@ -1,0 +1,126 @@
+"""Test episodes of many lanes, however many, in pieces whose memory is bounded."""
+
+from dataclasses import replace
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from maven_jax.algorithms import Algorithm
+from maven_jax.config import Config
+from maven_jax.evaluation import evaluate
+from maven_jax.exploration import act_greedily
+from maven_jax.rollout import rollout, start_episodes
+from maven_jax.runs.memory import num_bytes
+from maven_jax.types import MarlEnv, NetworkParams, Params
+
+PIECE_BYTES = 2**28
+"""What a piece takes beside the weights, where one episode, and those of each z, take no more."""
+
+COPIES = 3
+"""How many times over a program holds its episodes: as played, as floats, and on the way."""
+
+
+class Pieces(NamedTuple):
+    """How an evaluation is cut up."""
+
+    episodes: list[int]
+    """Test episodes of each piece, with z from the latent policy; they differ by one at most."""
+    lanes: int
+    """Lanes of each piece, of which the last may have fewer."""
+
+
+def cut(params: Any, num_lanes: int, env: MarlEnv, algorithm: Algorithm, config: Config) -> Pieces:
+    """As few pieces as stay within `PIECE_BYTES`, by the shapes of an episode.
+
+    Args:
+        params: weights of one lane and of its latent policy, or their shapes.
+        num_lanes: how many there are.
+        env: where it is played.
+        algorithm: the parts of `params`.
+        config: says how many episodes.
+    """
+
+    def play(params: Params, latent_params: NetworkParams, key: jax.Array) -> Any:
+        start = start_episodes(env, key, 1)
+        z = algorithm.latent.sample(latent_params, key, start.initial_state)
+        played = rollout(env, algorithm.agent, params.agent, key, start, z, act_greedily)
+        hidden = algorithm.agent.initial_carry(1, env.num_agents)
+        return played._replace(env_states=None), hidden
+
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    an_episode = COPIES * num_bytes(jax.eval_shape(play, *params, key))
+    test, latent = config.evaluation, algorithm.latent
+    num_values = latent.size if latent.discrete else test.latent_draws
+    num_each = test.episodes_per_latent * num_values if latent.size else 0
+    count = -(-test.episodes * an_episode // PIECE_BYTES)
+    sizes = [len(piece) for piece in np.array_split(np.arange(test.episodes), count)]
+    lanes = max(1, PIECE_BYTES // (an_episode * (sizes[0] + num_each)))
+    return Pieces(sizes, min(lanes, num_lanes))
+
+
+def evaluate_lanes(
+    params: Params,
+    latent_params: NetworkParams,
+    keys: jax.Array,
+    temperatures: np.ndarray,
+    env: MarlEnv,
+    algorithm: Algorithm,
+    config: Config,
+) -> dict[str, np.ndarray]:
+    """`evaluate` of every lane, in `Pieces`.
+
+    The pieces depend on the experiment and the number of lanes alone, not on what memory is free.
+    `return` and `extras/...` are means over all episodes. What is of each z has
+    `episodes_per_latent` episodes, however many `episodes` there are: it is the first piece's, with
+    p(z) of its first states.
+
+    Args:
+        params: weights, with an axis of lanes.
+        latent_params: the same of the latent policies.
+        keys: one of each lane.
+        temperatures: of the Boltzmann policies that q_v reads, one of each lane.
+        env: where it is played.
+        algorithm: the parts of `params`.
+        config: says how many episodes.
+
+    Returns:
+        Metrics in the host's memory, with an axis of lanes.
+    """
+    lanes = params, latent_params, keys, temperatures
+    one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), lanes[:2])
+    sizes, num_lanes = cut(one, len(keys), env, algorithm, config)
+    tests = {}
+    for size in set(sizes):
+        own = replace(config, evaluation=replace(config.evaluation, episodes=size))
+        test = partial(evaluate, env=env, algorithm=algorithm, config=own)
+        tests[size] = jax.jit(jax.vmap(test))
+    groups = []
+    for start in range(0, len(keys), num_lanes):
+        # The last lane stands in for those that a group lacks: one shape, one program.
+        index = np.minimum(np.arange(start, start + num_lanes), len(keys) - 1)
+        group = jax.tree.map(lambda x, index=index: x[index], lanes)
+        rows = [
+            jax.device_get(tests[size](group[0], group[1], _of_piece(group[2], number), group[3]))
+            for number, size in enumerate(sizes)
+        ]
+        groups.append(_over_all(rows, sizes))
+    return jax.tree.map(lambda *x: np.concatenate(x)[: len(keys)], *groups)
+
+
+def _of_piece(keys: jax.Array, number: int) -> jax.Array:
+    """Keys of each lane for a piece; the first one's are what was given."""
+    return jax.vmap(jax.random.fold_in, (0, None))(keys, number) if number else keys
+
+
+def _over_all(rows: list[dict[str, np.ndarray]], sizes: list[int]) -> dict[str, np.ndarray]:
+    """The first piece's metrics, with the means that are over the episodes of all pieces."""
+
+    def mean(name: str) -> np.ndarray:
+        first = rows[0][name]
+        means = np.average([row[name] for row in rows], axis=0, weights=sizes)
+        return means.astype(first.dtype)
+
+    of_all = [name for name in rows[0] if name == "return" or name.startswith("extras/")]
+    return rows[0] | {name: mean(name) for name in of_all}

@@ -1,0 +1,88 @@
+"""A run in the terminal: its progress bar, and Ctrl-C."""
+
+import signal
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+)
+from rich.text import Text
+
+from maven_jax.runs.sweep import SweepChunk
+
+LEAST_WIDTH = 40
+"""Columns below which no table can be read."""
+
+
+def plain_console(*, stderr: bool = False, quiet: bool = False) -> Console:
+    """Prints text as it is: a folder's name may hold `[brackets]` or `:colons:`."""
+    console = Console(stderr=stderr, quiet=quiet, markup=False, emoji=False)
+    if console.width < LEAST_WIDTH:  # `COLUMNS=0` would print nothing at all
+        console.width = LEAST_WIDTH
+    return console
+
+
+def progress_bar(console: Console) -> Progress:
+    """A bar of environment steps, with the numbers of the field `live` beside it."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=8),
+        TextColumn("{task.completed:,} steps  {task.fields[live]}"),
+        _TimeLeft(),
+        console=console,
+    )
+
+
+def live_numbers(chunk: SweepChunk, rate: float) -> str:
+    """The median return of the lanes that are finite, and updates a second of all together."""
+    sound = chunk.metrics["return"][~chunk.diverged]
+    median = f"return {np.median(sound):.2f}" if sound.size else "all non-finite"
+    return f"{median}  {rate:,.0f} updates/s"
+
+
+class _TimeLeft(ProgressColumn):
+    """Time left at the mean rate so far; steady where chunks are few and seconds long."""
+
+    def render(self, task: Task) -> Text:
+        if not task.completed or task.elapsed is None or task.total is None:
+            return Text("-:-- left")
+        left = int(task.elapsed * max(task.total - task.completed, 0) / task.completed)
+        return Text(f"{left // 60}:{left % 60:02d} left")
+
+
+class StopRequest(AbstractContextManager["StopRequest"]):
+    """Turns the first Ctrl-C or SIGTERM into a request to stop; a second one interrupts at once.
+
+    Attributes:
+        requested: whether there has been one.
+    """
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self.requested = False
+        self._say = say
+        self._handlers: dict[int, Any] = {}
+
+    def __enter__(self) -> "StopRequest":
+        if threading.current_thread() is threading.main_thread():  # elsewhere signals cannot be set
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._handlers[number] = signal.signal(number, self._request)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+
+    def _request(self, number: int, frame: Any) -> None:
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
+        self._say("stopping after this chunk; once more stops at once, back to the last checkpoint")

@@ -1,0 +1,1 @@
+"""Named lists of runs with a report, resumable as a whole."""

@@ -1,0 +1,186 @@
+"""The command line as a process: what surrounds it, names of folders, and no installation."""
+
+import contextlib
+import os
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import pytest
+from experiments import SMALL, refused
+
+import maven_jax
+from maven_jax.cli.main import run
+from maven_jax.config import Config
+from maven_jax.reports import plots
+from maven_jax.runs.progress import plain_console
+from maven_jax.runs.results import Run, describe_machine
+
+ROOT = Path(__file__).parent.parent.parent
+MAIN = [sys.executable, "-m", "maven_jax"]
+
+
+def start(*arguments, cwd=ROOT, command=MAIN, **environment) -> subprocess.CompletedProcess:
+    """A process of its own, with further variables in its environment."""
+    return subprocess.run(
+        [*command, *arguments],
+        cwd=cwd,
+        env=os.environ | {"COLUMNS": "300", **environment},
+        capture_output=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("platform", ["cuda", "nonsense"])
+def test_a_device_that_is_not_there_is_one_line(platform, tmp_path):
+    ended = start("train", "qmix", "--out", str(tmp_path / "run"), JAX_PLATFORMS=platform)
+    assert ended.returncode == 2
+    assert ended.stdout == b""
+    (line,) = ended.stderr.decode().splitlines()
+    assert line.startswith(f"maven-jax: error: JAX_PLATFORMS is '{platform}': ")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("argument", ["--version", "--help"])
+def test_help_needs_no_device(argument):
+    ended = start(argument, JAX_PLATFORMS="cuda")
+    assert ended.returncode == 0
+    assert ended.stderr == b""
+    assert b"maven-jax" in ended.stdout
+
+
+NAME = "\u5b9e\u9a8c $[lr=1e-3]$:bomb:"
+"""A folder that an ASCII terminal, rich's markup and matplotlib would each print otherwise."""
+
+
+@pytest.fixture(scope="module")
+def named(tmp_path_factory):
+    """The folder of a run with that name, and what its training printed in ASCII."""
+    folder = tmp_path_factory.mktemp("named")
+    (folder / "small.yaml").write_text(SMALL.format(algorithm="maven"))
+    arguments = ["small.yaml", "--seeds", "2", "--no-tensorboard", "--out", f"_runs/{NAME}"]
+    ended = start("train", *arguments, cwd=folder, PYTHONIOENCODING="ascii", PYTHONPATH=str(ROOT))
+    assert ended.returncode == 0, ended.stderr
+    return folder, ended.stdout.decode("ascii")
+
+
+def test_a_name_is_printed_in_any_encoding(named):
+    escaped = NAME.encode("ascii", "backslashreplace").decode()
+    assert named[1].rstrip().endswith(f"results in _runs/{escaped}/")
+
+
+def test_a_name_is_printed_whole(named, capsys, monkeypatch):
+    monkeypatch.chdir(named[0])
+    monkeypatch.setenv("COLUMNS", "200")
+    path = f"_runs/{NAME}"
+    assert run(["evaluate", path, "--episodes", "2", "--behaviour", "z [b].png"]) == 0
+    printed = capsys.readouterr().out
+    assert f"2 greedy episodes a run: {path}" in printed
+    assert "picture: z [b].png" in printed
+    assert refused(capsys, "table", path, path).count(f"'{path}'") == 2
+    assert refused(capsys, "train", "small.yaml", "--out", path).startswith(
+        f"output folder '{path}' exists"
+    )
+
+
+def test_a_name_stands_whole_in_a_legend(monkeypatch, tmp_path):
+    shown = []
+    monkeypatch.setattr(plots, "_save", lambda figure, path: shown.append(figure))
+    info = {"lanes": {"seed": [0]}, "coordinates": {}, "status": "finished"}
+    metrics = {name: np.array([0.0, 0.0]) for name in ("seed", "return")}
+    metrics |= {name: np.array([10.0, 20.0]) for name in ("env_steps", "num_updates")}
+    paths = [tmp_path / name for name in ("_first", "a $x$ b", "[c]", "no\udce9text")]
+    configs = [Config(algorithm=name) for name in ("iql", "vdn", "qmix", "maven")]
+    runs = [Run(*named, info, metrics) for named in zip(paths, configs, strict=True)]
+    plots.draw_curves(runs, Path("x.png"))
+    (figure,) = shown
+    texts = figure.axes[0].get_legend().get_texts()
+    shown_names = [path.name.replace("\udce9", "\\udce9") for path in paths]
+    assert [text.get_text() for text in texts] == [f"{name} (1 seed)" for name in shown_names]
+    assert not any(text.get_parse_math() for text in texts)
+
+
+def test_versions_are_known_without_installation(monkeypatch, capsys):
+    known = metadata.version
+
+    def version(name):
+        if name == "maven-jax":
+            raise metadata.PackageNotFoundError(name)
+        return known(name)
+
+    monkeypatch.setattr(metadata, "version", version)
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out == f"maven-jax {maven_jax.__version__}\n"
+    assert describe_machine()["versions"]["maven-jax"] == maven_jax.__version__
+
+
+@pytest.mark.parametrize(
+    ("command", "odd"),
+    [
+        *(
+            ("train", odd)
+            for odd in (".", "..", "/", "", "./", "here/..", "new/../here", "file/run", "link")
+        ),
+        ("train", "no\udce9utf"),
+        ("sweep", "."),
+        ("sweep", "/"),
+        ("convert", "."),
+        ("figure3", "."),
+    ],
+)
+def test_an_output_folder_that_cannot_be_made_is_refused(command, odd, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "here").mkdir()
+    (tmp_path / "link").symlink_to("nowhere")
+    before = sorted(path.name for path in tmp_path.iterdir())
+    arguments = {"train": ["maven"], "sweep": ["maven", "--grid", "latent.size=2,3"]}
+    arguments |= {"convert": ["here", "--config", "maven"], "figure3": []}
+    with contextlib.chdir(tmp_path):
+        message = refused(capsys, command, *arguments[command], "--out", odd)
+    assert message.startswith("output folder '")
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [".", "/", "", "here/..", "file/run.png", "link.png", "here", "new/../link.png", "new/../file"],
+)
+@pytest.mark.parametrize("command", ["plot", "export"])
+def test_a_file_that_cannot_be_made_is_refused(command, odd, named, capsys, tmp_path):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "here").mkdir()
+    (tmp_path / "link.png").symlink_to("nowhere.png")
+    before = sorted(path.name for path in tmp_path.iterdir())
+    with contextlib.chdir(tmp_path):
+        refused(capsys, command, named[0] / "_runs" / NAME, "--out", odd)
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def test_files_beside_what_is_written_are_left_alone(named, capsys, tmp_path):
+    """Not even one of the name that a draft might have; and a name may be as long as may be."""
+    (tmp_path / ".x.json").write_text("kept")
+    assert run(["export", str(named[0] / "_runs" / NAME), "--out", str(tmp_path / "x.json")]) == 0
+    longest = tmp_path / ("e" * 255)
+    assert run(["export", str(named[0] / "_runs" / NAME), "--out", str(longest)]) == 0
+    assert (tmp_path / ".x.json").read_text() == "kept"
+    assert {path.name for path in tmp_path.iterdir()} == {".x.json", "x.json", longest.name}
+
+
+def test_nothing_is_made_for_a_picture_that_cannot_be_drawn(named, capsys, tmp_path):
+    out = tmp_path / "new" / "below" / "x.png"
+    refused(capsys, "plot", named[0] / "_runs" / NAME, "--metric", "nope", "--out", out)
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_lane_without_what_is_drawn_of_it_is_refused(named, capsys):
+    message = refused(capsys, "evaluate", named[0] / "_runs" / NAME, "--lane", "0")
+    assert message.startswith("lane is 0; allowed: none without --render or --behaviour")
+
+
+@pytest.mark.parametrize("columns", ["0", "1", "39"])
+def test_a_terminal_without_columns_is_printed_to(monkeypatch, capsys, columns):
+    monkeypatch.setenv("COLUMNS", columns)
+    plain_console().print("a word")
+    assert capsys.readouterr().out == "a word\n"

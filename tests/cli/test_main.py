@@ -1,0 +1,310 @@
+"""The command line as a user meets it: results on disk, one-line errors, interruption."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from experiments import SMALL, refused
+from PIL import Image
+
+from maven_jax.cli.main import run
+from maven_jax.config import Config, packaged_configs
+from maven_jax.environments import ENVIRONMENTS
+from maven_jax.runs.results import load_run, write_config
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory):
+    """A folder with a small configuration of each algorithm and a run of MAVEN, `first`."""
+    folder = tmp_path_factory.mktemp("workspace")
+    for algorithm in ("maven", "qmix"):
+        (folder / f"{algorithm}.yaml").write_text(SMALL.format(algorithm=algorithm))
+    arguments = ["--seed", "4", "--seeds", "3", "--out", f"{folder}/first"]
+    assert run(["train", f"{folder}/maven.yaml", *arguments]) == 0
+    return folder
+
+
+def test_a_run_leaves_its_documented_folder(workspace):
+    path = workspace / "first"
+    assert {file.name for file in path.iterdir()} == {
+        "config.yaml",
+        "events",
+        "figures",
+        "metrics.csv",
+        "run.json",
+        "weights",
+    }
+    assert (path / "figures" / "return.png").read_bytes().startswith(b"\x89PNG")
+    assert any((path / "events").iterdir())
+    loaded = load_run(path)
+    assert loaded.config.env.options == {"m": 3, "good_branches": 2}
+    assert loaded.info["status"] == "finished"
+    assert {"versions", "device", "compile_seconds", "train_seconds"} <= set(loaded.info)
+    assert sorted(pd.read_csv(path / "metrics.csv")["seed"].unique()) == [4, 5, 6]
+
+
+def test_the_same_command_twice_gives_the_same_bits(workspace):
+    arguments = ["--seed", "4", "--seeds", "3", "--out", f"{workspace}/second", "--no-tensorboard"]
+    assert run(["train", f"{workspace}/maven.yaml", *arguments]) == 0
+    first, second = (workspace / name / "metrics.csv" for name in ("first", "second"))
+    assert first.read_bytes() == second.read_bytes()
+    assert not (workspace / "second" / "events").exists()
+
+
+def test_fields_are_overridden_by_typed_options(workspace):
+    arguments = ["--env.options.m", "2", "--hyperparameters.learning-rate", "0.01", "--seeds", "1"]
+    out = workspace / "overridden"
+    assert run(["train", f"{workspace}/qmix.yaml", *arguments, "--out", str(out)]) == 0
+    config = load_run(out).config
+    assert config.env.options["m"] == 2
+    assert config.hyperparameters.learning_rate == 0.01
+    assert config.network.hidden_size == 8
+
+
+def test_evaluate_prints_a_row_for_each_seed(workspace, capsys):
+    assert run(["evaluate", f"{workspace}/first", "--episodes", "8"]) == 0
+    printed = capsys.readouterr().out
+    assert "8 greedy episodes a run" in printed
+    rows = [line.split()[0] for line in printed.splitlines()[-4:] if line.strip()]
+    assert rows == ["4", "5", "6"]
+
+
+def test_evaluate_renders_an_episode_and_draws_what_each_z_does(workspace, capsys):
+    gif, picture = workspace / "episode.gif", workspace / "z.png"
+    arguments = ["evaluate", f"{workspace}/first", "--episodes", "2", "--lane", "1"]
+    assert run([*arguments, "--render", str(gif), "--behaviour", str(picture)]) == 0
+    assert str(gif) in capsys.readouterr().out
+    with Image.open(gif) as image:
+        assert 2 <= image.n_frames <= 4
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    before = gif.read_bytes()
+    assert refused(capsys, *arguments, "--render", gif) == (
+        f"GIF '{gif}' exists; allowed: a path where nothing is yet"
+    )
+    assert gif.read_bytes() == before
+    for option, value, message in (
+        ("--render", "x.mp4", "render is 'x.mp4'; allowed: a name ending in .gif"),
+        ("--behaviour", "x.gif", "behaviour is 'x.gif'; allowed: a name ending in .png"),
+        ("--lane", "3", "lane is 3; allowed: a whole number from 0 to 2"),
+    ):
+        assert refused(capsys, *arguments, option, value).startswith(message)
+
+
+def test_plot_draws_and_never_overwrites(workspace, capsys):
+    out = workspace / "plot.png"
+    arguments = ["plot", f"{workspace}/first", "--out", str(out), "--metric", "td_loss"]
+    assert run(arguments) == 0
+    assert out.read_bytes().startswith(b"\x89PNG")
+    capsys.readouterr()
+    assert "exists; allowed: a path where nothing is yet" in refused(capsys, *arguments)
+
+
+def test_figure3_draws_and_tells_what_it_shows(tmp_path, capsys):
+    out = tmp_path / "figure3"
+    steps = ["--steps", "80", "--seeds", "2", "--m", "2", "--no-tensorboard"]
+    assert run(["figure3", *steps, "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert "QMIX ends at a median of" in printed
+    assert "nan" not in printed
+    assert "within 0.1 of the best return, 5" in printed
+    assert str(out / "figure3.png") in printed
+    assert (out / "figure3.png").read_bytes().startswith(b"\x89PNG")
+    table = pd.read_csv(out / "figure3.csv")
+    assert set(table["algorithm"]) == {"maven", "qmix", "maven_team"}
+    assert table["env_steps"].max() == 80
+
+
+def test_matrix_games_prints_what_was_learnt_beside_what_can_be(capsys):
+    arguments = ["--games", "qtran", "--algorithms", "vdn", "--seeds", "3", "--steps", "40"]
+    assert run(["matrix-games", *arguments]) == 0
+    printed = capsys.readouterr().out
+    for words in ("vdn on qtran: 3 seeds", "uniform", "eps-greedy", "455.11", "288.00"):
+        assert words in printed
+    assert re.search(r"\([ABC], [ABC]\): [123]", printed)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["trian"], "unknown command 'trian'; did you mean 'train'?"),
+        (["train", "mavn"], "unknown config 'mavn'; did you mean 'maven'?"),
+        (["train", "no/such.yaml"], "config 'no/such.yaml' is not a file"),
+        (
+            ["train"],
+            "train needs CONFIG first; allowed: a YAML file, or one of "
+            "foraging, maven, maven_team, qmix, smax_3m",
+        ),
+        (["train", "--seeds", "3"], "train needs CONFIG first"),
+        (["train", "maven", "--seeds", "0"], "seeds is 0; allowed: a whole number from 1 to 65536"),
+        (["train", "maven", "--seed", "-1"], "seed is -1; allowed: a whole number from 0"),
+        (["train", "maven", "--seeds", "many"], "--seeds is 'many'; allowed: a whole number"),
+        (
+            ["train", "maven", "--env.options.m", "0"],
+            "env.options: m must be an integer from 1 to 10000, got 0",
+        ),
+        (
+            ["train", "maven", "--env.options.good-branches", "3"],
+            "env.options: good_branches must be one of (2, 4), got 3",
+        ),
+        (["train", "maven", "--env.name", "m_step"], "unknown environment 'm_step'; did you mean"),
+        (["train", "maven", "--algorithm", "vdm"], "unknown algorithm 'vdm'; did you mean 'vdn'?"),
+        (
+            ["train", "maven", "--training.replay-size", "8"],
+            "training.replay_size is 8; allowed: at least training.batch_size, which is 32",
+        ),
+        (
+            ["train", "maven", "--training.batchsize", "8"],
+            "Unrecognized options: --training.batchsize, 8; did you mean --training.batch-size?",
+        ),
+        (
+            ["train", "maven", "--training.total-env-steps", "100"],
+            "training.total_env_steps is 100; allowed: more than",
+        ),
+        (["figure3", "--seeds", "0"], "seeds is 0; allowed: a whole number from 1 to 65536"),
+        (["figure3", "--steps", "0"], "training.total_env_steps is 0; allowed:"),
+        (["matrix-games", "--games", "qtrain"], "unknown game 'qtrain'; did you mean 'qtran'?"),
+        (["matrix-games", "--games"], "games is (); allowed: one or more of non_monotonic"),
+        (
+            ["matrix-games", "--algorithms", "qtran", "maven"],
+            "unknown algorithm 'maven'; allowed: iql, qmix, qmix_unconstrained, qtran, vdn",
+        ),
+        (["matrix-games", "--seeds", "0"], "seeds is 0; allowed: a whole number from 1 to 10000"),
+        (["matrix-games", "--steps", "0"], "steps is 0; allowed: a whole number from 1 to 1000000"),
+        (["figure3", "--m", "0"], "env.options: m must be an integer from 1 to 10000, got 0"),
+        (["evaluate", "nowhere"], "run 'nowhere' is not a folder"),
+        (["plot", "nowhere"], "run 'nowhere' is not a folder"),
+        (["train", "maven", "--env.options.m", str(10**20)], "env.options: m must be an integer"),
+        (
+            ["train", "maven", "--network.hidden-size", "2000000000"],
+            "network.hidden_size is 2000000000; allowed: a whole number from 1 to 65536",
+        ),
+        (["train", "maven", "--seeds", "9999999999"], "seeds is 9999999999; allowed: a whole"),
+        (
+            ["train", "maven", "--hyperparameters.gamma", "high"],
+            "--hyperparameters.gamma is 'high'; allowed: a number",
+        ),
+        (["train", "x" * 300], "[Errno 36] File name too long"),
+        (["train", "maven", "--out", "/dev/null/run"], "output folder '/dev/null/run' cannot be"),
+        (["evaluate", "x" * 300], "[Errno 36] File name too long"),
+        (["plot"], "no run given; allowed: one or more folders of runs"),
+        (["plot", "nowhere", "--out", "a.txt"], "out is 'a.txt'; allowed: a name ending in .png"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert refused(capsys, *arguments).startswith(message)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("config", sorted(packaged_configs()))
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_every_configuration_takes_every_environment(config, environment, capsys, tmp_path):
+    """All is checked before the output folder is, which exists."""
+    exists = f"output folder '{tmp_path}' exists; allowed: a path where nothing is yet"
+    arguments = [config, "--env.name", environment, "--env.options.time-limit", "7"]
+    arguments = arguments[: 3 if environment in ("m_step_matrix", "matrix_game") else 5]
+    assert refused(capsys, "train", *arguments, "--out", tmp_path) == exists
+
+
+def test_another_environment_s_options_are_those_on_the_command_line(capsys, tmp_path):
+    arguments = ["qmix", "--env.name=level_based_foraging", "--env.options.num-agents"]
+    assert "num_agents is 51; allowed" in refused(capsys, "train", *arguments, "51")
+    assert "Unrecognized options: --env.options.m" in refused(
+        capsys, "train", *arguments, "3", "--env.options.m", "3"
+    )
+    exists = f"output folder '{tmp_path}' exists"
+    assert refused(capsys, "sweep", *arguments, "3", "--out", tmp_path).startswith(exists)
+    grid = ["--grid", "env.name=m_step_matrix,level_based_foraging", "--out", tmp_path]
+    assert refused(capsys, "sweep", "qmix", *grid).startswith(exists)
+    path = tmp_path / "config.yaml"
+    path.write_text("env: {name: level_based_foraging, options: {num_agents: 3}}")
+    assert refused(capsys, "train", path, "--out", tmp_path).startswith(exists)
+    other = ["--env.name", "cleaner", "--env.options.fov", "3"]
+    assert "Unrecognized options: --env.options.fov" in refused(capsys, "train", path, *other)
+
+
+def test_without_a_latent_nothing_of_it_is_checked(capsys, tmp_path):
+    many = ["--training.num-envs", "600", "--out", tmp_path]
+    assert refused(capsys, "train", "maven", *many).startswith("latent.replay_size is 512")
+    assert refused(capsys, "train", "qmix", *many).startswith("output folder")
+
+
+def test_bad_environment_options_in_a_file(capsys, tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("env: {options: {mm: 3}}")
+    message = "unknown option of environment m_step_matrix 'mm'; did you mean 'm'?"
+    assert refused(capsys, "train", path) == message
+    path.write_text("env: {options: {m: three}}")
+    assert refused(capsys, "train", path) == "env.options.m is 'three'; allowed: a whole number"
+
+
+def test_an_existing_folder_is_refused_before_training(capsys, workspace):
+    before = (workspace / "first" / "metrics.csv").read_bytes()
+    for command in (["train", "maven"], ["figure3"]):
+        message = refused(capsys, *command, "--out", workspace / "first")
+        assert message.endswith("exists; allowed: a path where nothing is yet")
+    assert (workspace / "first" / "metrics.csv").read_bytes() == before
+
+
+def test_damaged_runs_are_refused(capsys, workspace, tmp_path):
+    write_config(tmp_path, Config())
+    assert refused(capsys, "evaluate", tmp_path) == (
+        f"run '{tmp_path}' is damaged: run.json is missing"
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["--help"], *([name, "--help"] for name in ("train", "figure3", "plot"))]
+)
+def test_help_on_every_level(arguments, capsys):
+    assert run(arguments) == 0
+    assert "usage: maven-jax" in capsys.readouterr().out
+
+
+@pytest.fixture
+def sigint_heard():
+    """A suite started in the background ignores SIGINT, and its children would inherit that."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize("interruption", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.usefixtures("sigint_heard")
+def test_an_interruption_leaves_what_has_been_learned(workspace, interruption):
+    """A real process: the exit code, and a run that `evaluate` can load."""
+    out = workspace / f"interrupted_{interruption.name}"
+    arguments = ["train", workspace / "qmix.yaml", "--seeds", "1", "--out", out]
+    arguments += ["--training.total-env-steps", "100000000"]
+    command = [sys.executable, "-m", "maven_jax", *map(str, arguments)]
+    environment = os.environ | {"COLUMNS": "200"}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        try:
+            wait_for_rows(out / "metrics.csv", process)
+            process.send_signal(interruption)
+            _, errors = process.communicate(timeout=180)
+        finally:
+            process.kill()
+    assert process.returncode == 130
+    assert errors.splitlines()[-1] == (
+        f"maven-jax: interrupted; what was learned so far is in '{out}': "
+        f"maven-jax resume '{out}' goes on"
+    )
+    assert json.loads((out / "run.json").read_text())["status"] == "interrupted"
+    assert run(["evaluate", str(out), "--episodes", "2"]) == 0
+
+
+def wait_for_rows(path: Path, process: subprocess.Popen, limit: float = 120.0) -> None:
+    """Until `metrics.csv` has a row, so that there is something to keep."""
+    deadline = time.monotonic() + limit
+    while not path.exists() or path.read_text().count("\n") < 2:
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.1)

@@ -1,0 +1,340 @@
+"""What a run leaves on disk, and what is said of one that is missing or damaged."""
+
+import zlib
+
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from maven_jax.config import Config, ConfigError, from_dict, to_dict
+from maven_jax.runs.results import (
+    MetricsWriter,
+    create_run_folder,
+    create_sweep_folder,
+    load_run,
+    load_setup,
+    load_weights,
+    on_grid,
+    points_of,
+    quartiles,
+    save_weights,
+    sweep_parts,
+)
+from maven_jax.types import Params
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A small run of two seeds: three evaluations of seed 7, two of seed 8."""
+    path = tmp_path / "run"
+    create_run_folder(path, Config(), {"status": "finished", "lanes": {"seed": [7, 8]}})
+    writer = MetricsWriter(path, {"seed": np.array([7, 8])})
+    for steps, returns, active in (
+        ([10, 12], [1.0, 2.0], [True, True]),
+        ([20, 25], [3.0, 4.0], [True, True]),
+        ([30, 25], [5.0, 9.0], [True, False]),
+    ):
+        metrics = {
+            "return": np.float32(returns),
+            "env_steps": np.int32(steps),
+            "num_updates": np.int32([1, 1]),
+            "return_z": np.float32([[1, 2], [3, 4]]),
+        }
+        writer.write(metrics, np.array(active))
+    writer.close()
+    return path
+
+
+def test_pandas_opens_the_metrics_in_one_line(folder):
+    table = pd.read_csv(folder / "metrics.csv")
+    assert list(table.columns) == [
+        "seed",
+        "env_steps",
+        "num_updates",
+        "return",
+        "return_z_0",
+        "return_z_1",
+    ]
+    assert list(table["seed"]) == [7, 8, 7, 8, 7]
+    assert list(table["return"]) == [1.0, 2.0, 3.0, 4.0, 5.0]
+
+
+def test_curves_are_read_back_seed_by_seed(folder):
+    (steps_7, returns_7), (steps_8, returns_8) = load_run(folder).curves("return")
+    np.testing.assert_array_equal(steps_7, [10, 20, 30])
+    np.testing.assert_array_equal(returns_7, [1, 3, 5])
+    np.testing.assert_array_equal(steps_8, [12, 25])
+    np.testing.assert_array_equal(returns_8, [2, 4])
+
+
+def test_a_curve_on_the_grid_is_the_latest_evaluation_so_far():
+    grid = np.array([5, 10, 19, 20, 99])
+    curve = on_grid(np.array([10, 20]), np.array([1.0, 2.0]), grid)
+    np.testing.assert_array_equal(curve, [np.nan, 1.0, 1.0, 2.0, 2.0])
+
+
+def test_quartiles_over_seeds_on_the_grid(folder):
+    np.testing.assert_allclose(
+        quartiles(load_run(folder), "return", np.array([15, 30])),
+        [[1.25, 4.25], [1.5, 4.5], [1.75, 4.75]],
+    )
+
+
+def test_final_values_are_those_of_each_seed_s_last_evaluation(folder):
+    """The run stopped early: seed 8 got to 25 steps, seed 7 to 30."""
+    run = load_run(folder)
+    assert run.last_step == 25
+    np.testing.assert_array_equal(run.final("return"), [5.0, 4.0])
+    np.testing.assert_array_equal(run.final("env_steps"), [30, 25])
+
+
+def test_an_evaluation_past_the_last_step_is_the_last_one(folder):
+    """Seeds end at the first evaluation at or after `total_env_steps`."""
+    config = to_dict(Config())
+    config["training"]["total_env_steps"] = 22
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    run = load_run(folder)
+    assert run.last_step == 22
+    np.testing.assert_array_equal(run.final("return"), [5.0, 4.0])
+
+
+def test_the_configuration_comes_back(folder):
+    assert load_run(folder).config == Config()
+
+
+def test_weights_come_back(folder):
+    params = Params(agent={"a": jnp.arange(6.0).reshape(2, 3)}, mixer={}, discriminator={})
+    latent_params = {"b": jnp.ones((2, 1))}
+    save_weights(folder, params, latent_params, 3)
+    restored, restored_latent = load_weights(load_run(folder), params, latent_params)
+    np.testing.assert_array_equal(restored.agent["a"], params.agent["a"])
+    np.testing.assert_array_equal(restored_latent["b"], latent_params["b"])
+
+
+def test_an_existing_folder_is_never_written_to(folder):
+    before = sorted(folder.iterdir())
+    with pytest.raises(ConfigError, match="exists; allowed: a path where nothing is yet"):
+        create_run_folder(folder, Config(), {})
+    assert sorted(folder.iterdir()) == before
+
+
+def test_an_impossible_folder_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match=r"cannot be made: .*file' is not a folder"):
+        create_run_folder(tmp_path / "file" / "run", Config(), {})
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "run.json", "metrics.csv"])
+@pytest.mark.parametrize("damage", [None, "", "\x00{[", "1\n2,3\n"])
+def test_damage_is_named_with_its_file(folder, name, damage):
+    if damage is None:
+        (folder / name).unlink()
+    else:
+        (folder / name).write_text(damage)
+    with pytest.raises(ConfigError, match=rf"is damaged: {name}") as error:
+        load_run(folder)
+    assert "\n" not in str(error.value)
+
+
+def test_other_damage(folder, tmp_path):
+    with pytest.raises(ConfigError, match="is not a folder"):
+        load_run(tmp_path / "nothing")
+    with pytest.raises(ConfigError, match="has no weights"):
+        load_weights(load_run(folder), Params({}, {}, {}), {})
+    with pytest.raises(ConfigError, match=r"unknown metric of run .*regr"):
+        list(load_run(folder).curves("regret"))
+    wrong = to_dict(Config()) | {"colour": 3}
+    (folder / "config.yaml").write_text(yaml.safe_dump(wrong))
+    with pytest.raises(ConfigError, match=r"config\.yaml: unknown key 'colour'"):
+        load_run(folder)
+
+
+def test_truncated_weights_are_named(folder):
+    params = Params(agent={"a": jnp.ones((2, 300))}, mixer={}, discriminator={})
+    save_weights(folder, params, {}, 3)
+    for file in (folder / "weights").rglob("*"):
+        if file.is_file() and file.stat().st_size > 0:
+            file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    with pytest.raises(ConfigError, match=r"weights of run .* are damaged") as error:
+        load_weights(load_run(folder), params, {})
+    assert "\n" not in str(error.value)
+
+
+def test_weights_of_other_shapes_are_refused(folder):
+    save_weights(folder, Params({"a": jnp.ones((2, 3))}, {}, {}), {}, 3)
+    with pytest.raises(
+        ConfigError,
+        match=r"weights of run .* do not fit its .*: array 'params/agent/a' has shape \(2, 3\)",
+    ):
+        load_weights(load_run(folder), Params({"a": jnp.ones((2, 4))}, {}, {}), {})
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("seed,", "seek,", "column seed is missing"),
+        ("7,10,", "7,nan,", "column env_steps holds something else"),
+        ("7,30,", "7,3,", "env_steps do not increase"),
+        ("\n8,", "\n9,", "metrics.csv holds other lanes than run.json names"),
+    ],
+)
+def test_metrics_that_no_run_writes(folder, old, new, message):
+    path = folder / "metrics.csv"
+    path.write_text(path.read_text().replace(old, new))
+    with pytest.raises(ConfigError, match=message):
+        load_run(folder)
+
+
+@pytest.mark.parametrize(
+    ("lanes", "message"),
+    [
+        ("[7, 8]", r"run\.json: lanes is \[7, 8\]; allowed: a mapping of columns"),
+        ("{}", r"run\.json: lanes is {}"),
+        ('{"seed": []}', r"run\.json: lanes.seed is no list of a number for each lane"),
+        ('{"seed": [7, null]}', r"run\.json: lanes.seed is no list"),
+        ('{"seed": [7, 8], "gamma": [1]}', r"run\.json: lanes.gamma is no list"),
+    ],
+)
+def test_lanes_that_are_none(folder, lanes, message):
+    (folder / "run.json").write_text(f'{{"status": "finished", "lanes": {lanes}}}')
+    with pytest.raises(ConfigError, match=message):
+        load_run(folder)
+
+
+def test_a_run_folder_is_made_whole_or_not_at_all(tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("maven_jax.runs.results.write_info", fail)
+    with pytest.raises(ConfigError, match="cannot be made: No space left on device"):
+        create_run_folder(tmp_path / "run", Config(), {})
+    assert not list(tmp_path.iterdir())
+
+
+def test_rows_past_a_checkpoint_are_dropped(folder):
+    """A writer that is given the length of the rows so far keeps those."""
+    first = b"".join((folder / "metrics.csv").read_bytes().splitlines(keepends=True)[:3])
+    writer = MetricsWriter(folder, {"seed": np.array([7, 8])}, len(first))
+    assert (folder / "metrics.csv").read_bytes() == first
+    assert writer.rows == (len(first), zlib.crc32(first))
+    metrics = {"return": [3.0, 4.0], "env_steps": [20, 25], "num_updates": [1, 1]}
+    columns = {name: np.float32(values) for name, values in metrics.items()}
+    columns |= {"return_z": np.float32([[1, 2], [3, 4]])}
+    writer.write(columns, np.array([True, True]))
+    writer.close()
+    whole = (folder / "metrics.csv").read_bytes()
+    assert writer.rows == (len(whole), zlib.crc32(whole))
+    assert len(load_run(folder).metrics["seed"]) == 4
+
+
+@pytest.fixture
+def grid_folder(tmp_path):
+    """Two seeds at each of two learning rates; the last lane diverged after its first row."""
+    path = tmp_path / "grid"
+    lanes = {"seed": [0, 1, 0, 1], "hyperparameters.learning_rate": [0.1, 0.1, 0.2, 0.2]}
+    broken = {"seed": 1, "hyperparameters.learning_rate": 0.2, "num_updates": 5}
+    info = {"status": "finished", "lanes": lanes, "diverged": [broken]}
+    create_run_folder(path, Config(), info)
+    writer = MetricsWriter(path, {name: np.array(column) for name, column in lanes.items()})
+    for number, active in ((1, [1, 1, 1, 1]), (2, [1, 1, 1, 0])):
+        steps = np.full(4, 50_000 * number)
+        metrics = {"env_steps": steps, "num_updates": steps, "return": np.arange(4.0) + 10 * number}
+        writer.write(metrics, np.array(active, bool))
+    writer.close()
+    return path
+
+
+def test_a_run_splits_into_the_points_of_its_grid(grid_folder):
+    (first, low), (second, high) = load_run(grid_folder).points()
+    assert first == {"hyperparameters.learning_rate": 0.1}
+    assert second == {"hyperparameters.learning_rate": 0.2}
+    np.testing.assert_array_equal(low.final("return"), [20, 21])
+    np.testing.assert_array_equal(high.final("return"), [22, 13])  # the last finite value
+    assert (low.diverged, len(high.diverged)) == ([], 1)
+    assert high.last_step == 100_000  # the lane that diverged is not waited for
+    assert high.lanes["seed"] == [0, 1]
+
+
+def write_run(path, seeds, config=None, rate=None, **info):
+    """A run of one evaluation of each seed, which returns ten times the seed."""
+    lanes = {"seed": seeds}
+    lanes |= {"hyperparameters.learning_rate": [rate] * len(seeds)} if rate else {}
+    info = {"status": "finished", "lanes": lanes} | info
+    create_run_folder(path, from_dict(config or {}), info)
+    writer = MetricsWriter(path, {name: np.array(column) for name, column in lanes.items()})
+    steps = np.array(seeds) + 100
+    metrics = {"env_steps": steps, "num_updates": steps, "return": 10.0 * np.array(seeds)}
+    writer.write(metrics, np.ones(len(seeds), bool))
+    writer.close()
+    return load_run(path)
+
+
+def test_seeds_of_one_configuration_are_one_experiment_wherever_they_are(tmp_path):
+    """Three folders, of which one spells out what are defaults and one is a point of a sweep."""
+    plain = write_run(tmp_path / "plain", [0, 1])
+    spelt = write_run(tmp_path / "spelt", [5], {"env": {"options": {"m": 10}}})
+    rate = Config().hyperparameters.learning_rate
+    swept = write_run(tmp_path / "swept", [3], {"hyperparameters": {"learning_rate": 1}}, rate)
+    ((coordinates, run),) = points_of([plain, spelt, swept])
+    assert coordinates == {"hyperparameters.learning_rate": rate}
+    assert (run.lanes, run.num_lanes) == ({"seed": [0, 1, 5, 3]}, 4)
+    np.testing.assert_array_equal(run.final("return"), [0, 10, 50, 30])
+    assert run.folders == (plain.path, spelt.path, swept.path)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"training": {"total_env_steps": 200_000}},
+        {"hyperparameters": {"learning_rate": 1e-3}},
+        {"env": {"options": {"m": 5}}},
+        {"evaluation": {"episodes": 3}},
+        {"algorithm": "maven_vdn"},
+    ],
+)
+def test_other_configurations_stay_apart(tmp_path, other):
+    runs = [write_run(tmp_path / "a", [0]), write_run(tmp_path / "b", [0], other)]
+    assert [run.path.name for _, run in points_of(runs)] == ["a", "b"]
+
+
+def test_converted_weights_are_their_own_experiment(tmp_path):
+    runs = [write_run(tmp_path / name, [0], source=name) for name in ("a", "b")]
+    assert len(points_of(runs)) == 2
+
+
+def test_groups_of_one_point_are_joined_and_so_are_their_lanes_that_diverged(tmp_path):
+    broken = {"seed": 1, "hyperparameters.learning_rate": 0.1, "num_updates": 5}
+    runs = [
+        write_run(tmp_path / "a", [0, 1], rate=0.1, diverged=[broken]),
+        write_run(tmp_path / "b", [2], rate=0.1),
+        write_run(tmp_path / "c", [0], rate=0.2),
+    ]
+    points = points_of(runs)
+    assert [run.num_lanes for _, run in points] == [3, 1]
+    assert [len(run.diverged) for _, run in points] == [1, 0]
+
+
+def test_a_seed_that_an_experiment_has_twice_is_named_with_its_folders(tmp_path):
+    runs = [write_run(tmp_path / f"s{seeds}", seeds) for seeds in ([0, 1], [2], [3, 1])]
+    with pytest.raises(ConfigError) as error:
+        points_of(runs)
+    assert str(error.value) == (
+        f"seed 1 of one experiment is in '{runs[0].path}' and in '{runs[2].path}'; allowed: each "
+        "seed once"
+    )
+
+
+def test_a_sweep_folder_holds_its_runs(tmp_path):
+    info = {"status": "waiting", "lanes": {"seed": [0]}}
+    create_sweep_folder(tmp_path / "sweep", {"a": (Config(), info), "b=1": (Config(), info)})
+    folders = sweep_parts(tmp_path / "sweep")
+    assert [folder.name for folder in folders] == ["a", "b=1"]
+    assert all(load_setup(folder)[1] == info for folder in folders)
+    with pytest.raises(ConfigError, match="exists"):
+        create_sweep_folder(tmp_path / "sweep", {})
+    for parts in ("3", "[]", '["../run"]', "[1]"):
+        (tmp_path / "sweep" / "sweep.json").write_text(f'{{"parts": {parts}}}')
+        with pytest.raises(ConfigError, match=r"parts is .*; allowed: a list of folders' names"):
+            sweep_parts(tmp_path / "sweep")
