@@ -38,8 +38,11 @@ import numpy as np
 
 from maven_jax.cli.main import run
 from maven_jax.runs import runner
-from maven_jax.runs.results import ENDED, MetricsWriter, checkpoint_folders, load_run, read_weights
+from maven_jax.runs.folder import ENDED, checkpoint_folders
+from maven_jax.runs.metrics import MetricsWriter
+from maven_jax.runs.run import load_run
 from maven_jax.runs.sweep import Sweep
+from maven_jax.runs.weights import read_weights
 
 TINY = """
 algorithm: vdn
@@ -102,7 +105,7 @@ def call(*words: Any) -> Said:
 def compiled_once() -> Iterator[None]:
     """Each configuration's program is compiled once in this process, and not for each folder."""
     programs: dict[Any, Sweep] = {}
-    compile_new = runner._compile
+    compile_new = runner.compile_run
 
     def compiled(config: Any, env: Any, num_lanes: int, *rest: Any) -> Sweep:
         key = repr(config), num_lanes
@@ -110,7 +113,7 @@ def compiled_once() -> Iterator[None]:
             programs[key] = compile_new(config, env, num_lanes, *rest)
         return programs[key]
 
-    with mock.patch.object(runner, "_compile", compiled):
+    with mock.patch.object(runner, "compile_run", compiled):
         yield
 
 

@@ -29,7 +29,7 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from maven_jax.runs.results import describe_machine, load_setup
+from maven_jax.runs.folder import describe_machine, load_setup
 
 CONFIG = {
     "algorithm": "maven",

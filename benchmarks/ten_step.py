@@ -28,9 +28,11 @@ from rich.table import Table
 from maven_jax import Config, load_config
 from maven_jax.config import override
 from maven_jax.environments import complete, make_env
+from maven_jax.runs.folder import load_setup
 from maven_jax.runs.grid import make_lanes
-from maven_jax.runs.results import Run, load_run, load_setup
-from maven_jax.runs.runner import Options, continue_run, train_run
+from maven_jax.runs.options import Options
+from maven_jax.runs.run import Run, load_run
+from maven_jax.runs.runner import continue_run, train_run
 
 
 class Variant(NamedTuple):

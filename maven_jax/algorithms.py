@@ -7,12 +7,13 @@ from typing import NamedTuple
 import distrax
 
 from maven_jax.agents import RecurrentAgent
-from maven_jax.config import Config, unknown
+from maven_jax.config import Config
 from maven_jax.discriminators import (
     Discriminator,
     FeedForwardDiscriminator,
     RecurrentDiscriminator,
 )
+from maven_jax.errors import unknown
 from maven_jax.latents import (
     BanditLatent,
     CategoricalLatent,

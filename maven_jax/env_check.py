@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from maven_jax.config import ConfigError, check, first_line
+from maven_jax.errors import ConfigError, check, first_line
 from maven_jax.exploration import epsilon_greedy
 from maven_jax.rollout import env_sizes, env_spec
 from maven_jax.types import MarlEnv, ScalarKey

@@ -5,7 +5,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from maven_jax.config import Config, ConfigError, coerce, unknown
+from maven_jax.config import Config, coerce
 from maven_jax.envs import MatrixGame, MStepMatrixGame
 from maven_jax.envs.adapters import (
     Cleaner,
@@ -15,6 +15,7 @@ from maven_jax.envs.adapters import (
     RobotWarehouse,
     Smax,
 )
+from maven_jax.errors import ConfigError, unknown
 from maven_jax.types import MarlEnv
 
 ENVIRONMENTS: dict[str, Callable[..., MarlEnv]] = {

@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from maven_jax.agents import RecurrentAgent, agent_inputs
-from maven_jax.config import ConfigError
 from maven_jax.discriminators import last_step
+from maven_jax.errors import ConfigError
 from maven_jax.exploration import Behaviour
 from maven_jax.layers import apply
 from maven_jax.types import EnvSpec, Episode, MarlEnv, Metrics, NetworkParams, ScalarKey

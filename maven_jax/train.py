@@ -11,7 +11,9 @@ from flashbax.buffers.trajectory_buffer import TrajectoryBuffer
 from jaxtyping import Array, Bool
 
 from maven_jax.algorithms import make_algorithm
-from maven_jax.config import Config, Hyperparameters, TrainingConfig, check, validate
+from maven_jax.config import Config, Hyperparameters, TrainingConfig
+from maven_jax.config.checks import validate
+from maven_jax.errors import check
 from maven_jax.evaluation import evaluate
 from maven_jax.exploration import (
     Behaviour,

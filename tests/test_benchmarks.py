@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from maven_jax.config import from_dict, validate
+from maven_jax.config import from_dict
+from maven_jax.config.checks import validate
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 

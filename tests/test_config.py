@@ -13,18 +13,11 @@ import pytest
 import yaml
 
 from maven_jax.algorithms import ALGORITHMS
-from maven_jax.config import (
-    Config,
-    ConfigError,
-    EnvConfig,
-    from_dict,
-    load_config,
-    override,
-    packaged_configs,
-    to_dict,
-    validate,
-)
+from maven_jax.config import Config, EnvConfig, from_dict, override, to_dict
+from maven_jax.config.checks import validate
+from maven_jax.config.files import load_config, packaged_configs
 from maven_jax.environments import make_env
+from maven_jax.errors import ConfigError
 from maven_jax.train import make_trainer
 
 

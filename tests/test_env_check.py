@@ -12,8 +12,8 @@ from jumanji.types import StepType
 from jumanji.wrappers import AutoResetWrapper
 
 from maven_jax import check_env
-from maven_jax.config import ConfigError
 from maven_jax.envs import MatrixGame, MStepMatrixGame
+from maven_jax.errors import ConfigError
 
 EXAMPLE = Path(__file__).parent.parent / "docs" / "examples" / "own_environment.py"
 

@@ -10,8 +10,9 @@ import pytest
 from experiments import FORMS, PARTS, form_config, small_config
 
 from maven_jax.algorithms import ALGORITHMS
-from maven_jax.config import Config, ConfigError
+from maven_jax.config import Config
 from maven_jax.envs import MStepMatrixGame
+from maven_jax.errors import ConfigError
 from maven_jax.runs.sweep import (
     Position,
     Sweep,

@@ -6,7 +6,9 @@ from experiments import SMALL, refused
 from maven_jax.algorithms import ALGORITHMS
 from maven_jax.cli import commands
 from maven_jax.cli.main import run
-from maven_jax.config import Config, ConfigError, from_dict, load_config, packaged_configs, to_dict
+from maven_jax.config import Config, from_dict, to_dict
+from maven_jax.config.files import load_config, packaged_configs
+from maven_jax.errors import ConfigError
 from maven_jax.runs.grid import expand, read_field
 from maven_jax.unread import remarks, unread
 

@@ -14,20 +14,17 @@ from rich.console import Console
 
 from maven_jax import __version__
 from maven_jax.cli import smoke
-from maven_jax.cli.commands import COMMANDS, Experiment
+from maven_jax.cli.commands import COMMANDS
 from maven_jax.cli.parsing import last_value, parse
-from maven_jax.config import (
-    ConfigError,
-    load_config,
-    override,
-    packaged_configs,
-    unknown,
-    validate,
-)
+from maven_jax.cli.training import Experiment
+from maven_jax.config import override
+from maven_jax.config.checks import validate
+from maven_jax.config.files import load_config, packaged_configs
 from maven_jax.environments import complete
+from maven_jax.errors import ConfigError, unknown
+from maven_jax.runs.options import InterruptedRunError
 from maven_jax.runs.processes import is_writer
 from maven_jax.runs.progress import plain_console
-from maven_jax.runs.runner import InterruptedRunError
 
 INTERRUPTED = 130
 """The exit code after Ctrl-C."""

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import tyro
 
-from maven_jax.config import ConfigError
+from maven_jax.errors import ConfigError
 
 T = TypeVar("T")
 

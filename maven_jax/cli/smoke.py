@@ -7,8 +7,9 @@ sizes below. It leaves a run like any other, whose `config.yaml` holds the cut s
 import os
 from collections.abc import Collection
 
-from maven_jax.config import Config, check
+from maven_jax.config import Config
 from maven_jax.environments import make_env
+from maven_jax.errors import check
 from maven_jax.runs.grid import read_field, with_field
 from maven_jax.train import first_batch_steps, make_trainer
 

@@ -18,19 +18,17 @@ import jax
 import numpy as np
 
 from maven_jax.algorithms import make_algorithm
-from maven_jax.config import Config, ConfigError
+from maven_jax.config import Config
+from maven_jax.errors import ConfigError
 from maven_jax.pymarl.weights import (
     StateDicts,
     discriminator_to_pymarl,
     expected_state_dicts,
     from_pymarl,
 )
-from maven_jax.runs.results import (
-    MetricsWriter,
-    create_run_folder,
-    describe_machine,
-    save_weights,
-)
+from maven_jax.runs.folder import create_run_folder, describe_machine
+from maven_jax.runs.metrics import MetricsWriter
+from maven_jax.runs.weights import save_weights
 from maven_jax.types import EnvSpec, NetworkParams, Params
 
 LATENT_FILES = {"categorical": "ez_bandit_policy", "bandit": "returns_bandit_net"}

@@ -20,7 +20,8 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from maven_jax.algorithms import make_algorithm
-from maven_jax.config import Config, ConfigError, check
+from maven_jax.config import Config
+from maven_jax.errors import ConfigError, check
 from maven_jax.types import EnvSpec, NetworkParams, Params, ScalarKey
 
 Arrays = Mapping[str, np.ndarray]

@@ -11,11 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from maven_jax.config import Config, ConfigError, check
+from maven_jax.config import Config
 from maven_jax.environments import default_options
-from maven_jax.reports.plots import format_value
+from maven_jax.errors import ConfigError, check
 from maven_jax.runs.grid import short_names
-from maven_jax.runs.results import Point, Run, experiment_fields, on_grid
+from maven_jax.runs.points import experiment_fields, on_grid
+from maven_jax.runs.run import Point, Run
+from maven_jax.runs.text import format_value
 
 
 def marl_eval_data(points: Sequence[Point], num_steps: int) -> dict[str, Any]:

@@ -1,9 +1,8 @@
 """Figures from results."""
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
@@ -13,11 +12,12 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
-from maven_jax.config import ConfigError
+from maven_jax.errors import ConfigError
 from maven_jax.evaluation import LatentBehaviour
 from maven_jax.runs.grid import short_names
-from maven_jax.runs.results import Point, Run, points_of, quartiles
-from maven_jax.studies import published
+from maven_jax.runs.points import points_of, quartiles
+from maven_jax.runs.run import Point, Run
+from maven_jax.runs.text import and_more, count_of, format_value
 
 COLORS = {"maven": "#1f5fa8", "qmix": "#d1652a", "maven_team": "#2c8a57"}
 OTHER_COLORS = ("#3a8f5c", "#8457a6", "#a83c4b", "#6b6b6b")
@@ -49,7 +49,7 @@ def draw_curves(runs: Iterable[Run], path: Path, metric: str = "return") -> None
         ConfigError: there is no curve or no such metric, an experiment has a seed twice, or the
             picture cannot be written.
     """
-    figure = _figure(1)
+    figure = new_figure(1)
     ax = figure.subplots()
     # without the experiments of which every seed diverged at once
     points = [point for point in points_of(runs) if point[1].metrics["seed"].size]
@@ -58,50 +58,9 @@ def draw_curves(runs: Iterable[Run], path: Path, metric: str = "return") -> None
     drawn = [run for _, run in points]
     for run, label, color in zip(drawn, _labels(points), _colors(drawn), strict=True):
         draw_band(ax, run, metric, color, f"{label} ({count_of(run.num_lanes, 'seed')})")
-    _style(ax, metric.replace("_", " "))
-    _title(ax, "median and quartiles over seeds")
-    _save(figure, path)
-
-
-def draw_figure3(runs: Mapping[str, Run], path: Path) -> None:
-    """Returns with the published medians, and what z tells about MAVEN's actions.
-
-    Args:
-        runs: by the name of their configuration; `maven` is among them.
-        path: picture to write.
-    """
-    maven = runs["maven"]
-    length = maven.config.env.options["m"]
-    figure = _figure(2)
-    left, right = figure.subplots(1, 2)
-    for name, run in runs.items():
-        draw_band(left, run, "return", COLORS[name], figure3_label(name))
-    comparable = published.FIGURE_3.keys() if length == published.M else ()
-    for name in comparable:
-        left.plot(
-            published.STEPS,
-            published.FIGURE_3[name][50],
-            color=COLORS[name],
-            linestyle=":",
-            marker="o",
-            markersize=4,
-            label=f"{figure3_label(name)}, published median",
-        )
-    left.set_xlim(0, max(step_grid(run)[-1] for run in runs.values()) * 1.01)
-    _style(left, "return of greedy episodes")
-    _title(left, f"{length}-step matrix game, {_seeds(*runs.values())}")
-    labels = {
-        "latent_entropy": "H(z) of the latent policy",
-        "mi_bound_test": "variational bound J_V",
-        "action_information": "I(z; joint actions), counted",
-    }
-    for (metric, label), color in zip(labels.items(), OTHER_COLORS, strict=False):
-        draw_band(right, maven, metric, color, label)
-    highest = np.log(maven.config.latent.size)
-    right.set_ylim(-0.2 * highest, 1.05 * highest)  # early bounds may lie far below
-    _style(right, "nats")
-    _title(right, "MAVEN: what z tells")
-    _save(figure, path)
+    style_axes(ax, metric.replace("_", " "))
+    add_title(ax, "median and quartiles over seeds")
+    save_figure(figure, path)
 
 
 def draw_behaviour(behaviour: LatentBehaviour, path: Path, title: str) -> None:
@@ -132,13 +91,7 @@ def draw_behaviour(behaviour: LatentBehaviour, path: Path, title: str) -> None:
     right.set_xlabel(f"agent; in it, actions 0 to {num_actions - 1}")
     figure.colorbar(image, ax=right, label="share of its steps")
     figure.suptitle(_drawable(title), fontsize=11, parse_math=False)
-    _save(figure, path)
-
-
-def figure3_label(name: str) -> str:
-    """A configuration's name as the figure's legend and tables have it: MAVEN, MAVEN team."""
-    algorithm, _, rest = name.partition("_")
-    return f"{algorithm.upper()} {rest}".rstrip()
+    save_figure(figure, path)
 
 
 def _labels(points: Sequence[Point]) -> list[str]:
@@ -162,26 +115,6 @@ def _labels(points: Sequence[Point]) -> list[str]:
     return labels
 
 
-def and_more(names: Sequence[Any]) -> str:
-    """The first of several names, and how many more there are."""
-    return f"{names[0]}" + (f" and {len(names) - 1} more" if len(names) > 1 else "")
-
-
-def _seeds(*runs: Run) -> str:
-    counts = {run.num_lanes for run in runs}
-    return " and ".join(count_of(count, "seed") for count in sorted(counts))
-
-
-def format_value(value: Any) -> str:
-    """A coordinate as text, a float in as few digits as it was written with."""
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def count_of(number: int, noun: str) -> str:
-    """A number and its noun: 1 seed, 2 seeds."""
-    return f"{number} {noun}" + ("s" if number != 1 else "")
-
-
 def _colors(runs: Sequence[Run]) -> list[str]:
     """The algorithm's own colour where it is the only run of it; shades, where runs are many."""
     if len(runs) > len(OTHER_COLORS):
@@ -194,13 +127,15 @@ def _colors(runs: Sequence[Run]) -> list[str]:
     ]
 
 
-def _figure(columns: int) -> Figure:
+def new_figure(columns: int) -> Figure:
+    """An empty figure for so many axes side by side."""
     figure = Figure(figsize=(6.4 * columns, 4.2), dpi=130, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
-def _style(ax: Axes, ylabel: str) -> None:
+def style_axes(ax: Axes, ylabel: str) -> None:
+    """Labels and grid of axes over environment steps."""
     ax.set_xlabel("environment steps")
     ax.set_ylabel(ylabel)
     ax.xaxis.set_major_formatter(EngFormatter(sep=""))
@@ -208,7 +143,7 @@ def _style(ax: Axes, ylabel: str) -> None:
     ax.grid(alpha=0.25, linewidth=0.6)
 
 
-def _title(ax: Axes, title: str) -> None:
+def add_title(ax: Axes, title: str) -> None:
     """A title, and under it, above the axes and clear of the curves, the legend.
 
     Labels are shown as they are: a folder's name may begin with `_` or hold `$`, which mean
@@ -241,7 +176,8 @@ def check_picture(name: str, path: Path) -> None:
         raise ConfigError(f"{name} is '{path}'; allowed: a name ending in .png, .pdf or .svg")
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: Path) -> None:
+    """Writes a picture; raises `ConfigError` where it cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with warnings.catch_warnings():  # letters that the font lacks are drawn as boxes

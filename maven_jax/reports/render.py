@@ -6,7 +6,7 @@ from typing import Any
 import jax
 
 from maven_jax.algorithms import Algorithm
-from maven_jax.config import ConfigError
+from maven_jax.errors import ConfigError
 from maven_jax.exploration import act_greedily
 from maven_jax.rollout import rollout, start_episodes
 from maven_jax.types import MarlEnv, NetworkParams, Params, ScalarKey

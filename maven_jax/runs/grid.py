@@ -12,18 +12,11 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from maven_jax.config import (
-    Config,
-    ConfigError,
-    Hyperparameters,
-    check,
-    override,
-    parse_yaml,
-    to_dict,
-    unknown,
-    validate,
-)
+from maven_jax.config import Config, Hyperparameters, override, to_dict
+from maven_jax.config.checks import validate
+from maven_jax.config.files import parse_yaml
 from maven_jax.environments import complete
+from maven_jax.errors import ConfigError, check, unknown
 from maven_jax.unread import unread
 
 TRACED = "hyperparameters."

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import psutil
 
-from maven_jax.config import ConfigError
+from maven_jax.errors import ConfigError
 from maven_jax.types import TrainState
 
 

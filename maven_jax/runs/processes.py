@@ -6,7 +6,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from maven_jax.config import ConfigError
+from maven_jax.errors import ConfigError
 
 
 def is_writer() -> bool:

@@ -31,6 +31,15 @@ def plain_console(*, stderr: bool = False, quiet: bool = False) -> Console:
     return console
 
 
+def say_on(console: Console) -> Callable[[str], None]:
+    """Prints lines beside the results."""
+
+    def say(line: str) -> None:
+        console.print(f"maven-jax: {line}", highlight=False, soft_wrap=True, markup=False)
+
+    return say
+
+
 def progress_bar(console: Console) -> Progress:
     """A bar of environment steps, with the numbers of the field `live` beside it."""
     return Progress(

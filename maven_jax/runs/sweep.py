@@ -14,7 +14,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from maven_jax.config import Hyperparameters, check
+from maven_jax.config import Hyperparameters
+from maven_jax.errors import check
 from maven_jax.train import Trainer
 from maven_jax.types import Metrics, NetworkParams, Params, ScalarKey, TrainState
 

@@ -5,6 +5,7 @@ step reads fresh episodes, all joint actions once (uniform behaviour, exactly) o
 agents take them, so that nothing but the behaviour weighs the errors.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -12,6 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
 
 from maven_jax.algorithms import Algorithm, make_algorithm
 from maven_jax.config import Config, Hyperparameters, NetworkConfig
@@ -25,6 +28,8 @@ from maven_jax.learner import make_optimizer, update, utilities
 from maven_jax.objectives import Networks
 from maven_jax.rollout import env_spec, rollout, start_episodes
 from maven_jax.runs.sweep import lane_keys, map_lanes, spread
+from maven_jax.runs.text import count_of
+from maven_jax.studies.payoff_tables import best_additive, best_monotone
 from maven_jax.types import Episode, MarlEnv, Params, ScalarKey
 
 LEARNING_RATE = 3e-3
@@ -174,3 +179,59 @@ def study(
     hyperparameters = spread(config.hyperparameters, len(seed))
     learnt = map_lanes(make_fit(config, env, num_steps), lanes, hyperparameters)
     return Study(*(x.reshape(*shape, *x.shape[1:]) for x in learnt))
+
+
+def study_table(
+    title: str, payoff: np.ndarray, joint_values: np.ndarray, greedy: np.ndarray
+) -> Table:
+    """What one algorithm learnt of one payoff table, a row for each behaviour.
+
+    The values are those of the seed whose squared error is the median. The title ends with the
+    smallest error that any additive and any monotone table has.
+
+    Args:
+        title: names the algorithm and the game.
+        payoff: the game's table.
+        joint_values: learnt values over behaviours and seeds, as in `Study`.
+        greedy: joint actions of greedy play, likewise.
+    """
+    additive = squared_error(best_additive(payoff), payoff)
+    monotone = squared_error(best_monotone(payoff), payoff)
+    title = f"{title}: {count_of(greedy.shape[1], 'seed')}"
+    title += f"; best squared error additive {additive:.2f}, monotone {monotone:.2f}"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    for heading in ("behaviour", "learnt values", "greedy"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("payoff", "squared error"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for label, values, chosen in zip(("uniform", "eps-greedy"), joint_values, greedy, strict=True):
+        errors = np.array([squared_error(value, payoff) for value in values])
+        typical = values[np.argsort(errors)[(len(errors) - 1) // 2]]
+        counts = Counter(map(action_name, chosen)).most_common()
+        payoffs = [payoff[tuple(actions)] for actions in chosen]
+        low, median, high = np.percentile(errors, [25, 50, 75])
+        table.add_row(
+            label,
+            matrix_text(typical),
+            "\n".join(f"{action}: {count}" for action, count in counts),
+            f"{np.mean(payoffs):.2f}",
+            f"{median:.2f}\n{low:.1f} to {high:.1f}",
+            end_section=True,
+        )
+    return table
+
+
+def squared_error(values: np.ndarray, payoff: np.ndarray) -> float:
+    """Sum over joint actions of the squared difference, in squared units of payoff."""
+    return float(((np.asarray(values, float) - np.asarray(payoff, float)) ** 2).sum())
+
+
+def action_name(joint_action: np.ndarray) -> str:
+    """Letters for actions, as the papers name them: (A, C)."""
+    return "(" + ", ".join(chr(ord("A") + action) for action in joint_action) + ")"
+
+
+def matrix_text(values: np.ndarray) -> str:
+    """A payoff table's rows; one of more than two agents as a list of its entries."""
+    rows = values if values.ndim == 2 else values.reshape(1, -1)
+    return "\n".join(" ".join(f"{value:7.2f}" for value in row) for row in rows)

@@ -20,7 +20,8 @@ import pytest
 
 from maven_jax.cli import smoke
 from maven_jax.cli.main import run
-from maven_jax.config import Hyperparameters, load_config
+from maven_jax.config import Hyperparameters
+from maven_jax.config.files import load_config
 from maven_jax.environments import make_env
 from maven_jax.pymarl.weights import expected_state_dicts
 from maven_jax.rollout import env_spec
@@ -169,7 +170,7 @@ def programs():
 @pytest.fixture(autouse=True)
 def programs_are_shared(programs, monkeypatch):
     """A program that an earlier command has compiled is taken from there; it traces all numbers."""
-    compile_program = runner._compile
+    compile_program = runner.compile_run
 
     def take_or_compile(config, env, num_lanes, options, from_weights=False):
         static = dataclasses.replace(config, hyperparameters=Hyperparameters())
@@ -178,7 +179,7 @@ def programs_are_shared(programs, monkeypatch):
             programs[key] = compile_program(config, env, num_lanes, options, from_weights)
         return programs[key]
 
-    monkeypatch.setattr(runner, "_compile", take_or_compile)
+    monkeypatch.setattr(runner, "compile_run", take_or_compile)
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,9 @@ import maven_jax
 from maven_jax.cli.main import run
 from maven_jax.config import Config
 from maven_jax.reports import plots
+from maven_jax.runs.folder import describe_machine
 from maven_jax.runs.progress import plain_console
-from maven_jax.runs.results import Run, describe_machine
+from maven_jax.runs.run import Run
 
 ROOT = Path(__file__).parent.parent.parent
 MAIN = [sys.executable, "-m", "maven_jax"]

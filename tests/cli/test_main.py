@@ -15,9 +15,11 @@ from experiments import SMALL, refused
 from PIL import Image
 
 from maven_jax.cli.main import run
-from maven_jax.config import Config, packaged_configs
+from maven_jax.config import Config
+from maven_jax.config.files import packaged_configs
 from maven_jax.environments import ENVIRONMENTS
-from maven_jax.runs.results import load_run, write_config
+from maven_jax.runs.folder import write_config
+from maven_jax.runs.run import load_run
 
 
 @pytest.fixture(scope="module")

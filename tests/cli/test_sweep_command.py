@@ -8,9 +8,9 @@ from experiments import SMALL, refused
 
 from maven_jax.cli import commands
 from maven_jax.cli.main import run
-from maven_jax.config import ConfigError
+from maven_jax.errors import ConfigError
 from maven_jax.runs import runner
-from maven_jax.runs.runner import InterruptedRunError
+from maven_jax.runs.options import InterruptedRunError
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ from maven_jax.config import Config, EnvConfig
 from maven_jax.environments import complete, make_env
 from maven_jax.envs import MatrixGame
 from maven_jax.envs.matrix_game import PAYOFFS
-from maven_jax.runs.results import load_run
+from maven_jax.runs.run import load_run
 
 SMALL = """
 algorithm: qmix

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from maven_jax.cli.main import run
-from maven_jax.config import load_config
+from maven_jax.config.files import load_config
 from maven_jax.environments import make_env
 from maven_jax.pymarl.weights import expected_state_dicts, from_pymarl
 from maven_jax.rollout import env_spec
-from maven_jax.runs.results import load_run, load_weights
+from maven_jax.runs.run import load_run
+from maven_jax.runs.weights import load_weights
 
 SMALL = """
 algorithm: {algorithm}

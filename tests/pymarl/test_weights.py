@@ -9,8 +9,9 @@ from helpers import random_params
 
 from maven_jax.agents import RecurrentAgent
 from maven_jax.algorithms import ALGORITHMS, make_algorithm
-from maven_jax.config import ConfigError, from_dict
+from maven_jax.config import from_dict
 from maven_jax.discriminators import FeedForwardDiscriminator, RecurrentDiscriminator
+from maven_jax.errors import ConfigError
 from maven_jax.latents import BanditLatent, CategoricalLatent, UniformLatent
 from maven_jax.mixers import IndependentMixer, JointCritic, QMixer, SumMixer
 from maven_jax.pymarl.weights import (

@@ -9,9 +9,13 @@ import pytest
 from experiments import refused
 
 from maven_jax.cli.main import run
-from maven_jax.config import Config, ConfigError, EnvConfig
+from maven_jax.config import Config, EnvConfig
+from maven_jax.errors import ConfigError
 from maven_jax.reports.marl_eval import marl_eval_data
-from maven_jax.runs.results import MetricsWriter, create_run_folder, load_run, points_of
+from maven_jax.runs.folder import create_run_folder
+from maven_jax.runs.metrics import MetricsWriter
+from maven_jax.runs.points import points_of
+from maven_jax.runs.run import load_run
 
 
 def write(path, algorithm, options, seeds, rates=None):

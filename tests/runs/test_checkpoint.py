@@ -23,18 +23,18 @@ import pytest
 from rich.console import Console
 
 from maven_jax.algorithms import ALGORITHMS
-from maven_jax.config import ConfigError, from_dict
+from maven_jax.config import from_dict
 from maven_jax.envs import MStepMatrixGame
-from maven_jax.runs.checkpoint import (
-    Checkpointing,
-    CheckpointWriter,
-    checkpoint_folders,
-    load_checkpoint,
-)
+from maven_jax.errors import ConfigError
+from maven_jax.runs.checkpoint import Checkpointing, CheckpointWriter, checkpoint_folders
+from maven_jax.runs.folder import create_run_folder
 from maven_jax.runs.grid import expand, make_lanes
 from maven_jax.runs.memory import Memory, check_memory
-from maven_jax.runs.results import MetricsWriter, Rows, create_run_folder, load_run, load_runs
-from maven_jax.runs.runner import InterruptedRunError, Options, continue_run, train_run, train_sweep
+from maven_jax.runs.metrics import MetricsWriter, Rows
+from maven_jax.runs.options import InterruptedRunError, Options
+from maven_jax.runs.restoring import load_checkpoint
+from maven_jax.runs.run import load_run, load_runs
+from maven_jax.runs.runner import continue_run, train_run, train_sweep
 from maven_jax.runs.sweep import Sweep, compile_sweep, lane_keys, run_sweep, take_lanes
 from maven_jax.train import make_trainer
 

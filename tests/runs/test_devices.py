@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from maven_jax.cli.main import run
-from maven_jax.runs.results import COUNTERS, load_run
+from maven_jax.runs.metrics import COUNTERS
+from maven_jax.runs.run import load_run
 
 CONFIG = """
 algorithm: maven

@@ -19,7 +19,9 @@ from experiments import SMALL
 from jax.experimental.compilation_cache import compilation_cache
 
 from maven_jax.cli.main import run
-from maven_jax.runs.results import checkpoint_folders, load_run, read_weights
+from maven_jax.runs.folder import checkpoint_folders
+from maven_jax.runs.run import load_run
+from maven_jax.runs.weights import read_weights
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -453,7 +455,7 @@ def test_a_missing_part_is_damage(trained, tmp_path, capsys):
 
 def test_what_is_evaluated_are_the_newest_weights(trained, tmp_path, capsys):
     """The last checkpoint's, where the weights of an interruption before it lie beside."""
-    from maven_jax.runs.checkpoint import newest_weights
+    from maven_jax.runs.restoring import newest_weights
 
     with ExitStack() as stack:
         put(trained, tmp_path / "run", STATES["interrupted, resumed, killed"], stack)

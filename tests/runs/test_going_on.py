@@ -8,7 +8,8 @@ import pytest
 from experiments import SMALL, refused
 
 from maven_jax.cli.main import run
-from maven_jax.runs.results import INITIAL_WEIGHTS, read_initial_weights, read_weights
+from maven_jax.runs.folder import INITIAL_WEIGHTS
+from maven_jax.runs.weights import read_initial_weights, read_weights
 
 QUIET = ["--no-tensorboard", "--seeds", "2"]
 LONGER = ["--training.total-env-steps", "120"]

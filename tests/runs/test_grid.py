@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maven_jax.config import Config, ConfigError, Hyperparameters, from_dict
+from maven_jax.config import Config, Hyperparameters, from_dict
+from maven_jax.errors import ConfigError
 from maven_jax.runs.grid import (
     expand,
     lanes_from_columns,

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import psutil
 import pytest
 
-from maven_jax.config import ConfigError, load_config
+from maven_jax.config.files import load_config
 from maven_jax.environments import complete, make_env
+from maven_jax.errors import ConfigError
 from maven_jax.runs.memory import (
     Memory,
     check_memory,

@@ -8,20 +8,13 @@ import pandas as pd
 import pytest
 import yaml
 
-from maven_jax.config import Config, ConfigError, from_dict, to_dict
-from maven_jax.runs.results import (
-    MetricsWriter,
-    create_run_folder,
-    create_sweep_folder,
-    load_run,
-    load_setup,
-    load_weights,
-    on_grid,
-    points_of,
-    quartiles,
-    save_weights,
-    sweep_parts,
-)
+from maven_jax.config import Config, from_dict, to_dict
+from maven_jax.errors import ConfigError
+from maven_jax.runs.folder import create_run_folder, create_sweep_folder, load_setup, sweep_parts
+from maven_jax.runs.metrics import MetricsWriter
+from maven_jax.runs.points import on_grid, points_of, quartiles
+from maven_jax.runs.run import load_run
+from maven_jax.runs.weights import load_weights, save_weights
 from maven_jax.types import Params
 
 
@@ -207,7 +200,7 @@ def test_a_run_folder_is_made_whole_or_not_at_all(tmp_path, monkeypatch):
     def fail(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("maven_jax.runs.results.write_info", fail)
+    monkeypatch.setattr("maven_jax.runs.folder.write_info", fail)
     with pytest.raises(ConfigError, match="cannot be made: No space left on device"):
         create_run_folder(tmp_path / "run", Config(), {})
     assert not list(tmp_path.iterdir())

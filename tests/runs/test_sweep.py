@@ -8,8 +8,9 @@ import pytest
 from experiments import small_config
 from jax.sharding import Mesh
 
-from maven_jax.config import ConfigError, Hyperparameters
+from maven_jax.config import Hyperparameters
 from maven_jax.envs import MStepMatrixGame
+from maven_jax.errors import ConfigError
 from maven_jax.runs.grid import make_lanes
 from maven_jax.runs.sweep import (
     compile_sweep,

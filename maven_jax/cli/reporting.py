@@ -1,0 +1,94 @@
+"""Commands that read runs: `plot`, `table`, `export`."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+from rich.console import Console
+
+from maven_jax.cli.shared import say
+from maven_jax.errors import ConfigError
+from maven_jax.reports.marl_eval import marl_eval_data
+from maven_jax.reports.plots import check_picture, draw_curves
+from maven_jax.reports.tables import last_evaluation, points_table
+from maven_jax.runs.files import replace_text
+from maven_jax.runs.folder import refuse_existing
+from maven_jax.runs.points import points_of
+from maven_jax.runs.run import load_runs
+from maven_jax.runs.text import and_more
+
+
+@dataclass(frozen=True)
+class Plot:
+    """Draw one metric of several runs: median and quartiles over seeds."""
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """Folders of runs."""
+    out: Path = Path("plot.png")
+    """Picture to write; it must not exist."""
+    metric: str = "return"
+    """A column of metrics.csv."""
+
+
+@dataclass(frozen=True)
+class Tabulate:
+    """Print what runs and sweeps end at, a row for each experiment: a configuration, all seeds."""
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """Folders of runs or sweeps."""
+    metric: str = "return"
+    """A column of metrics.csv."""
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write curves of runs and sweeps as JSON for marl-eval, to stand beside other libraries."""
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """Folders of runs or sweeps."""
+    out: Path = Path("marl_eval.json")
+    """File to write; it must not exist."""
+    evaluations: int = 50
+    """Points of each curve."""
+
+
+def plot(command: Plot, console: Console) -> None:
+    """`maven-jax plot RUN...`."""
+    if not command.runs:
+        raise ConfigError("no run given; allowed: one or more folders of runs")
+    refuse_existing("picture", command.out)
+    check_picture("out", command.out)
+    runs = [run for path in command.runs for run in load_runs(path, say)]
+    draw_curves(runs, command.out, command.metric)
+    console.print(f"picture: {command.out}", highlight=False, soft_wrap=True)
+
+
+def tabulate(command: Tabulate, console: Console) -> None:
+    """`maven-jax table RUN...`."""
+    if not command.runs:
+        raise ConfigError("no run given; allowed: one or more folders of runs")
+    runs = [(path, run) for path in command.runs for run in load_runs(path, say)]
+    given = {run.path: path for path, run in runs}
+    points = points_of(run for _, run in runs)
+    if len(command.runs) > 1:
+        points = [
+            ({"run": and_more(list(dict.fromkeys(given[x] for x in run.folders)))} | own, run)
+            for own, run in points
+        ]
+    console.print(points_table(points, command.metric))
+
+
+def export(command: Export, console: Console) -> None:
+    """`maven-jax export RUN...`."""
+    if not command.runs:
+        raise ConfigError("no run given; allowed: one or more folders of runs")
+    refuse_existing("file", command.out)
+    points = points_of(run for path in command.runs for run in load_runs(path, say))
+    data = marl_eval_data(points, command.evaluations)
+    command.out.parent.mkdir(parents=True, exist_ok=True)
+    replace_text(command.out, json.dumps(data, indent=1) + "\n")
+    end = last_evaluation(run for _, run in points)
+    console.print(
+        f"marl-eval data: {command.out}; absolute_metrics: {end}", highlight=False, soft_wrap=True
+    )

@@ -1,0 +1,66 @@
+"""What commands of several groups need."""
+
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+
+from maven_jax.algorithms import make_algorithm
+from maven_jax.config import Config
+from maven_jax.errors import check
+from maven_jax.reports.plots import draw_curves
+from maven_jax.rollout import env_spec
+from maven_jax.runs.checkpoint import Checkpointing
+from maven_jax.runs.grid import (
+    MAX_LANES,
+    Lanes,
+)
+from maven_jax.runs.options import Options
+from maven_jax.runs.pieces import evaluate_lanes
+from maven_jax.runs.processes import is_writer
+from maven_jax.runs.progress import plain_console
+from maven_jax.runs.sweep import spread
+from maven_jax.types import MarlEnv, NetworkParams, Params
+
+
+def say(line: str) -> None:
+    """A line beside the results, on standard error."""
+    if is_writer():
+        console = plain_console(stderr=True)
+        console.print(f"maven-jax: {line}", highlight=False, soft_wrap=True)
+
+
+def seeds_of(first: int, number: int) -> range:
+    """The seeds that a command names by the first and their number.
+
+    Raises:
+        ConfigError: too many, or out of range.
+    """
+    check(1 <= number <= MAX_LANES, "seeds", number, f"a whole number from 1 to {MAX_LANES}")
+    allowed = "a whole number from 0 to 2**31 - seeds"
+    check(0 <= first < 2**31 - number, "seed", first, allowed)
+    return range(first, first + number)
+
+
+def options_of(
+    tensorboard: bool, checkpoint: Checkpointing, remarks: Sequence[str] = ()
+) -> Options:
+    """What a command that trains leaves and says beside its results."""
+    console = plain_console(stderr=True, quiet=not is_writer())
+    return Options(tensorboard, checkpoint, console, remarks, draw_curves)
+
+
+def test_lanes(
+    params: Params,
+    latent_params: NetworkParams,
+    seed: int,
+    lanes: Lanes,
+    config: Config,
+    env: MarlEnv,
+) -> dict[str, np.ndarray]:
+    """`evaluate` of the weights of every lane."""
+    algorithm = make_algorithm(config, env_spec(env))
+    num_lanes = len(lanes.seeds)
+    temperatures = np.asarray(spread(lanes.hyperparameters, num_lanes).temperature)
+    keys = jax.random.split(jax.random.key(seed), num_lanes)
+    return evaluate_lanes(params, latent_params, keys, temperatures, env, algorithm, config)

@@ -1,0 +1,138 @@
+"""Commands that play test episodes: `evaluate`, and `convert` for the published weights."""
+
+import dataclasses
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import jax
+import numpy as np
+import tyro
+from rich.console import Console
+
+from maven_jax.algorithms import make_algorithm
+from maven_jax.cli import smoke
+from maven_jax.cli.shared import say, test_lanes
+from maven_jax.config.files import load_config
+from maven_jax.environments import complete, make_env
+from maven_jax.errors import ConfigError, check
+from maven_jax.evaluation import latent_behaviour
+from maven_jax.pymarl.files import read_folder, write_run
+from maven_jax.reports.plots import check_picture, draw_behaviour
+from maven_jax.reports.render import check_gif, record_episode, write_gif
+from maven_jax.reports.tables import evaluation_table
+from maven_jax.rollout import env_spec
+from maven_jax.runs.folder import refuse_existing
+from maven_jax.runs.grid import (
+    lanes_from_columns,
+    make_lanes,
+)
+from maven_jax.runs.restoring import newest_weights
+from maven_jax.runs.run import load_run
+from maven_jax.runs.sweep import lane_keys, spread
+from maven_jax.runs.weights import fit_weights
+from maven_jax.train import make_trainer
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Play greedy episodes with a run's final weights and print what each seed reaches."""
+
+    run: tyro.conf.Positional[Path]
+    """Folder of a run."""
+    episodes: int = 256
+    """Test episodes with z from the latent policy, for each seed."""
+    seed: int = 0
+    """Seed of the test episodes."""
+    lane: int | None = None
+    """Which of the run's lanes, counted from 0, --render and --behaviour are of; else the first."""
+    render: Path | None = None
+    """GIF to write of one greedy episode."""
+    behaviour: Path | None = None
+    """Picture to write of what each z does: its return, and the agents' actions."""
+
+
+@dataclass(frozen=True)
+class Convert:
+    """Make a run of weights that the published PyTorch code saved, and evaluate it."""
+
+    folder: tyro.conf.Positional[Path]
+    """Folder of agent.th, mixer.th, ez_bandit_policy.th or the like; or of .npz files so named."""
+    config: str
+    """The run's configuration: a YAML file, or the name of a packaged one."""
+    out: Path
+    """Folder to make for the run."""
+    fresh_discriminator: bool = False
+    """Draw the discriminator's weights, which the published code does not save."""
+
+
+def evaluate_run(command: Evaluate, console: Console) -> None:
+    """`maven-jax evaluate RUN`."""
+    episodes, seed = command.episodes, command.seed
+    check(1 <= episodes <= 10**5, "episodes", episodes, "a whole number from 1 to 100000")
+    check(0 <= seed < 2**31, "seed", seed, "a whole number from 0 to 2**31 - 1")
+    run = load_run(command.run)
+    lane = command.lane or 0
+    check(0 <= lane < run.num_lanes, "lane", lane, f"a whole number from 0 to {run.num_lanes - 1}")
+    if command.lane is not None and command.render is None and command.behaviour is None:
+        raise ConfigError(f"lane is {command.lane}; allowed: none without --render or --behaviour")
+    episodes = smoke.cut(episodes, smoke.SIZES["evaluation.episodes"])
+    evaluation = dataclasses.replace(run.config.evaluation, episodes=episodes)
+    config = dataclasses.replace(run.config, evaluation=evaluation)
+    env = make_env(config)
+    algorithm = make_algorithm(config, env_spec(env))
+    if command.render is not None:
+        refuse_existing("GIF", command.render)
+        check_gif(env, command.render)
+    if command.behaviour is not None:
+        refuse_existing("picture", command.behaviour)
+        check_picture("behaviour", command.behaviour)
+        if not algorithm.latent.size:
+            raise ConfigError(
+                f"behaviour is of what each z does, and {config.algorithm} has no z; allowed: a "
+                "run of MAVEN"
+            )
+    trainer = make_trainer(config, env)
+    lanes = lanes_from_columns(run.lanes, config.hyperparameters)
+    expected = jax.eval_shape(
+        jax.vmap(trainer.init),
+        jax.eval_shape(lambda: lane_keys(lanes.seeds)),
+        spread(lanes.hyperparameters, run.num_lanes),
+    )
+    arrays, what = (
+        newest_weights(run, say),
+        f"weights of run '{run.path}' do not fit its config.yaml",
+    )
+    params, latent_params = fit_weights(arrays, expected.params, expected.latent_params, what)
+    metrics = test_lanes(params, latent_params, seed, lanes, config, env)
+    console.print(evaluation_table(run, metrics, episodes))
+    key = jax.random.key(seed)
+    params, latent_params = jax.tree.map(lambda x: x[lane], (params, latent_params))
+    if command.render is not None:
+        write_gif(env, record_episode(env, algorithm, params, latent_params, key), command.render)
+        console.print(f"GIF: {command.render}", highlight=False, soft_wrap=True)
+    if command.behaviour is not None:
+        test = partial(latent_behaviour, env=env, algorithm=algorithm, config=config, episodes=64)
+        seen = jax.device_get(jax.jit(test)(params, latent_params, key))
+        title = f"greedy episodes of each z: {command.run}, lane {lane}"
+        draw_behaviour(seen, command.behaviour, title)
+        console.print(f"picture: {command.behaviour}", highlight=False, soft_wrap=True)
+
+
+def convert(command: Convert, console: Console) -> None:
+    """`maven-jax convert FOLDER --config CONFIG --out RUN`."""
+    config = smoke.cut_test(complete(load_config(command.config)))
+    env = make_env(config)
+    make_trainer(config, env)  # checks what `evaluate` will
+    refuse_existing("output folder", command.out)
+    weights = read_folder(
+        command.folder, config, env_spec(env), fresh_discriminator=command.fresh_discriminator
+    )
+    params, latent_params = jax.tree.map(lambda x: np.asarray(x)[None], weights)
+    lanes = make_lanes(config.hyperparameters, [0])
+    metrics = test_lanes(params, latent_params, 0, lanes, config, env)
+    write_run(command.out, config, command.folder, params, latent_params, metrics)
+    console.print(evaluation_table(load_run(command.out), metrics, config.evaluation.episodes))
+    if command.fresh_discriminator and "mi_bound_test" in metrics:
+        console.print("J_V is of an untrained discriminator: it says nothing.")
+    console.print(f"run: {command.out}/", highlight=False, soft_wrap=True)

@@ -1,0 +1,207 @@
+"""Commands that train: `train`, `sweep`, `resume`."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import tyro
+from rich.console import Console
+
+from maven_jax.cli import smoke
+from maven_jax.cli.shared import options_of, say, seeds_of
+from maven_jax.config import Config
+from maven_jax.config.files import load_config
+from maven_jax.environments import make_env
+from maven_jax.errors import ConfigError, check
+from maven_jax.reports.tables import last_evaluation, points_table
+from maven_jax.runs.checkpoint import Checkpointing
+from maven_jax.runs.extending import extend
+from maven_jax.runs.folder import load_setup, sweep_parts
+from maven_jax.runs.grid import (
+    Part,
+    expand,
+    make_lanes,
+    parse_grid,
+)
+from maven_jax.runs.options import Origin
+from maven_jax.runs.points import points_of
+from maven_jax.runs.restoring import newest_weights
+from maven_jax.runs.run import Run, load_run
+from maven_jax.runs.runner import continue_run, continue_sweep, train_run, train_sweep
+from maven_jax.runs.text import count_of
+from maven_jax.unread import remarks
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What `train` and `sweep` are told."""
+
+    config_source: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="CONFIG")]
+    """A YAML file, or the name of a packaged configuration."""
+    out: Path | None = None
+    """Folder to make for the run; runs/CONFIG by default."""
+    seed: int = 0
+    """The first seed."""
+    seeds: int = 8
+    """How many seeds, counted up from the first."""
+    tensorboard: bool = True
+    """Write events for TensorBoard."""
+    checkpoint: Checkpointing = field(default_factory=Checkpointing)
+    config: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
+
+
+@dataclass(frozen=True)
+class Train(Experiment):
+    """Train one configuration over many seeds, in one compiled program."""
+
+    init_from: Path | None = None
+    """Folder of a run whose weights to start from; its lanes and this run's are as many."""
+    lane: int | None = None
+    """The one lane of --init-from, counted from 0, that every seed starts from."""
+
+
+@dataclass(frozen=True)
+class Sweep(Experiment):
+    """Train a grid of values times many seeds, in as few compiled programs as it takes."""
+
+    grid: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """FIELD=VALUE,VALUE,...: once for each field. Hyperparameters share one program, any other
+    field is compiled once for each value."""
+    group_size: int | None = None
+    """Runs that are in memory at once; by default all."""
+
+
+@dataclass(frozen=True)
+class Longer:
+    """What of `training` a run can go on with another value of."""
+
+    total_env_steps: int | None = None
+    """Environment steps of each seed, more than there were; goes on with a finished run too, if it
+    was trained with --checkpoint.keep-final."""
+
+
+@dataclass(frozen=True)
+class Resume:
+    """Go on with a run or sweep that was interrupted or killed, from its last checkpoint."""
+
+    run: tyro.conf.Positional[Path]
+    """Folder of a run or of a sweep."""
+    training: Longer = field(default_factory=Longer)
+    tensorboard: bool = True
+    """Write events for TensorBoard."""
+    checkpoint: Checkpointing = field(default_factory=Checkpointing)
+
+
+def train(command: Train, console: Console) -> None:
+    """`maven-jax train CONFIG`."""
+    out = command.out or Path("runs") / Path(command.config_source).stem
+    config = smoke.cut_config(command.config)
+    seeds = seeds_of(command.seed, command.seeds)
+    lanes = make_lanes(config.hyperparameters, seeds[: smoke.cut(len(seeds), smoke.SEEDS)])
+    origin = _origin(command, len(lanes.seeds))
+    remarks = _remarks(command, [command.config])
+    options = options_of(command.tensorboard, command.checkpoint, remarks)
+    run = train_run(config, make_env(config), out, lanes, options, origin)
+    _print_end([run], out, console)
+
+
+def _origin(command: Train, num_lanes: int) -> Origin | None:
+    """The weights of `--init-from`, a lane for each of this run's."""
+    if command.init_from is None:
+        if command.lane is not None:
+            raise ConfigError(f"lane is {command.lane}; allowed: none without --init-from")
+        return None
+    source = load_run(command.init_from)
+    last, lane = source.num_lanes - 1, command.lane
+    if lane is None:
+        check(
+            source.num_lanes == num_lanes,
+            "seeds",
+            num_lanes,
+            f"{source.num_lanes}, the lanes of '{source.path}', or --lane, a whole number from 0 "
+            f"to {last}, for all seeds",
+        )
+    else:
+        check(0 <= lane <= last, "lane", lane, f"a whole number from 0 to {last}")
+    lanes = range(num_lanes) if lane is None else [lane] * num_lanes
+    arrays = {name: x[list(lanes)] for name, x in newest_weights(source, say).items()}
+    columns = {name: [column[i] for i in lanes] for name, column in source.lanes.items()}
+    record = {"run": str(source.path), "lanes": columns, "num_evaluations": source.num_evaluations}
+    return Origin(arrays, record)
+
+
+def sweep(command: Sweep, console: Console) -> None:
+    """`maven-jax sweep CONFIG --grid FIELD=VALUE,VALUE`."""
+    out = command.out or Path("runs") / f"{Path(command.config_source).stem}-sweep"
+    grid = parse_grid(command.grid, command.config)
+    seeds = seeds_of(command.seed, command.seeds)
+    parts = expand(command.config, grid, seeds, command.group_size)
+    options = options_of(
+        command.tensorboard,
+        command.checkpoint,
+        _remarks(command, [_with_rewards(part) for part in parts]),
+    )
+    if smoke.is_on():
+        parts = expand(command.config, grid, seeds[: smoke.SEEDS], command.group_size)
+        parts = [part._replace(config=smoke.cut_config(part.config, grid)) for part in parts]
+    if len(parts) == 1:
+        (part,) = parts
+        runs = [train_run(part.config, make_env(part.config), out, part.lanes, options)]
+    else:
+        runs = train_sweep(parts, make_env, out, options)
+    _print_end(runs, out, console)
+
+
+def resume(command: Resume, console: Console) -> None:
+    """`maven-jax resume RUN`."""
+    steps, is_sweep = command.training.total_env_steps, (command.run / "sweep.json").is_file()
+    if steps is not None and smoke.is_on():
+        folders = sweep_parts(command.run) if is_sweep else [command.run]
+        had = max(load_setup(folder)[0].training.total_env_steps for folder in folders)
+        steps = smoke.cut_steps(steps, had + 1) if steps > had else steps  # the latter is refused
+    if steps is not None:
+        extend(command.run, steps, make_env)
+    options = options_of(command.tensorboard, command.checkpoint)
+    if is_sweep:
+        runs = continue_sweep(command.run, make_env, options)
+    else:
+        env = make_env(load_setup(command.run)[0])
+        runs = [continue_run(command.run, env, options)]
+    _print_end(runs, command.run, console)
+    if steps != command.training.total_env_steps:
+        console.print(smoke.SAID, highlight=False, soft_wrap=True)
+
+
+def _remarks(command: Experiment, configs: Sequence[Config]) -> list[str]:
+    """What no point of a sweep reads of that which the user has set; see `unread`."""
+    source = command.config_source
+    base = Config() if Path(source).is_file() else load_config(source)
+    first, *others = [remarks(config, base) for config in configs]
+    return [line for line in first if all(line in other for other in others)]
+
+
+def _with_rewards(part: Part) -> Config:
+    """A part's configuration, with the largest weight that its lanes give to r_aux."""
+    largest = float(np.max(part.lanes.hyperparameters.intrinsic_weight))
+    hyperparameters = part.config.hyperparameters._replace(intrinsic_weight=largest)
+    return dataclasses.replace(part.config, hyperparameters=hyperparameters)
+
+
+def _print_end(runs: list[Run], out: Path, console: Console) -> None:
+    """What training has come to: a sentence of a plain run, a table of a sweep."""
+    points = points_of(runs)
+    if len(points) > 1 or not points[0][1].metrics["seed"].size:
+        console.print(points_table(points, "return"))
+        console.print(f"results in {out}/", highlight=False, soft_wrap=True)
+        return
+    ((_, run),) = points
+    low, median, high = np.percentile(run.final("return"), [25, 50, 75])
+    console.print(
+        f"return, {last_evaluation([run])}: median {median:.2f}, quartiles {low:.2f} to "
+        f"{high:.2f}, {count_of(run.num_lanes, 'seed')}; results in {out}/",
+        highlight=False,
+        soft_wrap=True,
+    )

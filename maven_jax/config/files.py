@@ -1,0 +1,101 @@
+"""Configurations in YAML: files of overrides, and those that come with the package."""
+
+import importlib.resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from maven_jax.config.checks import validate
+from maven_jax.config.overrides import from_dict
+from maven_jax.config.sections import Config
+from maven_jax.errors import ConfigError, unknown
+
+
+def load_config(source: str | Path) -> Config:
+    """Reads a YAML file of overrides, or one of the packaged configurations by its name.
+
+    Raises:
+        ConfigError: no such file or name, unknown key, wrong type, or a value that cannot work.
+    """
+    path = Path(source)
+    if not path.is_file():
+        packaged = packaged_configs()
+        if path.suffix or len(path.parts) > 1:
+            raise ConfigError(f"config {str(source)!r} is not a file")
+        if str(source) not in packaged:
+            raise unknown("config", str(source), packaged)
+        file = packaged[str(source)]
+    else:
+        file = path
+    try:
+        overrides = parse_yaml(file.read_bytes())
+    except OSError as error:
+        raise ConfigError(f"config {str(source)!r} cannot be read: {error.strerror}") from None
+    except ConfigError as error:
+        raise ConfigError(f"config {str(source)!r} {error}") from None
+    config = from_dict({} if overrides is None else overrides)
+    validate(config)
+    return config
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """Refuses a key that stands twice in one mapping, where YAML would keep the last.
+
+    Keys are compared as they are written: what a merge key (`<<`) brings gives way to what stands
+    beside it.
+    """
+
+    def compose_mapping_node(self, anchor: Any) -> Any:
+        node = super().compose_mapping_node(anchor)
+        seen: list[Any] = []
+        for key, _ in node.value:
+            merges = key.tag == "tag:yaml.org,2002:merge"
+            value = "<<" if merges else self.construct_object(key, deep=True)
+            if value in seen:
+                raise yaml.MarkedYAMLError(problem_mark=key.start_mark)
+            seen.append(value)
+        return node
+
+
+def parse_yaml(text: str | bytes) -> Any:
+    """Plain values from YAML.
+
+    Raises:
+        ConfigError: it is not valid YAML, or a key stands twice.
+    """
+    try:
+        value = yaml.load(text, Loader=_StrictLoader)
+        if _size(value, {}) > LARGEST_YAML:
+            raise ConfigError(f"holds more than {LARGEST_YAML} values, its aliases written out")
+        return value
+    except ConfigError:
+        raise
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f": look at line {mark.line + 1}" if mark else ""
+        raise ConfigError(f"is not valid YAML{where}") from None
+    except (ValueError, TypeError, AttributeError, LookupError, RecursionError):  # odd scalars
+        raise ConfigError("is not valid YAML") from None
+
+
+LARGEST_YAML = 10**5
+"""Values of a file: aliases of aliases must not fill memory."""
+
+
+def _size(value: Any, known: dict[int, int]) -> int:
+    """How many values there are in lists and dictionaries, as if none were shared."""
+    if not isinstance(value, dict | list):
+        return 1
+    if id(value) not in known:
+        known[id(value)] = 0  # one that holds itself is refused by what reads it
+        inner = value.values() if isinstance(value, dict) else value
+        known[id(value)] = 1 + sum(_size(entry, known) for entry in inner)
+    return known[id(value)]
+
+
+def packaged_configs() -> dict[str, Any]:
+    """Name to file of the configurations that come with the package."""
+    folder = importlib.resources.files("maven_jax.configs")
+    files = (file for file in folder.iterdir() if file.name.endswith(".yaml"))
+    return {file.name.removesuffix(".yaml"): file for file in files}

@@ -1,0 +1,39 @@
+"""Errors that a user reads: one line each, the command line ends with exit code 2."""
+
+import difflib
+import reprlib
+from collections.abc import Iterable
+from typing import Any
+
+
+class ConfigError(ValueError):
+    """Bad input, told in one line: the field, the value and what is allowed."""
+
+
+def unknown(kind: str, name: Any, known: Iterable[str]) -> ConfigError:
+    """The error for a name that does not exist, with what was probably meant."""
+    known = sorted(known)
+    near = difflib.get_close_matches(str(name), known, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"allowed: {', '.join(known)}"
+    return ConfigError(f"unknown {kind} {name!r}; {hint}")
+
+
+def first_line(error: BaseException, limit: int = 300) -> str:
+    """What an error says in its first line, or its kind where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:limit]
+
+
+def check(condition: bool, name: str, value: Any, allowed: str) -> None:
+    """Raises `ConfigError` with the field, the value and what is allowed, unless `condition`."""
+    if not condition:
+        raise ConfigError(f"{name} is {shown(value)}; allowed: {allowed}")
+
+
+def shown(value: Any) -> str:
+    """A value as an error shows it: whole, unless it is too large for a line."""
+    text = _REPR.repr(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+
+
+_LONGEST = 200
+_REPR = reprlib.Repr()

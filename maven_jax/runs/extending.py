@@ -1,0 +1,84 @@
+"""More environment steps for a run or sweep that has some."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from maven_jax.config import Config
+from maven_jax.config.checks import validate
+from maven_jax.errors import ConfigError, check
+from maven_jax.runs.files import is_locked
+from maven_jax.runs.folder import (
+    ENDED,
+    load_setup,
+    sweep_parts,
+    write_config,
+    write_info,
+)
+from maven_jax.runs.grid import lanes_from_columns
+from maven_jax.runs.lock import lock
+from maven_jax.runs.processes import by_writer
+from maven_jax.runs.programs import check_run
+from maven_jax.runs.restoring import can_go_on
+from maven_jax.runs.sweep import (
+    lane_keys,
+    spread,
+)
+from maven_jax.train import make_trainer
+from maven_jax.types import MarlEnv, TrainState
+
+
+def extend(path: Path, total_env_steps: int, make_env: Callable[[Config], MarlEnv]) -> None:
+    """Gives a run, or all runs of a sweep, more environment steps: `continue_run` then takes them.
+
+    A run that has finished must have kept a checkpoint; one that has not may be extended anyway.
+
+    Args:
+        path: folder of a run or of a sweep.
+        total_env_steps: of each seed; more than there are in the configuration.
+        make_env: builds the environment of a configuration.
+
+    Raises:
+        ConfigError: a folder is damaged or is being trained, there are no more steps than there
+            were, a run has finished and kept no checkpoint, or there is one that does not fit the
+            folder. Nothing is changed then.
+    """
+    is_sweep = (path / "sweep.json").is_file()
+    changed = {}
+    for folder in sweep_parts(path) if is_sweep else [path]:
+        config, info = load_setup(folder)
+        if is_locked(folder / "config.yaml"):
+            raise ConfigError(f"run '{folder}' is being trained by another process")
+        before, name = config.training.total_env_steps, "training.total_env_steps"
+        allowed = f"a whole number above {before}, which run '{folder}' has already"
+        check(total_env_steps > before, name, total_env_steps, allowed)
+        shapes = _state_shapes(config, make_env(config), info)
+        if not can_go_on(folder, shapes, info["lanes"]) and info["status"] in ENDED:
+            kept = "--checkpoint.keep-final keeps one; " if info["status"] == "finished" else ""
+            raise ConfigError(
+                f"run '{folder}' has ended and no whole checkpoint was kept, which going on needs "
+                f"({kept}allowed: maven-jax train CONFIG --init-from '{folder}', which starts "
+                "from its weights)"
+            )
+        training = dataclasses.replace(config.training, total_env_steps=total_env_steps)
+        config = dataclasses.replace(config, training=training)
+        validate(config)
+        changed[folder] = config, info
+    for folder, (config, info) in changed.items():
+        with lock(folder, "run", "config.yaml"):
+            if info["status"] in ENDED:  # a kill after this leaves a run that ends as it did
+                by_writer(partial(write_info, folder, info | {"status": "interrupted"}))
+            by_writer(partial(write_config, folder, config))
+
+
+def _state_shapes(config: Config, env: MarlEnv, info: Mapping[str, Any]) -> TrainState:
+    """Those of a run's state, padding not included, of one that fits."""
+    lanes = lanes_from_columns(info["lanes"], config.hyperparameters)
+    check_run(config, env, len(lanes.seeds))
+    hyperparameters = spread(lanes.hyperparameters, len(lanes.seeds))
+    init = jax.vmap(make_trainer(config, env).init)
+    return jax.eval_shape(init, lane_keys(lanes.seeds), hyperparameters)

@@ -1,0 +1,283 @@
+"""What a run leaves on disk, and its loading.
+
+A run's folder holds
+
+- `config.yaml`: the full configuration;
+- `run.json`: lanes, versions, device, timings, and how the run ended (`status`). A lane is one
+  training run: a `seed`, and in a sweep values of `hyperparameters.NAME`. `coordinates` are the
+  values that a sweep's grid gives to all lanes of the folder, `diverged` the lanes that turned
+  non-finite, with their last finite update;
+- `metrics.csv`: a row for each lane and evaluation, a column for each metric (`pandas.read_csv`
+  opens it): `seed`, what else tells the lanes apart, `env_steps`, `num_updates`, then the metrics
+  in alphabetical order, those with one value for each z as `name_0`, `name_1`, ...;
+- `weights`: Orbax: `params` and `latent_params`, every array with a leading axis of lanes; beside
+  them after how many evaluations they were saved, and checksums;
+- `checkpoints`, until the run has finished, or for good where they are kept (see `checkpoint`);
+- `metrics-1.csv` and so on: rows of a run that had to begin again;
+- `initial_weights.npz`, where training started from another run's: an array of each name;
+- `figures` and, unless switched off, TensorBoard `events`.
+
+A sweep of several programs is a folder of such folders, which its `sweep.json` names in order.
+"""
+
+import csv
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+import yaml
+
+from maven_jax import __version__
+from maven_jax.config import Config, from_dict, to_dict
+from maven_jax.config.checks import validate
+from maven_jax.config.files import parse_yaml
+from maven_jax.errors import ConfigError, first_line
+from maven_jax.runs.files import (
+    draft_of,
+    is_locked,
+    replace_text,
+    sync,
+    sync_tree,
+)
+
+T = TypeVar("T")
+
+STATUSES = ("waiting", "running", "interrupted", "failed", "finished", "converted")
+ENDED = ("finished", "converted")
+CHECKPOINTS, WEIGHTS, INITIAL_WEIGHTS = "checkpoints", "weights", "initial_weights.npz"
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "distrax", "jumanji", "flashbax")
+
+
+def refuse_existing(what: str, path: Path) -> None:
+    """Raises `ConfigError` where something is, since nothing on disk is ever written over.
+
+    And for a path that is no text, in which libraries could not save, or in what is no folder.
+    """
+    try:
+        str(path.absolute()).encode()
+    except UnicodeEncodeError:
+        raise ConfigError(f"{what} {str(path)!r} is no UTF-8; allowed: a path that is") from None
+    same = path, Path(os.path.normpath(path)), path.resolve()  # of `new/../old`, too
+    if any(map(os.path.lexists, same)):
+        raise ConfigError(f"{what} '{path}' exists; allowed: a path where nothing is yet")
+    above = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
+    if not above.is_dir():
+        raise ConfigError(f"{what} '{path}' cannot be made: '{above}' is not a folder")
+
+
+def create_run_folder(
+    path: Path,
+    config: Config,
+    info: dict[str, Any],
+    initial_weights: Mapping[str, np.ndarray] | None = None,
+) -> None:
+    """Makes a new run's folder with its configuration and `run.json`: all of it, or nothing.
+
+    Args:
+        path: folder to make.
+        config: the run's configuration.
+        info: its `run.json`.
+        initial_weights: what training starts from, by names, if not from fresh weights.
+
+    Raises:
+        ConfigError: something is there already, or the folder cannot be made.
+    """
+
+    def fill(draft: Path) -> None:
+        _set_up(draft, config, info)
+        if initial_weights is not None:
+            np.savez(draft / INITIAL_WEIGHTS, **initial_weights)  # type: ignore[arg-type]
+
+    _create(path, fill)
+
+
+def create_sweep_folder(path: Path, runs: Mapping[str, tuple[Config, dict[str, Any]]]) -> None:
+    """Makes a folder of several runs' folders, by their names: all of it, or nothing.
+
+    Raises:
+        ConfigError: something is there already, or the folder cannot be made.
+    """
+
+    def fill(draft: Path) -> None:
+        for name, (config, info) in runs.items():
+            (draft / name).mkdir()
+            _set_up(draft / name, config, info)
+        replace_text(draft / "sweep.json", json.dumps({"parts": list(runs)}, indent=2) + "\n")
+
+    _create(path, fill)
+
+
+def _set_up(folder: Path, config: Config, info: dict[str, Any]) -> None:
+    write_config(folder, config)
+    write_info(folder, info)
+
+
+def _create(path: Path, fill: Callable[[Path], None]) -> None:
+    refuse_existing("output folder", path)  # among them those without a name, such as `.`
+    draft = draft_of(path)
+    try:
+        draft.mkdir(parents=True)
+        fill(draft)
+        sync_tree(draft)
+        draft.rename(path)
+        sync(path.parent)
+    except OSError as error:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise ConfigError(f"output folder '{path}' cannot be made: {error.strerror}") from None
+
+
+def describe_machine() -> dict[str, Any]:
+    """Versions and device of this process, for `run.json`."""
+    devices = jax.devices()
+    return {
+        "versions": {"maven-jax": __version__}
+        | {name: metadata.version(name) for name in PACKAGES},
+        "device": devices[0].device_kind,
+        "platform": devices[0].platform,
+        "num_devices": len(devices),
+    }
+
+
+def write_config(path: Path, config: Config) -> None:
+    """Writes `config.yaml`."""
+    replace_text(path / "config.yaml", yaml.safe_dump(to_dict(config), sort_keys=False))
+
+
+def write_info(path: Path, info: dict[str, Any]) -> None:
+    """Writes `run.json`."""
+    replace_text(path / "run.json", json.dumps(info, indent=2) + "\n")
+
+
+def load_setup(path: Path) -> tuple[Config, dict[str, Any]]:
+    """Reads what a run's folder holds from the start: its configuration and `run.json`.
+
+    Raises:
+        ConfigError: no such folder, or a file is missing or damaged.
+    """
+    if not path.is_dir():
+        raise ConfigError(f"run '{path}' is not a folder")
+    if (path / "sweep.json").is_file():
+        runs = ", ".join(f"'{part}'" for part in sweep_parts(path))
+        raise ConfigError(f"'{path}' is a sweep of several programs; allowed: one of {runs}")
+    if not (path / "config.yaml").exists() and not (path / "run.json").exists():
+        raise ConfigError(f"'{path}' is no run's folder: config.yaml is missing")
+    return read_file(path, "config.yaml", _read_config), read_file(path, "run.json", _read_info)
+
+
+def has_rows(path: Path) -> bool:
+    """Whether a run's folder has an evaluation."""
+    file = path / "metrics.csv"
+    return file.is_file() and file.read_bytes().count(b"\n") >= 2
+
+
+def checkpoint_folders(path: Path) -> list[Path]:
+    """The whole checkpoints of a run, the latest first."""
+    folders = [p for p in (path / CHECKPOINTS).absolute().glob("*") if p.name.isdecimal()]
+    return sorted(folders, key=lambda p: -int(p.name))
+
+
+def standing(path: Path, info: Mapping[str, Any]) -> str:
+    """What has become of a run, and what goes on with it: the rest of a sentence.
+
+    Args:
+        path: its folder.
+        info: its `run.json`.
+    """
+    if info["status"] in ENDED:
+        return "has finished" if info["status"] == "finished" else "was converted"
+    if is_locked(path / "config.yaml"):
+        return "is being trained"
+    if info["status"] == "waiting" and is_locked(path.parent / "sweep.json"):
+        return "waits for its turn in a sweep that is being trained"
+    has_become, goes_on = {
+        "waiting": ("has not begun", "begins it"),
+        "running": ("was killed", "goes on"),
+        "interrupted": ("was interrupted", "goes on"),
+        "failed": ("failed", "goes on"),
+    }[info["status"]]
+    return f"{has_become}; maven-jax resume '{path}' {goes_on}"
+
+
+def sweep_parts(path: Path) -> list[Path]:
+    """The folders of a sweep of several programs, as its `sweep.json` names them.
+
+    Raises:
+        ConfigError: the file is damaged, or a folder is missing.
+    """
+    parts = [path / name for name in read_file(path, "sweep.json", _read_parts)]
+    for part in parts:
+        if not part.is_dir():
+            raise ConfigError(f"sweep '{path}' is damaged: its part '{part.name}' is missing")
+    return parts
+
+
+def read_file(path: Path, name: str, parse: Callable[[str], T]) -> T:
+    """What a file of a run or sweep holds.
+
+    Raises:
+        ConfigError: it is missing or damaged.
+    """
+    what = "sweep" if name == "sweep.json" else "run"
+    if not (path / name).is_file():
+        raise ConfigError(f"{what} '{path}' is damaged: {name} is missing")
+    try:
+        return parse((path / name).read_text())
+    except (ValueError, csv.Error, RecursionError) as error:
+        raise ConfigError(f"{what} '{path}' is damaged: {name}: {first_line(error)}") from None
+
+
+def _read_config(text: str) -> Config:
+    plain = parse_yaml(text)
+    config = from_dict(plain)
+    *_, last = to_dict(config)
+    if last not in plain:  # defaults would stand for what is missing
+        raise ValueError(f"its last section, {last}, is missing: the rest was cut off")
+    if not text.endswith("\n"):
+        raise ValueError("it ends within a line: the rest was cut off")
+    validate(config)
+    return config
+
+
+def _read_info(text: str) -> dict[str, Any]:
+    info = json.loads(text)
+    if not isinstance(info, dict) or info.get("status") not in STATUSES:
+        raise ValueError("it names no status")
+    lanes = info.get("lanes")
+    if not isinstance(lanes, dict) or "seed" not in lanes:
+        raise ValueError(f"lanes is {lanes!r}; allowed: a mapping of columns, seed among them")
+    for name, column in lanes.items():
+        numbers = isinstance(column, list) and all(type(x) in (int, float) for x in column)
+        if not numbers or not column or len(column) != len(lanes["seed"]):
+            raise ValueError(f"lanes.{name} is no list of a number for each lane")
+    if not all(type(seed) is int and 0 <= seed < 2**31 for seed in lanes["seed"]):
+        raise ValueError("lanes.seed holds something else than whole numbers from 0 to 2**31 - 1")
+    if not isinstance(info.get("coordinates", {}), dict):
+        raise ValueError("coordinates is no mapping")
+    diverged = info.get("diverged", [])
+    if not isinstance(diverged, list) or not all(
+        isinstance(lane, dict)
+        and all(type(lane.get(name)) in (int, float) for name in (*lanes, "num_updates"))
+        for lane in diverged
+    ):
+        raise ValueError("diverged is no list of lanes and their last update")
+    for name in ("wall_seconds", "train_seconds", "seed_updates"):
+        if type(info.get(name, 0)) not in (int, float):
+            raise ValueError(f"{name} is {info[name]!r}; allowed: a number")
+    return info
+
+
+def _read_parts(text: str) -> list[str]:
+    info = json.loads(text)
+    parts = info.get("parts") if isinstance(info, dict) else None
+    plain = isinstance(parts, list) and all(
+        isinstance(name, str) and name == Path(name).name for name in parts
+    )
+    if not plain or not parts:
+        raise ValueError(f"parts is {parts!r}; allowed: a list of folders' names")
+    return parts

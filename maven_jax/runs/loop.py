@@ -1,0 +1,182 @@
+"""The host loop over chunks: rows, progress, checkpoints, interruption."""
+
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from maven_jax.config import Config
+from maven_jax.runs.checkpoint import CheckpointWriter
+from maven_jax.runs.events import event_step, write_events
+from maven_jax.runs.files import replace_text
+from maven_jax.runs.folder import (
+    write_info,
+)
+from maven_jax.runs.grid import Lanes, lanes_from_columns
+from maven_jax.runs.metrics import MetricsWriter, Rows, set_metrics_aside
+from maven_jax.runs.options import Options
+from maven_jax.runs.processes import anywhere, by_writer, is_writer, together
+from maven_jax.runs.progress import StopRequest, live_numbers, progress_bar, say_on
+from maven_jax.runs.restoring import Checkpoint
+from maven_jax.runs.sweep import (
+    Sweep,
+    SweepChunk,
+    lane_keys,
+    run_sweep,
+    take_lanes,
+)
+from maven_jax.runs.text import count_of
+from maven_jax.runs.weights import save_weights
+from maven_jax.types import NetworkParams, Params
+
+
+def train_lanes(
+    sweep: Sweep,
+    config: Config,
+    path: Path,
+    options: Options,
+    info: dict[str, Any],
+    start: Checkpoint | None,
+    weights: tuple[Params, NetworkParams] | None,
+) -> None:
+    """The host loop over chunks; what it counts goes into `info`."""
+    lanes = lanes_from_columns(info["lanes"], config.hyperparameters)
+    results = Results(path, lanes, options, start)
+    num_updates = int(start.position.metrics["num_updates"].max()) if start else 0
+    checkpoints = CheckpointWriter(path, options.checkpoint, say_on(options.console), num_updates)
+    position, num_chunks = (start.position, start.num_chunks) if start else (None, 0)
+    saved_chunks = num_chunks
+    seconds_before, updates_before = info["train_seconds"], info["seed_updates"]
+    started = time.perf_counter()
+    chunk, stopped = None, False
+
+    def save(chunk: SweepChunk) -> None:
+        counts = {name: info[name] for name in NO_COUNTS}
+        together(results.sync)
+        rows = results.rows
+        checkpoints.save(chunk.state, chunk.metrics, num_chunks, num_updates, rows, counts)
+
+    try:
+        with (
+            StopRequest(say_on(options.console)) as stop,
+            progress_bar(options.console) as progress,
+        ):
+            total = config.training.total_env_steps
+            label = f"{config.algorithm.upper()}, {count_of(sweep.num_lanes, 'run')}"
+            task = progress.add_task(label, total=total, live="")
+            keys, hyperparameters = lane_keys(lanes.seeds), lanes.hyperparameters
+            for chunk in run_sweep(sweep, keys, hyperparameters, position, weights):
+                num_chunks += 1
+                together(partial(results.write, chunk))
+                seconds = time.perf_counter() - started
+                info["train_seconds"] = round(seconds_before + seconds, 2)
+                info["seed_updates"] += config.training.updates_per_evaluation * int(
+                    chunk.active.sum()
+                )
+                if _report_divergence(chunk, lanes, info, say_on(options.console)):
+                    by_writer(lambda: write_info(path, info))
+                sound = chunk.metrics["env_steps"][~chunk.diverged]
+                rate = (info["seed_updates"] - updates_before) / seconds
+                progress.update(
+                    task,
+                    completed=min(int(sound.min(initial=total)), total),
+                    live=live_numbers(chunk, rate),
+                )
+                stopped = anywhere(stop.requested)
+                num_updates = int(chunk.metrics["num_updates"].max())
+                if stopped or anywhere(checkpoints.is_due(num_updates)):
+                    save(chunk)
+                    saved_chunks = num_chunks
+                else:
+                    checkpoints.settle_if_written()
+                if stopped:
+                    break
+            if chunk is not None and info["keep_final"] and saved_chunks < num_chunks:
+                save(chunk)
+        together(results.sync)
+    finally:
+        results.close()
+        checkpoints.close()
+    if chunk is not None:
+        learned = chunk.state.params, chunk.state.latent_params
+        params, latent_params = take_lanes(learned, sweep.num_lanes)
+        save_weights(path, params, latent_params, num_chunks)
+    elif position is not None:  # its last checkpoint was saved at its end
+        save_weights(path, position.state.params, position.state.latent_params, num_chunks)
+    if stopped:
+        raise KeyboardInterrupt
+
+
+NO_COUNTS: dict[str, Any] = {"seed_updates": 0, "train_seconds": 0.0, "diverged": []}
+"""What training counts up in `run.json`, at the start."""
+
+
+class Results:
+    """What the writing process adds after every chunk; other processes write nothing."""
+
+    def __init__(
+        self, path: Path, lanes: Lanes, options: Options, start: Checkpoint | None
+    ) -> None:
+        self._metrics = self._events = None
+        if not is_writer():
+            return
+        if start is None and (aside := set_metrics_aside(path)):
+            say_on(options.console)(
+                f"there is no checkpoint to go on from: '{path}' begins again; its rows so far are "
+                f"kept as '{aside.name}'"
+            )
+        if start is not None and start.text is not None:
+            replace_text(path / "metrics.csv", start.text)
+        self._metrics = MetricsWriter(path, lanes.columns, start.rows.length if start else 0)
+        if options.tensorboard:
+            from tensorboardX import SummaryWriter
+
+            first = 0
+            if start:
+                diverged = np.asarray(start.position.state.diverged)
+                first = event_step(start.position.metrics, diverged) + 1
+            folder = path / "events"
+            count = len(list(folder.glob("*")))  # two starts in a second would share a file's name
+            self._events = SummaryWriter(str(folder), purge_step=first, filename_suffix=f".{count}")
+
+    def write(self, chunk: SweepChunk) -> None:
+        """A row of every active lane, and what TensorBoard shows of all."""
+        if self._metrics is not None:
+            self._metrics.write(chunk.metrics, chunk.active)
+        if self._events is not None:
+            write_events(self._events, chunk)
+
+    def sync(self) -> None:
+        """Waits until all rows are on the disk."""
+        if self._metrics is not None:
+            self._metrics.sync()
+
+    @property
+    def rows(self) -> Rows:
+        """How much of `metrics.csv` there is."""
+        return self._metrics.rows if self._metrics is not None else Rows(0, 0)
+
+    def close(self) -> None:
+        """Closes the files."""
+        for file in (self._metrics, self._events):
+            if file is not None:
+                file.close()
+
+
+def _report_divergence(
+    chunk: SweepChunk, lanes: Lanes, info: dict[str, Any], say: Callable[[str], None]
+) -> bool:
+    """Says and records which lanes have turned non-finite in this chunk; whether any has."""
+    known = [{name: lane[name] for name in lanes.columns} for lane in info["diverged"]]
+    for index in np.flatnonzero(chunk.diverged):
+        lane = {name: column[index].item() for name, column in lanes.columns.items()}
+        if lane in known:
+            continue
+        last = int(chunk.metrics["num_updates"][index])
+        info["diverged"] = [*info["diverged"], lane | {"num_updates": last}]
+        which = ", ".join(f"{name} {value}" for name, value in lane.items())
+        say(f"{which} turned non-finite and rests as it was after {last} updates; others go on")
+    return len(info["diverged"]) > len(known)

@@ -1,0 +1,82 @@
+"""Compiled programs of runs, once it is known that their memory is there."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import jax
+from jax.sharding import Mesh
+
+from maven_jax.config import Config
+from maven_jax.errors import ConfigError, first_line
+from maven_jax.runs.memory import Memory, check_memory, format_bytes, free_bytes, state_memory
+from maven_jax.runs.options import Options
+from maven_jax.runs.processes import together
+from maven_jax.runs.progress import say_on
+from maven_jax.runs.sweep import (
+    Sweep,
+    compile_sweep,
+    make_mesh,
+)
+from maven_jax.runs.text import count_of
+from maven_jax.train import make_trainer
+from maven_jax.types import MarlEnv
+
+
+def check_run(config: Config, env: MarlEnv, num_lanes: int) -> Memory:
+    """Refuses a run that cannot be or whose state does not fit, before anything compiles.
+
+    Returns:
+        What the state holds on the devices of this process.
+
+    Raises:
+        ConfigError: a value that cannot work, or the lanes do not fit.
+    """
+    trainer, mesh = make_trainer(config, env), make_mesh(num_lanes)
+    here = _devices_here(mesh)
+    lanes_here = -(-num_lanes // mesh.size) * len(here)
+    lane = state_memory(jax.eval_shape(trainer.init, jax.random.key(0), config.hyperparameters))
+    copy = lane.total if here[0].platform == "cpu" else 0
+    held = Memory(*(number * lanes_here for number in lane._replace(checkpoint=copy)))
+    together(lambda: check_memory(held, free_bytes(here), num_lanes, mesh.size))
+    return held
+
+
+def _devices_here(mesh: Mesh) -> list[jax.Device]:
+    return [device for device in mesh.devices.flat if device.process_index == jax.process_index()]
+
+
+def compile_run(
+    config: Config, env: MarlEnv, num_lanes: int, options: Options, from_weights: bool = False
+) -> Sweep:
+    """The program of a sweep, once it is known that its memory is there."""
+    held = check_run(config, env, num_lanes)
+    trainer, mesh, name = make_trainer(config, env), make_mesh(num_lanes), config.algorithm.upper()
+    here = _devices_here(mesh)
+    free = free_bytes(here)
+    runs = count_of(num_lanes, "run")
+    with (
+        options.console.status(f"{name}: compiling one program for {runs}"),
+        told_of_memory(num_lanes),
+    ):
+        sweep = compile_sweep(trainer, num_lanes, mesh, from_weights=from_weights)
+    held = held._replace(scratch=sweep.scratch_bytes * len(here))
+    together(lambda: check_memory(held, free, num_lanes, mesh.size))
+    known = f"; {format_bytes(free)} are free" if free is not None else ""
+    options.console.print(f"{name}: {runs} hold {held}{known}", highlight=False, soft_wrap=True)
+    for line in options.remarks:
+        say_on(options.console)(line)
+    return sweep
+
+
+@contextmanager
+def told_of_memory(num_lanes: int) -> Iterator[None]:
+    """Says in a line what a device says where its memory does not do."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        runs = count_of(num_lanes, "run")
+        raise ConfigError(
+            f"{runs} do not fit on this device together: {first_line(error)}"
+        ) from None

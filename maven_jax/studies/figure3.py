@@ -1,0 +1,134 @@
+"""Figure 3(b) of Mahajan et al. 2019: the picture, its data, table and sentences."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from maven_jax.reports.plots import (
+    COLORS,
+    OTHER_COLORS,
+    add_title,
+    draw_band,
+    new_figure,
+    save_figure,
+    step_grid,
+    style_axes,
+)
+from maven_jax.reports.tables import last_evaluation
+from maven_jax.runs.points import quartiles
+from maven_jax.runs.run import Run
+from maven_jax.runs.text import count_of
+from maven_jax.studies import published
+
+
+def draw_figure3(runs: Mapping[str, Run], path: Path) -> None:
+    """Returns with the published medians, and what z tells about MAVEN's actions.
+
+    Args:
+        runs: by the name of their configuration; `maven` is among them.
+        path: picture to write.
+    """
+    maven = runs["maven"]
+    length = maven.config.env.options["m"]
+    figure = new_figure(2)
+    left, right = figure.subplots(1, 2)
+    for name, run in runs.items():
+        draw_band(left, run, "return", COLORS[name], figure3_label(name))
+    comparable = published.FIGURE_3.keys() if length == published.M else ()
+    for name in comparable:
+        left.plot(
+            published.STEPS,
+            published.FIGURE_3[name][50],
+            color=COLORS[name],
+            linestyle=":",
+            marker="o",
+            markersize=4,
+            label=f"{figure3_label(name)}, published median",
+        )
+    left.set_xlim(0, max(step_grid(run)[-1] for run in runs.values()) * 1.01)
+    style_axes(left, "return of greedy episodes")
+    add_title(left, f"{length}-step matrix game, {_seeds(*runs.values())}")
+    labels = {
+        "latent_entropy": "H(z) of the latent policy",
+        "mi_bound_test": "variational bound J_V",
+        "action_information": "I(z; joint actions), counted",
+    }
+    for (metric, label), color in zip(labels.items(), OTHER_COLORS, strict=False):
+        draw_band(right, maven, metric, color, label)
+    highest = np.log(maven.config.latent.size)
+    right.set_ylim(-0.2 * highest, 1.05 * highest)  # early bounds may lie far below
+    style_axes(right, "nats")
+    add_title(right, "MAVEN: what z tells")
+    save_figure(figure, path)
+
+
+def figure3_label(name: str) -> str:
+    """A configuration's name as the figure's legend and tables have it: MAVEN, MAVEN team."""
+    algorithm, _, rest = name.partition("_")
+    return f"{algorithm.upper()} {rest}".rstrip()
+
+
+def _seeds(*runs: Run) -> str:
+    counts = {run.num_lanes for run in runs}
+    return " and ".join(count_of(count, "seed") for count in sorted(counts))
+
+
+def figure3_data(runs: dict[str, Run]) -> str:
+    """The curves of the figure as CSV: a row for each algorithm and step of the common grid."""
+    lines = ["algorithm,env_steps,seeds,return_25,return_50,return_75"]
+    for name, run in runs.items():
+        grid = step_grid(run)
+        for step, row in zip(grid, quartiles(run, "return", grid).T, strict=True):
+            values = ",".join(f"{value:.4g}" for value in row)
+            lines.append(f"{name},{step:.0f},{run.num_lanes},{values}")
+    return "\n".join(lines) + "\n"
+
+
+def figure3_table(runs: dict[str, Run]) -> Table:
+    """Quartiles at the steps where the paper's figure was read off, its own below where m is 10.
+
+    At each of them a seed counts with its latest evaluation up to there; the last row is of each
+    seed's last evaluation (`Run.final`).
+    """
+    comparable = all(run.config.env.options["m"] == published.M for run in runs.values())
+    title = "Return of greedy episodes: quartiles over seeds"
+    title += "; below, as published" if comparable else ""
+    title += f"\nend: {last_evaluation(runs.values())}"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("steps", justify="right")
+    last = min(run.last_step for run in runs.values())
+    steps = [step for step in published.STEPS if step <= last]
+    columns = []
+    for name, run in runs.items():
+        table.add_column(figure3_label(name), justify="right")
+        cells = [_three(row) for row in quartiles(run, "return", np.array(steps)).T]
+        if comparable and name in published.FIGURE_3:
+            there = published.FIGURE_3[name]
+            unknown = (None,) * len(published.STEPS)
+            lines = zip(*(there.get(q, unknown) for q in (25, 50, 75)), strict=True)
+            cells = [f"{cell}\n{_three(line)}" for cell, line in zip(cells, lines, strict=False)]
+        columns.append([*cells, _three(np.percentile(run.final("return"), [25, 50, 75]))])
+    labels = [*(f"{step // 1000}k" for step in steps), "end"]
+    for label, *cells in zip(labels, *columns, strict=True):
+        table.add_row(label, *cells)
+    return table
+
+
+def _three(values: Iterable[float | None]) -> str:
+    return " ".join("   -" if value is None else f"{value:4.1f}" for value in values)
+
+
+def figure3_summary(runs: dict[str, Run], best_return: float) -> str:
+    """What the figure shows, a sentence for each algorithm: of each seed's last evaluation."""
+    sentences = []
+    for name, run in runs.items():
+        finals = run.final("return")
+        reached = int((finals >= best_return - 0.1).sum())
+        sentences.append(
+            f"{figure3_label(name)} ends at a median of {np.median(finals):.2f}; {reached} of "
+            f"{len(finals)} seeds within 0.1 of the best return, {best_return:.0f}."
+        )
+    return "\n".join(sentences)
