@@ -1,4 +1,4 @@
-"""Errors that a user reads: one line each, the command line ends with exit code 2."""
+"""Errors that a user reads: a line each, with which the command line ends with exit code 2."""
 
 import difflib
 import reprlib
@@ -6,8 +6,16 @@ from collections.abc import Iterable
 from typing import Any
 
 
-class ConfigError(ValueError):
-    """Bad input, told in one line: the field, the value and what is allowed."""
+class MavenJaxError(Exception):
+    """What a user can mend, told in one line."""
+
+
+class ConfigError(MavenJaxError, ValueError):
+    """Bad input: the field, the value and what is allowed."""
+
+
+class StorageError(MavenJaxError):
+    """What is on disk, or should be: missing, damaged, in use, in the way, or not to be written."""
 
 
 def unknown(kind: str, name: Any, known: Iterable[str]) -> ConfigError:

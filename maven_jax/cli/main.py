@@ -21,7 +21,7 @@ from maven_jax.config import override
 from maven_jax.config.checks import validate
 from maven_jax.config.files import load_config, packaged_configs
 from maven_jax.environments import complete
-from maven_jax.errors import ConfigError, unknown
+from maven_jax.errors import ConfigError, MavenJaxError, unknown
 from maven_jax.runs.options import InterruptedRunError
 from maven_jax.runs.processes import is_writer
 from maven_jax.runs.progress import plain_console
@@ -35,7 +35,7 @@ def run(argv: Sequence[str]) -> int:
     try:
         silent = jax.distributed.is_initialized() and not is_writer()
         return _run_command(list(argv), plain_console(quiet=silent))
-    except (ConfigError, OSError) as error:
+    except (MavenJaxError, OSError) as error:
         if isinstance(error, BrokenPipeError):
             raise
         message = " ".join(str(error).splitlines())

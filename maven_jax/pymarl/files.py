@@ -19,7 +19,7 @@ import numpy as np
 
 from maven_jax.algorithms import make_algorithm
 from maven_jax.config import Config
-from maven_jax.errors import ConfigError
+from maven_jax.errors import MavenJaxError, StorageError
 from maven_jax.pymarl.weights import (
     StateDicts,
     discriminator_to_pymarl,
@@ -47,10 +47,10 @@ def read_folder(
         fresh_discriminator: draw its weights, and read no file of it.
 
     Raises:
-        ConfigError: a file is missing or cannot be read; a `WeightsError` names an array.
+        StorageError: a file is missing or cannot be read; a `WeightsError` names an array.
     """
     if not folder.is_dir():
-        raise ConfigError(f"'{folder}' is not a folder")
+        raise StorageError(f"'{folder}' is not a folder")
     files = {
         "agent": "agent",
         "mixer": "mixer",
@@ -65,7 +65,7 @@ def read_folder(
             continue
         path = next((p for p in _paths(folder, name) if p.is_file()), None)
         if path is None and wanted:
-            raise ConfigError(f"folder '{folder}' has no {name}.th or {name}.npz{_hint(part)}")
+            raise StorageError(f"folder '{folder}' has no {name}.th or {name}.npz{_hint(part)}")
         # A mixer that nothing asks for belongs to another algorithm; other files may lie about.
         found[part] = _read(path) if path and (wanted or part == "mixer") else {}
     algorithm = make_algorithm(config, spec)
@@ -98,7 +98,7 @@ def write_run(
         metrics: an evaluation of these weights, each with an axis of lanes.
 
     Raises:
-        ConfigError: the folder exists or cannot be made.
+        StorageError: the folder exists or cannot be made.
     """
     step = source.resolve().name
     counts = {"env_steps": int(step) if step.isdecimal() else 0, "num_updates": 0}
@@ -133,18 +133,18 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     """The arrays of one file, in single precision.
 
     Raises:
-        ConfigError: it cannot be read, or is no state dict.
+        StorageError: it cannot be read, or is no state dict.
     """
     try:
         arrays = _read_npz(path) if path.suffix == ".npz" else _read_torch(path)
         return {str(name): np.asarray(array, np.float32) for name, array in arrays.items()}
-    except ConfigError:
+    except MavenJaxError:
         raise
     except pickle.UnpicklingError:  # torch would advise to run what is in the file
-        raise ConfigError(f"'{path}' holds something else than a state dict of tensors") from None
+        raise StorageError(f"'{path}' holds something else than a state dict of tensors") from None
     except Exception as error:  # NumPy, zipfile, pickle and torch raise many kinds
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise ConfigError(f"'{path}' is no file of weights: {reason[:200]}") from None
+        raise StorageError(f"'{path}' is no file of weights: {reason[:200]}") from None
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
@@ -156,7 +156,7 @@ def _read_torch(path: Path) -> dict[str, np.ndarray]:
     try:
         torch = importlib.import_module("torch")
     except ImportError:
-        raise ConfigError(
+        raise StorageError(
             f"'{path}' needs torch, which is not installed; allowed without it: "
             f"{path.stem}.npz in its place, as numpy.savez writes it of the same arrays"
         ) from None

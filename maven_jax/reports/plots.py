@@ -12,7 +12,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
-from maven_jax.errors import ConfigError
+from maven_jax.errors import ConfigError, StorageError
 from maven_jax.evaluation import LatentBehaviour
 from maven_jax.runs.grid import short_names
 from maven_jax.runs.points import points_of, quartiles
@@ -177,11 +177,11 @@ def check_picture(name: str, path: Path) -> None:
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Writes a picture; raises `ConfigError` where it cannot be written."""
+    """Writes a picture; raises `StorageError` where it cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with warnings.catch_warnings():  # letters that the font lacks are drawn as boxes
             warnings.filterwarnings("ignore", "Glyph .* missing from")
             figure.savefig(path)
     except OSError as error:
-        raise ConfigError(f"picture '{path}' cannot be written: {error.strerror}") from None
+        raise StorageError(f"picture '{path}' cannot be written: {error.strerror}") from None

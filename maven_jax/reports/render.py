@@ -6,7 +6,7 @@ from typing import Any
 import jax
 
 from maven_jax.algorithms import Algorithm
-from maven_jax.errors import ConfigError
+from maven_jax.errors import ConfigError, StorageError
 from maven_jax.exploration import act_greedily
 from maven_jax.rollout import rollout, start_episodes
 from maven_jax.types import MarlEnv, NetworkParams, Params, ScalarKey
@@ -55,7 +55,7 @@ def write_gif(env: Any, states: list[Any], path: Path) -> None:
     """Draws states and writes them as an animation; on no screen.
 
     Raises:
-        ConfigError: the file cannot be written.
+        StorageError: the file cannot be written.
     """
     import matplotlib
     from matplotlib.animation import PillowWriter
@@ -66,4 +66,4 @@ def write_gif(env: Any, states: list[Any], path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         animation.save(path, writer=PillowWriter(fps=FRAMES_A_SECOND))
     except OSError as error:
-        raise ConfigError(f"'{path}' cannot be written: {error.strerror or error}") from None
+        raise StorageError(f"'{path}' cannot be written: {error.strerror or error}") from None

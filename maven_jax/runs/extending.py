@@ -10,7 +10,7 @@ import jax
 
 from maven_jax.config import Config
 from maven_jax.config.checks import validate
-from maven_jax.errors import ConfigError, check
+from maven_jax.errors import StorageError, check
 from maven_jax.runs.files import is_locked
 from maven_jax.runs.folder import (
     ENDED,
@@ -43,23 +43,23 @@ def extend(path: Path, total_env_steps: int, make_env: Callable[[Config], MarlEn
         make_env: builds the environment of a configuration.
 
     Raises:
-        ConfigError: a folder is damaged or is being trained, there are no more steps than there
-            were, a run has finished and kept no checkpoint, or there is one that does not fit the
-            folder. Nothing is changed then.
+        ConfigError: there are no more steps than there were.
+        StorageError: a folder is damaged or is being trained, a run has finished and kept no
+            checkpoint, or there is one that does not fit the folder. Nothing is changed then.
     """
     is_sweep = (path / "sweep.json").is_file()
     changed = {}
     for folder in sweep_parts(path) if is_sweep else [path]:
         config, info = load_setup(folder)
         if is_locked(folder / "config.yaml"):
-            raise ConfigError(f"run '{folder}' is being trained by another process")
+            raise StorageError(f"run '{folder}' is being trained by another process")
         before, name = config.training.total_env_steps, "training.total_env_steps"
         allowed = f"a whole number above {before}, which run '{folder}' has already"
         check(total_env_steps > before, name, total_env_steps, allowed)
         shapes = _state_shapes(config, make_env(config), info)
         if not can_go_on(folder, shapes, info["lanes"]) and info["status"] in ENDED:
             kept = "--checkpoint.keep-final keeps one; " if info["status"] == "finished" else ""
-            raise ConfigError(
+            raise StorageError(
                 f"run '{folder}' has ended and no whole checkpoint was kept, which going on needs "
                 f"({kept}allowed: maven-jax train CONFIG --init-from '{folder}', which starts "
                 "from its weights)"

@@ -37,7 +37,7 @@ from maven_jax import __version__
 from maven_jax.config import Config, from_dict, to_dict
 from maven_jax.config.checks import validate
 from maven_jax.config.files import parse_yaml
-from maven_jax.errors import ConfigError, first_line
+from maven_jax.errors import StorageError, first_line
 from maven_jax.runs.files import (
     draft_of,
     is_locked,
@@ -55,20 +55,20 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "distrax", "jumanji", "flashbax")
 
 
 def refuse_existing(what: str, path: Path) -> None:
-    """Raises `ConfigError` where something is, since nothing on disk is ever written over.
+    """Raises `StorageError` where something is, since nothing on disk is ever written over.
 
     And for a path that is no text, in which libraries could not save, or in what is no folder.
     """
     try:
         str(path.absolute()).encode()
     except UnicodeEncodeError:
-        raise ConfigError(f"{what} {str(path)!r} is no UTF-8; allowed: a path that is") from None
+        raise StorageError(f"{what} {str(path)!r} is no UTF-8; allowed: a path that is") from None
     same = path, Path(os.path.normpath(path)), path.resolve()  # of `new/../old`, too
     if any(map(os.path.lexists, same)):
-        raise ConfigError(f"{what} '{path}' exists; allowed: a path where nothing is yet")
+        raise StorageError(f"{what} '{path}' exists; allowed: a path where nothing is yet")
     above = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
     if not above.is_dir():
-        raise ConfigError(f"{what} '{path}' cannot be made: '{above}' is not a folder")
+        raise StorageError(f"{what} '{path}' cannot be made: '{above}' is not a folder")
 
 
 def create_run_folder(
@@ -86,7 +86,7 @@ def create_run_folder(
         initial_weights: what training starts from, by names, if not from fresh weights.
 
     Raises:
-        ConfigError: something is there already, or the folder cannot be made.
+        StorageError: something is there already, or the folder cannot be made.
     """
 
     def fill(draft: Path) -> None:
@@ -101,7 +101,7 @@ def create_sweep_folder(path: Path, runs: Mapping[str, tuple[Config, dict[str, A
     """Makes a folder of several runs' folders, by their names: all of it, or nothing.
 
     Raises:
-        ConfigError: something is there already, or the folder cannot be made.
+        StorageError: something is there already, or the folder cannot be made.
     """
 
     def fill(draft: Path) -> None:
@@ -129,7 +129,7 @@ def _create(path: Path, fill: Callable[[Path], None]) -> None:
         sync(path.parent)
     except OSError as error:
         shutil.rmtree(draft, ignore_errors=True)
-        raise ConfigError(f"output folder '{path}' cannot be made: {error.strerror}") from None
+        raise StorageError(f"output folder '{path}' cannot be made: {error.strerror}") from None
 
 
 def describe_machine() -> dict[str, Any]:
@@ -158,15 +158,15 @@ def load_setup(path: Path) -> tuple[Config, dict[str, Any]]:
     """Reads what a run's folder holds from the start: its configuration and `run.json`.
 
     Raises:
-        ConfigError: no such folder, or a file is missing or damaged.
+        StorageError: no such folder, or a file is missing or damaged.
     """
     if not path.is_dir():
-        raise ConfigError(f"run '{path}' is not a folder")
+        raise StorageError(f"run '{path}' is not a folder")
     if (path / "sweep.json").is_file():
         runs = ", ".join(f"'{part}'" for part in sweep_parts(path))
-        raise ConfigError(f"'{path}' is a sweep of several programs; allowed: one of {runs}")
+        raise StorageError(f"'{path}' is a sweep of several programs; allowed: one of {runs}")
     if not (path / "config.yaml").exists() and not (path / "run.json").exists():
-        raise ConfigError(f"'{path}' is no run's folder: config.yaml is missing")
+        raise StorageError(f"'{path}' is no run's folder: config.yaml is missing")
     return read_file(path, "config.yaml", _read_config), read_file(path, "run.json", _read_info)
 
 
@@ -208,12 +208,12 @@ def sweep_parts(path: Path) -> list[Path]:
     """The folders of a sweep of several programs, as its `sweep.json` names them.
 
     Raises:
-        ConfigError: the file is damaged, or a folder is missing.
+        StorageError: the file is damaged, or a folder is missing.
     """
     parts = [path / name for name in read_file(path, "sweep.json", _read_parts)]
     for part in parts:
         if not part.is_dir():
-            raise ConfigError(f"sweep '{path}' is damaged: its part '{part.name}' is missing")
+            raise StorageError(f"sweep '{path}' is damaged: its part '{part.name}' is missing")
     return parts
 
 
@@ -221,15 +221,15 @@ def read_file(path: Path, name: str, parse: Callable[[str], T]) -> T:
     """What a file of a run or sweep holds.
 
     Raises:
-        ConfigError: it is missing or damaged.
+        StorageError: it is missing or damaged.
     """
     what = "sweep" if name == "sweep.json" else "run"
     if not (path / name).is_file():
-        raise ConfigError(f"{what} '{path}' is damaged: {name} is missing")
+        raise StorageError(f"{what} '{path}' is damaged: {name} is missing")
     try:
         return parse((path / name).read_text())
     except (ValueError, csv.Error, RecursionError) as error:
-        raise ConfigError(f"{what} '{path}' is damaged: {name}: {first_line(error)}") from None
+        raise StorageError(f"{what} '{path}' is damaged: {name}: {first_line(error)}") from None
 
 
 def _read_config(text: str) -> Config:

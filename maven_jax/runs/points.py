@@ -9,7 +9,7 @@ import numpy as np
 
 from maven_jax.config import to_dict
 from maven_jax.environments import default_options
-from maven_jax.errors import ConfigError
+from maven_jax.errors import StorageError
 from maven_jax.runs.grid import flatten
 from maven_jax.runs.run import Point, Run
 
@@ -21,7 +21,7 @@ def points_of(runs: Iterable[Run]) -> list[Point]:
     or sweeps their seeds are, are the same one.
 
     Raises:
-        ConfigError: an experiment has a seed twice.
+        StorageError: an experiment has a seed twice.
     """
     experiments: dict[str, list[Point]] = {}
     for run in runs:
@@ -50,7 +50,7 @@ def _join(points: Sequence[Point]) -> Point:
     for run in runs:
         for seed in run.lanes["seed"]:
             if seed in folders:
-                raise ConfigError(
+                raise StorageError(
                     f"seed {seed} of one experiment is in '{folders[seed]}' and in '{run.path}'; "
                     "allowed: each seed once"
                 )

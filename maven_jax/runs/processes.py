@@ -6,7 +6,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from maven_jax.errors import ConfigError
+from maven_jax.errors import MavenJaxError
 
 
 def is_writer() -> bool:
@@ -26,7 +26,7 @@ def together(act: Callable[[], None]) -> None:
 
     Raises:
         Exception: what this process met.
-        ConfigError: another process failed.
+        MavenJaxError: another process failed.
     """
     failure: Exception | None = None
     try:
@@ -34,7 +34,7 @@ def together(act: Callable[[], None]) -> None:
     except Exception as error:
         failure = error
     if anywhere(failure is not None):
-        raise failure or ConfigError("another process failed; see what it says")
+        raise failure or MavenJaxError("another process failed; see what it says")
 
 
 def by_writer(act: Callable[[], None]) -> None:

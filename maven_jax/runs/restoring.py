@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from maven_jax.errors import ConfigError, first_line
+from maven_jax.errors import MavenJaxError, StorageError, first_line
 from maven_jax.runs.checkpoint import by_path, with_plain_keys
 from maven_jax.runs.files import CHECKSUMS, find_damage, replaced
 from maven_jax.runs.folder import ENDED, WEIGHTS, checkpoint_folders, standing
@@ -56,7 +56,7 @@ def load_checkpoint(
         lanes: those that it must be of, if that is to be checked.
 
     Raises:
-        ConfigError: a sound checkpoint is of another configuration or of other lanes, or none has
+        StorageError: a sound checkpoint is of another configuration or of other lanes, or none has
             the rows that `metrics.csv` has. Nothing is set aside then.
     """
 
@@ -80,7 +80,7 @@ def can_go_on(path: Path, state_shapes: TrainState, lanes: Mapping[str, Sequence
         lanes: those that it must be of.
 
     Raises:
-        ConfigError: as `load_checkpoint` does.
+        StorageError: as `load_checkpoint` does.
     """
 
     def restore(folder: Path) -> Checkpoint:
@@ -103,7 +103,7 @@ def newest_weights(run: Run, say: Callable[[str], None]) -> dict[str, np.ndarray
         Arrays by names such as `params/agent/w`, with a leading axis of lanes.
 
     Raises:
-        ConfigError: there are none, or they are damaged.
+        StorageError: there are none, or they are damaged.
     """
     has_ended = run.info["status"] in ENDED
     kept, damage = None, None
@@ -112,7 +112,7 @@ def newest_weights(run: Run, say: Callable[[str], None]) -> dict[str, np.ndarray
         try:
             kept = read_weights(run.path)
             _check_lanes(kept, run)
-        except ConfigError as error:
+        except MavenJaxError as error:
             damage = error
     if kept is not None and has_ended:
         return kept.arrays
@@ -123,7 +123,7 @@ def newest_weights(run: Run, say: Callable[[str], None]) -> dict[str, np.ndarray
     if newest is None and damage is not None:
         raise damage
     if newest is None:
-        raise ConfigError(
+        raise StorageError(
             f"run '{run.path}' has no weights"
             + ("" if has_ended else f" yet: it {standing(run.path, run.info)}")
         )
@@ -139,7 +139,7 @@ def newest_weights(run: Run, say: Callable[[str], None]) -> dict[str, np.ndarray
 def _check_lanes(weights: Weights, run: Run) -> None:
     for name, array in weights.arrays.items():
         if array.shape[:1] != (run.num_lanes,):
-            raise ConfigError(
+            raise StorageError(
                 f"weights of run '{run.path}' are damaged: array '{name}' has shape "
                 f"{array.shape}; expected one row for each of {run.num_lanes} lanes"
             )
@@ -151,7 +151,7 @@ def _latest(
     """The latest checkpoint that can be used, and names for those after it to be set aside by.
 
     Raises:
-        ConfigError: a sound one cannot be restored, or none has the rows that `metrics.csv` has.
+        StorageError: a sound one cannot be restored, or none has the rows that `metrics.csv` has.
     """
     passed: dict[Path, str] = {}
     other_rows = None
@@ -168,12 +168,12 @@ def _latest(
                 other_rows = other_rows or difference
                 passed[folder] = f"unused-{folder.name}"
                 continue
-            except ConfigError:
+            except MavenJaxError:
                 raise
             except Exception as error:  # Orbax and TensorStore raise many kinds
                 damage = first_line(error)
                 if has_checksums and folder.is_dir():  # it is as it was written
-                    raise ConfigError(
+                    raise StorageError(
                         f"checkpoint '{folder}' does not fit its run's configuration: {damage}"
                     ) from None
         if not folder.is_dir():  # the process that trains has newer ones by now
@@ -181,7 +181,7 @@ def _latest(
         say(f"checkpoint '{folder}' is damaged and not used: {damage}")
         passed[folder] = f"damaged-{folder.name}"
     if other_rows is not None:
-        raise ConfigError(
+        raise StorageError(
             f"run '{path}' cannot go on: {other_rows}, and its checkpoints are of the file as it "
             "was written; allowed: that file, or a new run"
         )
@@ -222,7 +222,7 @@ def _check_rows(path: Path, lanes: Mapping[str, Sequence[Any]], folder: Path) ->
     diverged = [tuple(lane.get(name) for name in lanes) for lane in broken]
     named = zip(*lanes.values(), strict=True)
     if found and found != [lane for lane in named if lane in found or lane not in diverged]:
-        raise ConfigError(
+        raise StorageError(
             f"run '{path}' is damaged: run.json names other lanes than checkpoint '{folder}' is of"
         )
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from maven_jax.config import Config
-from maven_jax.errors import ConfigError, unknown
+from maven_jax.errors import StorageError, unknown
 from maven_jax.runs.folder import (
     ENDED,
     checkpoint_folders,
@@ -141,7 +141,7 @@ def load_run(path: Path) -> Run:
     """Reads a run's folder; of a run that has not finished, what there is so far.
 
     Raises:
-        ConfigError: no such folder, a file in it is missing or damaged, or it has no row yet.
+        StorageError: no such folder, a file in it is missing or damaged, or it has no row yet.
     """
     config, info = load_setup(path)
     ended = info["status"] in ENDED
@@ -149,18 +149,18 @@ def load_run(path: Path) -> Run:
     broken = {tuple(lane[name] for name in info["lanes"]) for lane in info.get("diverged", [])}
     begun = checkpoint_folders(path) or has_rows(path) or not lanes - broken
     if not (ended or begun):
-        raise ConfigError(f"run '{path}' has no evaluation yet: it {standing(path, info)}")
+        raise StorageError(f"run '{path}' has no evaluation yet: it {standing(path, info)}")
     metrics = read_file(path, "metrics.csv", parse_metrics if ended else parse_whole_rows)
     run = Run(path, config, info, metrics)
     found = set(_lanes_of_rows(metrics, run.lanes))
     if not found and lanes - broken:
-        raise ConfigError(f"run '{path}' is damaged: metrics.csv: there is no evaluation in it")
+        raise StorageError(f"run '{path}' is damaged: metrics.csv: there is no evaluation in it")
     if not found <= lanes or (ended and not lanes - broken <= found):
-        raise ConfigError(
+        raise StorageError(
             f"run '{path}' is damaged: metrics.csv holds other lanes than run.json names"
         )
     if any((np.diff(steps) <= 0).any() for steps, _ in run.curves("env_steps")):
-        raise ConfigError(f"run '{path}' is damaged: metrics.csv: env_steps do not increase")
+        raise StorageError(f"run '{path}' is damaged: metrics.csv: env_steps do not increase")
     return run
 
 
@@ -174,7 +174,7 @@ def load_runs(path: Path, say: Callable[[str], None] = lambda _: None) -> list[R
         say: told in a line of each part that is left out, or has not finished.
 
     Raises:
-        ConfigError: no such folder, a file in it is missing or damaged, or there is no row yet.
+        StorageError: no such folder, a file in it is missing or damaged, or there is no row yet.
     """
     if not (path / "sweep.json").is_file():
         return [load_run(path)]
@@ -183,7 +183,7 @@ def load_runs(path: Path, say: Callable[[str], None] = lambda _: None) -> list[R
     taken = taken or [part for part in infos if has_rows(part)]
     if not taken:
         (first, info), *_ = infos.items()
-        raise ConfigError(
+        raise StorageError(
             f"sweep '{path}' has no evaluation yet: its part '{first.name}' {standing(first, info)}"
         )
     for part, info in infos.items():

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from maven_jax.config import Config
-from maven_jax.errors import ConfigError, first_line
+from maven_jax.errors import ConfigError, MavenJaxError, StorageError, first_line
 from maven_jax.runs.checkpoint import remove_checkpoints
 from maven_jax.runs.files import is_locked
 from maven_jax.runs.folder import (
@@ -68,8 +68,8 @@ def train_run(
         The run, as it stands on disk.
 
     Raises:
-        ConfigError: a value that cannot work, the folder exists, or the lanes or weights do not
-            fit.
+        ConfigError: a value that cannot work, or lanes or weights that do not fit.
+        StorageError: the folder exists, or cannot be made.
         InterruptedRunError: after Ctrl-C or SIGTERM.
     """
     options = options or Options()
@@ -100,7 +100,8 @@ def train_sweep(
         options: what the runs leave and say beside.
 
     Raises:
-        ConfigError: a value that cannot work, the folder exists, or the lanes do not fit.
+        ConfigError: a value that cannot work, or lanes that do not fit.
+        StorageError: the folder exists, or cannot be made.
         InterruptedRunError: after Ctrl-C or SIGTERM.
     """
     options = options or Options()
@@ -123,7 +124,7 @@ def continue_sweep(
     """Goes on with a sweep of several programs: `continue_run` of each that has not finished.
 
     Raises:
-        ConfigError: a folder is missing or damaged, or all have finished.
+        StorageError: a folder is missing or damaged, or all have finished.
         InterruptedRunError: after Ctrl-C or SIGTERM.
     """
     options = options or Options()
@@ -137,12 +138,12 @@ def _continue_sweep(
     folders = sweep_parts(path)
     infos = {folder: load_setup(folder)[1] for folder in folders}
     if all(info["status"] in ENDED for info in infos.values()):
-        raise ConfigError(_has_finished("sweep", path))
+        raise StorageError(_has_finished("sweep", path))
     for folder, info in infos.items():
         if info["status"] in ENDED:
             load_run(folder)  # what is damaged is refused before others are trained
         elif anywhere(is_locked(folder / "config.yaml")):
-            raise ConfigError(f"run '{folder}' is being trained by another process")
+            raise StorageError(f"run '{folder}' is being trained by another process")
     compiled: tuple[Any, Sweep] | None = None
     try:
         for folder in folders:
@@ -181,7 +182,8 @@ def continue_run(
         compiled: the program of this configuration and number of lanes, if there is one already.
 
     Raises:
-        ConfigError: the folder is damaged, the run has finished, or the lanes do not fit.
+        StorageError: the folder is damaged, or the run has finished.
+        ConfigError: the lanes do not fit.
         InterruptedRunError: after Ctrl-C or SIGTERM.
     """
     options = options or Options()
@@ -196,9 +198,9 @@ def continue_run(
 def _continue_run(path: Path, env: MarlEnv, options: Options, compiled: Sweep | None) -> Run:
     config, info = load_setup(path)
     if info["status"] == "finished":
-        raise ConfigError(_has_finished("run", path))
+        raise StorageError(_has_finished("run", path))
     if info["status"] == "converted":
-        raise ConfigError(
+        raise StorageError(
             f"run '{path}' was converted and has no state to go on from; allowed: maven-jax train "
             f"CONFIG --init-from '{path}', which starts from its weights"
         )
@@ -259,7 +261,7 @@ def _draw(runs: Sequence[Run], path: Path, options: Options) -> None:
         return
     try:
         options.draw(runs, path / "figures" / "return.png")
-    except (ConfigError, OSError) as error:
+    except (MavenJaxError, OSError) as error:
         say_on(options.console)(f"no figure: {first_line(error)}")
 
 

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from maven_jax.errors import ConfigError, first_line
+from maven_jax.errors import ConfigError, StorageError, first_line
 from maven_jax.runs.files import (
     CHECKSUMS,
     find_damage,
@@ -52,7 +52,7 @@ def save_weights(path: Path, params: Params, latent_params: NetworkParams, num_c
         num_chunks: evaluations before they were saved.
 
     Raises:
-        ConfigError: they cannot be written.
+        StorageError: they cannot be written.
     """
     draft = path / f".{WEIGHTS}"
     weights = {"params": params, "latent_params": latent_params}
@@ -74,7 +74,7 @@ def save_weights(path: Path, params: Params, latent_params: NetworkParams, num_c
             checkpointer.wait_until_finished()
         by_writer(settle)
     except Exception as error:  # Orbax and TensorStore raise many kinds, for a full disk too
-        raise ConfigError(f"weights cannot be written in '{path}': {first_line(error)}") from None
+        raise StorageError(f"weights cannot be written in '{path}': {first_line(error)}") from None
 
 
 class Weights(NamedTuple):
@@ -90,13 +90,13 @@ def read_weights(path: Path) -> Weights:
     """Reads the weights of a run's folder, whatever their shapes.
 
     Raises:
-        ConfigError: they are missing or damaged.
+        StorageError: they are missing or damaged.
     """
     folder = (path / WEIGHTS).absolute()
     if not folder.is_dir():
         folder = replaced(folder)
     if not folder.is_dir():
-        raise ConfigError(f"run '{path}' has no weights")
+        raise StorageError(f"run '{path}' has no weights")
     try:
         damage = find_damage(folder) if (folder / CHECKSUMS).is_file() else None
         if damage is not None:
@@ -106,22 +106,22 @@ def read_weights(path: Path) -> Weights:
         return Weights(read_arrays(folder), number)
     except Exception as error:  # Orbax and TensorStore raise many kinds for a damaged file
         reason = first_line(error, 200)
-        raise ConfigError(f"weights of run '{path}' are damaged: {reason}") from None
+        raise StorageError(f"weights of run '{path}' are damaged: {reason}") from None
 
 
 def read_initial_weights(path: Path) -> dict[str, np.ndarray]:
     """The weights that a run started from, by their names; a leading axis of lanes.
 
     Raises:
-        ConfigError: they are missing or damaged.
+        StorageError: they are missing or damaged.
     """
     try:
         with np.load(path / INITIAL_WEIGHTS) as arrays:
             return dict(arrays)
     except FileNotFoundError:
-        raise ConfigError(f"run '{path}' is damaged: {INITIAL_WEIGHTS} is missing") from None
+        raise StorageError(f"run '{path}' is damaged: {INITIAL_WEIGHTS} is missing") from None
     except Exception as error:  # NumPy and zipfile raise many kinds
-        raise ConfigError(
+        raise StorageError(
             f"run '{path}' is damaged: {INITIAL_WEIGHTS}: {first_line(error, 200)}"
         ) from None
 
@@ -198,7 +198,7 @@ def load_weights(
         latent_params: the same for the latent policy.
 
     Raises:
-        ConfigError: the weights are missing or damaged, or of other shapes.
+        StorageError: the weights are missing or damaged, or of other shapes.
     """
     what = f"weights of run '{run.path}' do not fit its config.yaml"
     return fit_weights(read_weights(run.path).arrays, params, latent_params, what)

@@ -14,9 +14,9 @@ from maven_jax.discriminators import FeedForwardDiscriminator, RecurrentDiscrimi
 from maven_jax.errors import ConfigError
 from maven_jax.latents import BanditLatent, CategoricalLatent, UniformLatent
 from maven_jax.mixers import IndependentMixer, JointCritic, QMixer, SumMixer
+from maven_jax.pymarl.arrays import WeightsError
 from maven_jax.pymarl.weights import (
     StateDicts,
-    WeightsError,
     agent_from_pymarl,
     agent_to_pymarl,
     discriminator_from_pymarl,

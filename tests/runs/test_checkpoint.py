@@ -25,7 +25,7 @@ from rich.console import Console
 from maven_jax.algorithms import ALGORITHMS
 from maven_jax.config import from_dict
 from maven_jax.envs import MStepMatrixGame
-from maven_jax.errors import ConfigError
+from maven_jax.errors import ConfigError, StorageError
 from maven_jax.runs.checkpoint import Checkpointing, CheckpointWriter, checkpoint_folders
 from maven_jax.runs.folder import create_run_folder
 from maven_jax.runs.grid import expand, make_lanes
@@ -228,7 +228,9 @@ def test_a_sound_checkpoint_of_another_configuration_is_left_alone(reference, st
     before = (stopped / "metrics.csv").read_bytes()
     config = (stopped / "config.yaml").read_text()
     (stopped / "config.yaml").write_text(config.replace("hidden_size: 8", "hidden_size: 6"))
-    with pytest.raises(ConfigError, match=r"checkpoints/3' does not fit its run's configuration: "):
+    with pytest.raises(
+        StorageError, match=r"checkpoints/3' does not fit its run's configuration: "
+    ):
         continue_run(stopped, ENV, quiet())
     assert [folder.name for folder in checkpoint_folders(stopped)] == ["3", "2"]
     assert (stopped / "metrics.csv").read_bytes() == before
@@ -448,13 +450,13 @@ def test_a_run_that_is_being_trained_is_left_alone(reference, stopped):
     before = (stopped / "metrics.csv").read_bytes()
     with (stopped / "config.yaml").open() as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(ConfigError, match="is being trained by another process"):
+        with pytest.raises(StorageError, match="is being trained by another process"):
             continue_run(stopped, ENV, quiet(), reference.sweep)
     assert (stopped / "metrics.csv").read_bytes() == before
 
 
 def test_a_finished_run_is_not_resumed(reference):
-    with pytest.raises(ConfigError, match="has finished; allowed: one that was interrupted"):
+    with pytest.raises(StorageError, match="has finished; allowed: one that was interrupted"):
         continue_run(reference.path, ENV, quiet(), reference.sweep)
 
 
@@ -467,7 +469,7 @@ def test_a_finished_run_is_not_resumed(reference):
     ],
 )
 def test_settings_that_cannot_be(tmp_path, settings, message):
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(StorageError, match=message):
         train_run(CONFIG, ENV, tmp_path / "run", LANES, quiet(Checkpointing(**settings)))
     assert not list(tmp_path.iterdir())
 
@@ -509,7 +511,7 @@ def test_weights_that_cannot_be_written_leave_a_run_that_resumes(reference, tmp_
 
     with monkeypatch.context() as patch:
         patch.setattr("orbax.checkpoint.StandardCheckpointer.save", full)
-        with pytest.raises(ConfigError, match=r"weights cannot be written in .*: OUT_OF_RANGE"):
+        with pytest.raises(StorageError, match=r"weights cannot be written in .*: OUT_OF_RANGE"):
             continue_run(path, ENV, quiet(), reference.sweep)
     continue_run(path, ENV, quiet(), reference.sweep)
     same(path, reference.path)

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from maven_jax.config import Config, from_dict, to_dict
-from maven_jax.errors import ConfigError
+from maven_jax.errors import ConfigError, StorageError
 from maven_jax.runs.folder import create_run_folder, create_sweep_folder, load_setup, sweep_parts
 from maven_jax.runs.metrics import MetricsWriter
 from maven_jax.runs.points import on_grid, points_of, quartiles
@@ -108,14 +108,14 @@ def test_weights_come_back(folder):
 
 def test_an_existing_folder_is_never_written_to(folder):
     before = sorted(folder.iterdir())
-    with pytest.raises(ConfigError, match="exists; allowed: a path where nothing is yet"):
+    with pytest.raises(StorageError, match="exists; allowed: a path where nothing is yet"):
         create_run_folder(folder, Config(), {})
     assert sorted(folder.iterdir()) == before
 
 
 def test_an_impossible_folder_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match=r"cannot be made: .*file' is not a folder"):
+    with pytest.raises(StorageError, match=r"cannot be made: .*file' is not a folder"):
         create_run_folder(tmp_path / "file" / "run", Config(), {})
 
 
@@ -126,21 +126,21 @@ def test_damage_is_named_with_its_file(folder, name, damage):
         (folder / name).unlink()
     else:
         (folder / name).write_text(damage)
-    with pytest.raises(ConfigError, match=rf"is damaged: {name}") as error:
+    with pytest.raises(StorageError, match=rf"is damaged: {name}") as error:
         load_run(folder)
     assert "\n" not in str(error.value)
 
 
 def test_other_damage(folder, tmp_path):
-    with pytest.raises(ConfigError, match="is not a folder"):
+    with pytest.raises(StorageError, match="is not a folder"):
         load_run(tmp_path / "nothing")
-    with pytest.raises(ConfigError, match="has no weights"):
+    with pytest.raises(StorageError, match="has no weights"):
         load_weights(load_run(folder), Params({}, {}, {}), {})
     with pytest.raises(ConfigError, match=r"unknown metric of run .*regr"):
         list(load_run(folder).curves("regret"))
     wrong = to_dict(Config()) | {"colour": 3}
     (folder / "config.yaml").write_text(yaml.safe_dump(wrong))
-    with pytest.raises(ConfigError, match=r"config\.yaml: unknown key 'colour'"):
+    with pytest.raises(StorageError, match=r"config\.yaml: unknown key 'colour'"):
         load_run(folder)
 
 
@@ -150,7 +150,7 @@ def test_truncated_weights_are_named(folder):
     for file in (folder / "weights").rglob("*"):
         if file.is_file() and file.stat().st_size > 0:
             file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-    with pytest.raises(ConfigError, match=r"weights of run .* are damaged") as error:
+    with pytest.raises(StorageError, match=r"weights of run .* are damaged") as error:
         load_weights(load_run(folder), params, {})
     assert "\n" not in str(error.value)
 
@@ -176,7 +176,7 @@ def test_weights_of_other_shapes_are_refused(folder):
 def test_metrics_that_no_run_writes(folder, old, new, message):
     path = folder / "metrics.csv"
     path.write_text(path.read_text().replace(old, new))
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(StorageError, match=message):
         load_run(folder)
 
 
@@ -192,7 +192,7 @@ def test_metrics_that_no_run_writes(folder, old, new, message):
 )
 def test_lanes_that_are_none(folder, lanes, message):
     (folder / "run.json").write_text(f'{{"status": "finished", "lanes": {lanes}}}')
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(StorageError, match=message):
         load_run(folder)
 
 
@@ -201,7 +201,7 @@ def test_a_run_folder_is_made_whole_or_not_at_all(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("maven_jax.runs.folder.write_info", fail)
-    with pytest.raises(ConfigError, match="cannot be made: No space left on device"):
+    with pytest.raises(StorageError, match="cannot be made: No space left on device"):
         create_run_folder(tmp_path / "run", Config(), {})
     assert not list(tmp_path.iterdir())
 
@@ -311,7 +311,7 @@ def test_groups_of_one_point_are_joined_and_so_are_their_lanes_that_diverged(tmp
 
 def test_a_seed_that_an_experiment_has_twice_is_named_with_its_folders(tmp_path):
     runs = [write_run(tmp_path / f"s{seeds}", seeds) for seeds in ([0, 1], [2], [3, 1])]
-    with pytest.raises(ConfigError) as error:
+    with pytest.raises(StorageError) as error:
         points_of(runs)
     assert str(error.value) == (
         f"seed 1 of one experiment is in '{runs[0].path}' and in '{runs[2].path}'; allowed: each "
@@ -325,9 +325,9 @@ def test_a_sweep_folder_holds_its_runs(tmp_path):
     folders = sweep_parts(tmp_path / "sweep")
     assert [folder.name for folder in folders] == ["a", "b=1"]
     assert all(load_setup(folder)[1] == info for folder in folders)
-    with pytest.raises(ConfigError, match="exists"):
+    with pytest.raises(StorageError, match="exists"):
         create_sweep_folder(tmp_path / "sweep", {})
     for parts in ("3", "[]", '["../run"]', "[1]"):
         (tmp_path / "sweep" / "sweep.json").write_text(f'{{"parts": {parts}}}')
-        with pytest.raises(ConfigError, match=r"parts is .*; allowed: a list of folders' names"):
+        with pytest.raises(StorageError, match=r"parts is .*; allowed: a list of folders' names"):
             sweep_parts(tmp_path / "sweep")

@@ -1,0 +1,80 @@
+"""What follows from a distribution over z whose weights learn by its score function."""
+
+from abc import ABC, abstractmethod
+
+import distrax
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float
+
+from maven_jax.latents.latent import Support
+from maven_jax.layers import Linear, relu_layers
+from maven_jax.losses import latent_policy_loss
+from maven_jax.types import NetworkParams
+
+
+class DistributionLatent(ABC):
+    """What follows from a distribution over z whose weights learn by its score function.
+
+    Mahajan et al. 2019, section 3: theta ascends J_RL by the gradient of log p(z | s0), with Adam.
+    A subclass gives `size`, `discrete` and `distribution`.
+    """
+
+    size: int
+    discrete: bool
+
+    @abstractmethod
+    def distribution(
+        self, params: NetworkParams, initial_state: Float[Array, "*L S"]
+    ) -> distrax.Distribution:
+        """p(z | s0)."""
+
+    def sample(self, params, key, initial_state):
+        return self.distribution(params, initial_state).sample(seed=key)
+
+    def log_prob(self, params, initial_state, latent):
+        return self.distribution(params, initial_state).log_prob(latent)
+
+    def entropy(self, params, initial_state):
+        return self.distribution(params, initial_state).entropy()
+
+    def support(self, params, key, initial_state, num_draws):
+        if not self.discrete:
+            starts = jnp.resize(initial_state, (num_draws, initial_state.shape[-1]))
+            draws = self.sample(params, key, starts)
+            shape = num_draws, initial_state.shape[0]
+            return Support(draws, jnp.full(shape, 1 / num_draws, draws.dtype))
+        values = jnp.eye(self.size, dtype=initial_state.dtype)
+        log_probs = jax.vmap(
+            lambda z: self.log_prob(
+                params, initial_state, jnp.broadcast_to(z, (initial_state.shape[0], self.size))
+            )
+        )(values)
+        return Support(values, jnp.exp(log_probs))
+
+    def loss(self, params, batch, hyperparameters, *, reference):
+        return latent_policy_loss(
+            self.log_prob(params, batch.initial_state, batch.latent),
+            hyperparameters.latent_return_scale * batch.episode_return,
+            self.entropy(params, batch.initial_state),
+            hyperparameters.latent_entropy_weight,
+            reference=reference,
+        )
+
+    def optimizer(self, hyperparameters):
+        return optax.adam(hyperparameters.latent_learning_rate)
+
+
+class StateNetwork(nn.Module):
+    """Hidden ReLU layers of one width, then a linear layer: what every latent reads s0 with."""
+
+    hidden_size: int
+    hidden_layers: int
+    num_outputs: int
+
+    @nn.compact
+    def __call__(self, initial_state: Float[Array, "*L S"]) -> Float[Array, "*L F"]:
+        hidden = relu_layers(initial_state, self.hidden_size, self.hidden_layers)
+        return Linear(self.num_outputs, name="output")(hidden)
