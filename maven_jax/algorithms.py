@@ -7,7 +7,7 @@ from typing import NamedTuple
 import distrax
 
 from maven_jax.agents import RecurrentAgent
-from maven_jax.config import Config
+from maven_jax.config import Config, DiscriminatorConfig, LatentConfig
 from maven_jax.discriminators import (
     Discriminator,
     FeedForwardDiscriminator,
@@ -127,41 +127,49 @@ def make_algorithm(config: Config, spec: EnvSpec) -> Algorithm:
 
 def _latents(config: Config) -> tuple[Latent, Latent]:
     """The latent of test episodes and that of training episodes; the same, but for the bandit."""
-    sizes = config.latent
-    if sizes.kind == "bandit":
-        bandit = partial(
-            BanditLatent,
-            sizes.size,
-            sizes.hidden_size,
-            sizes.bandit_scale,
-            sizes.bandit_temperature,
-        )
-        return bandit(sizes.bandit_test_epsilon), bandit(sizes.bandit_epsilon)
-    latent = _latent(config)
+    if config.latent.kind not in LATENTS:
+        raise unknown("latent.kind", config.latent.kind, LATENTS)
+    return LATENTS[config.latent.kind](config.latent)
+
+
+def _same(latent: Latent) -> tuple[Latent, Latent]:
     return latent, latent
 
 
-def _latent(config: Config) -> Latent:
-    sizes = config.latent
-    match sizes.kind:
-        case "categorical":
-            return CategoricalLatent(sizes.size, sizes.hidden_size)
-        case "gaussian":
-            return LocationScaleLatent(sizes.size, sizes.hidden_size, distrax.Normal)
-        case "logistic":
-            return LocationScaleLatent(sizes.size, sizes.hidden_size, distrax.Logistic)
-        case _:
-            return UniformLatent(sizes.size)
+def _bandits(sizes: LatentConfig) -> tuple[Latent, Latent]:
+    bandit = partial(
+        BanditLatent,
+        sizes.size,
+        sizes.hidden_size,
+        sizes.bandit_scale,
+        sizes.bandit_temperature,
+    )
+    return bandit(sizes.bandit_test_epsilon), bandit(sizes.bandit_epsilon)
+
+
+LATENTS: dict[str, Callable[[LatentConfig], tuple[Latent, Latent]]] = {
+    "categorical": lambda x: _same(CategoricalLatent(x.size, x.hidden_size)),
+    "gaussian": lambda x: _same(LocationScaleLatent(x.size, x.hidden_size, distrax.Normal)),
+    "logistic": lambda x: _same(LocationScaleLatent(x.size, x.hidden_size, distrax.Logistic)),
+    "bandit": _bandits,
+    "uniform": lambda x: _same(UniformLatent(x.size)),
+}
+"""The latents of test and of training episodes, by `latent.kind`."""
 
 
 def _discriminator(config: Config, latent: Latent) -> Discriminator:
     sizes = config.discriminator
-    if sizes.kind == "feed_forward":
-        return FeedForwardDiscriminator(sizes.hidden_size, sizes.hidden_layers, latent.discrete)
-    return RecurrentDiscriminator(
-        sizes.hidden_size,
-        sizes.hidden_layers,
-        sizes.recurrent_size,
-        latent.discrete,
-        reference=config.fidelity == "reference",
-    )
+    if sizes.kind not in DISCRIMINATORS:
+        raise unknown("discriminator.kind", sizes.kind, DISCRIMINATORS)
+    return DISCRIMINATORS[sizes.kind](sizes, latent.discrete, config.fidelity == "reference")
+
+
+DISCRIMINATORS: dict[str, Callable[[DiscriminatorConfig, bool, bool], Discriminator]] = {
+    "feed_forward": lambda x, discrete, reference: FeedForwardDiscriminator(
+        x.hidden_size, x.hidden_layers, discrete
+    ),
+    "recurrent": lambda x, discrete, reference: RecurrentDiscriminator(
+        x.hidden_size, x.hidden_layers, x.recurrent_size, discrete, reference=reference
+    ),
+}
+"""From sizes, whether z is discrete, and whether the published code is followed."""

@@ -1,6 +1,8 @@
 """How agents act: masked epsilon-greedy and Boltzmann actions, and the policies behind them."""
 
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -140,3 +142,15 @@ def linear_schedule(
 ) -> Float[Array, ""]:
     """From `start` at environment step 0 to `finish` at step `duration`, then constant."""
     return start + (finish - start) * jnp.clip(jnp.float32(step) / duration, 0.0, 1.0)
+
+
+Number: TypeAlias = Float[Array, ""] | float
+
+EXPLORATIONS: dict[str, Callable[[Number, Number], Behaviour]] = {
+    "epsilon_greedy": lambda epsilon, temperature: partial(epsilon_greedy, epsilon=epsilon),
+    "team_epsilon_greedy": lambda epsilon, temperature: partial(
+        team_epsilon_greedy, epsilon=epsilon
+    ),
+    "boltzmann": lambda epsilon, temperature: partial(boltzmann_actions, temperature=temperature),
+}
+"""From epsilon and the temperature to each `exploration.kind`."""

@@ -1,5 +1,6 @@
 """Gradient steps: one on a replayed batch of episodes, and those of the latent policy."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -36,6 +37,21 @@ def utilities(algorithm: Algorithm, params: Params, batch: Episode) -> Float[Arr
     return apply(algorithm.agent, params.agent, inputs, batch.latent, method="unroll")
 
 
+Reads = Callable[[Array, Array, Array, Float[Array, ""] | float], Float[Array, "T B N A"]]
+"""From utilities, action mask and actions of the steps taken, and the temperature."""
+
+READS: dict[str, Reads] = {
+    "policies": lambda q_values, legal, _, temperature: boltzmann_policy(
+        q_values, legal, temperature
+    ),
+    "greedy_actions": lambda q_values, legal, *_: greedy_policy(q_values, legal),
+    "taken_actions": lambda q_values, _, actions, __: jax.nn.one_hot(
+        actions, q_values.shape[-1], dtype=q_values.dtype
+    ),
+}
+"""What the discriminator can read of the agents: `discriminator.reads`."""
+
+
 def posterior(
     discriminator: Discriminator,
     config: Config,
@@ -45,14 +61,8 @@ def posterior(
     temperature: Float[Array, ""] | float,
 ) -> Posterior:
     """Log q_v(z | sigma(tau)) of the z that each episode was played with."""
-    legal = batch.action_mask[:-1]
-    match config.discriminator.reads:
-        case "policies":
-            policies = boltzmann_policy(q_values, legal, temperature)
-        case "greedy_actions":
-            policies = greedy_policy(q_values, legal)
-        case "taken_actions":
-            policies = jax.nn.one_hot(batch.actions, q_values.shape[-1], dtype=q_values.dtype)
+    reads = READS[config.discriminator.reads]
+    policies = reads(q_values, batch.action_mask[:-1], batch.actions, temperature)
     features = trajectory_features(policies, batch.global_state[:-1])
     if config.discriminator.signal == "reward":
         features = jax.lax.stop_gradient(features)

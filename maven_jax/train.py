@@ -6,26 +6,16 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
-from flashbax.buffers.trajectory_buffer import TrajectoryBuffer
 from jaxtyping import Array, Bool
 
-from maven_jax.algorithms import make_algorithm
 from maven_jax.config import Config, Hyperparameters, TrainingConfig
 from maven_jax.config.checks import validate
 from maven_jax.errors import check
 from maven_jax.evaluation import evaluate
-from maven_jax.exploration import (
-    Behaviour,
-    boltzmann_actions,
-    epsilon_greedy,
-    linear_schedule,
-    team_epsilon_greedy,
-)
-from maven_jax.learner import make_optimizer, update, update_latent
-from maven_jax.replay import add_unless, as_floats, latent_outcome, make_replay, swap_time_and_batch
-from maven_jax.rollout import env_spec, rollout, start_episodes
-from maven_jax.types import Episode, MarlEnv, Metrics, NetworkParams, Params, ScalarKey, TrainState
+from maven_jax.learner import make_optimizer
+from maven_jax.replay import latent_outcome, swap_time_and_batch
+from maven_jax.rounds import Parts, collect, make_parts, play_round, store
+from maven_jax.types import MarlEnv, Metrics, NetworkParams, Params, ScalarKey, TrainState
 
 
 class Trainer(NamedTuple):
@@ -71,18 +61,13 @@ def _first_rounds(training: TrainingConfig) -> int:
     return -(-training.batch_size // training.num_envs)
 
 
-def make_trainer(config: Config, env: MarlEnv) -> Trainer:
-    """Builds `init` and `chunk` for an experiment.
+def check_steps(training: TrainingConfig, time_limit: int) -> None:
+    """Refuses numbers of steps that leave nothing to learn from, or that would not be counted.
 
     Raises:
-        ConfigError: a value of the configuration that cannot work.
+        ConfigError: the first of them.
     """
-    validate(config)
-    spec = env_spec(env)
-    algorithm = make_algorithm(config, spec)
-    training, latent = config.training, algorithm.latent
-    first_rounds = _first_rounds(training)
-    first_steps = first_batch_steps(training, spec.time_limit)
+    first_steps = first_batch_steps(training, time_limit)
     check(
         training.total_env_steps > first_steps,
         "training.total_env_steps",
@@ -90,13 +75,13 @@ def make_trainer(config: Config, env: MarlEnv) -> Trainer:
         f"more than training.batch_size times the environment's time limit, {first_steps}, which "
         "the first batch may take",
     )
-    rounds_per_chunk = training.updates_per_evaluation // training.updates_per_round
-    longest = 2**31 - rounds_per_chunk * training.num_envs * spec.time_limit
+    rounds = _rounds_per_chunk(training)
+    longest = 2**31 - rounds * training.num_envs * time_limit
     check(
         longest > first_steps,
         "training.num_envs",
         training.num_envs,
-        f"fewer, so that {rounds_per_chunk} rounds of {spec.time_limit} steps are below 2**31",
+        f"fewer, so that {rounds} rounds of {time_limit} steps are below 2**31",
     )
     check(
         training.total_env_steps <= longest,
@@ -104,196 +89,123 @@ def make_trainer(config: Config, env: MarlEnv) -> Trainer:
         training.total_env_steps,
         f"at most {longest}, so that the chunk that passes it still counts below 2**31",
     )
-    replay = make_replay(training.replay_size, training.batch_size)
-    latent_replay = None
-    if latent.learnt:
-        latent_replay = make_replay(config.latent.replay_size, config.latent.batch_size)
-    index_type = jnp.int8 if spec.num_actions <= 2**7 else jnp.int32  # what the replay stores
 
-    def collect(state: TrainState, key: ScalarKey, hyperparameters: Hyperparameters):
-        """A round of episodes, played with z from the latent policy and exploration."""
-        start_key, latent_key, act_key = jax.random.split(key, 3)
-        start = start_episodes(env, start_key, training.num_envs)
-        z = algorithm.played_latent.sample(state.latent_params, latent_key, start.initial_state)
-        epsilon = linear_schedule(
-            state.env_steps,
-            hyperparameters.epsilon_start,
-            hyperparameters.epsilon_finish,
-            hyperparameters.epsilon_steps,
-        )
-        behaviour: Behaviour
-        match config.exploration.kind:
-            case "epsilon_greedy":
-                behaviour = partial(epsilon_greedy, epsilon=epsilon)
-            case "team_epsilon_greedy":
-                behaviour = partial(team_epsilon_greedy, epsilon=epsilon)
-            case "boltzmann":
-                temperature = hyperparameters.exploration_temperature
-                behaviour = partial(boltzmann_actions, temperature=temperature)
-        episodes = rollout(
-            env, algorithm.agent, state.params.agent, act_key, start, z, behaviour
-        ).episodes
-        metrics = {"epsilon": epsilon, "train_return": episodes.reward.sum(0).mean()}
-        return episodes._replace(actions=episodes.actions.astype(index_type)), metrics
 
-    def store(state: TrainState, episodes: Episode, rests: jax.Array) -> TrainState:
-        state = state._replace(
-            replay=add_unless(rests, replay, state.replay, swap_time_and_batch(episodes)),
-            env_steps=state.env_steps + episodes.mask.sum(dtype=jnp.int32),
-        )
-        if latent_replay is None:
-            return state
-        outcome = latent_outcome(episodes)
-        stored = add_unless(rests, latent_replay, state.latent_replay, outcome)
-        return state._replace(latent_replay=stored)
+def _rounds_per_chunk(training: TrainingConfig) -> int:
+    return training.updates_per_evaluation // training.updates_per_round
 
-    def improve_latent(
-        outcomes: TrajectoryBuffer,
-        state: TrainState,
-        key: ScalarKey,
-        hyperparameters: Hyperparameters,
-    ):
-        keys = jax.random.split(key, config.latent.updates)
-        sample = jax.vmap(outcomes.sample, in_axes=(None, 0))
-        batches = sample(state.latent_replay, keys).experience
 
-        def latent_step(carry, batch):
-            params, opt_state = carry
-            return (
-                update_latent(params, opt_state, batch, hyperparameters, latent, config),
-                None,
-            )
+def make_trainer(config: Config, env: MarlEnv) -> Trainer:
+    """Builds `init` and `chunk` for an experiment.
 
-        carry = (state.latent_params, state.latent_opt_state)
-        (latent_params, latent_opt_state), _ = jax.lax.scan(latent_step, carry, batches)
-        return state._replace(latent_params=latent_params, latent_opt_state=latent_opt_state)
-
-    def train_step(
-        state: TrainState, keys: tuple[ScalarKey, ScalarKey], hyperparameters: Hyperparameters
-    ):
-        """One gradient step of everything that is learnt."""
-        sample_key, latent_key = keys
-        sampled = replay.sample(state.replay, sample_key).experience
-        batch = as_floats(swap_time_and_batch(sampled))
-        params, opt_state, metrics = update(
-            state.params,
-            state.target_params,
-            state.opt_state,
-            state.latent_params,
-            batch,
-            hyperparameters,
-            algorithm,
-            config,
-        )
-        num_updates = state.num_updates + 1
-        state = state._replace(
-            params=params,
-            target_params=optax.periodic_update(
-                params, state.target_params, num_updates, training.target_update_interval
-            ),
-            opt_state=opt_state,
-            num_updates=num_updates,
-        )
-        if latent_replay is not None:
-            state = improve_latent(latent_replay, state, latent_key, hyperparameters)
-        return state, metrics
-
-    def play_round(state: TrainState, hyperparameters: Hyperparameters, rests: jax.Array):
-        """Episodes, then gradient steps."""
-        key, collect_key, *keys = jax.random.split(state.key, 4)
-        episodes, metrics = collect(state, collect_key, hyperparameters)
-        state = store(state._replace(key=key), episodes, rests)
-        if training.updates_per_round == 1:
-            state, update_metrics = train_step(state, tuple(keys), hyperparameters)
-        else:
-            step_keys = tuple(jax.random.split(k, training.updates_per_round) for k in keys)
-
-            def step(state, keys):
-                return train_step(state, keys, hyperparameters)
-
-            state, history = jax.lax.scan(step, state, step_keys)
-            update_metrics = jax.tree.map(jnp.mean, history)
-        return state, metrics | update_metrics
-
-    def init(
-        key: ScalarKey,
-        hyperparameters: Hyperparameters,
-        weights: tuple[Params, NetworkParams] | None = None,
-    ) -> TrainState:
-        hyperparameters = in_single_precision(hyperparameters)
-        key, agent_key, mixer_key, discriminator_key, latent_key, play_key = jax.random.split(
-            key, 6
-        )
-        discriminator = algorithm.discriminator
-        params = Params(
-            agent=algorithm.agent.init_params(agent_key, spec, latent.size),
-            mixer=algorithm.mixer.init_params(mixer_key, spec, latent.size),
-            discriminator=discriminator.init_params(discriminator_key, spec, latent.size)
-            if discriminator
-            else {},
-        )
-        latent_params = latent.init_params(latent_key, spec.state_size)
-        params, latent_params = weights or (params, latent_params)
-        state = TrainState(
-            params=params,
-            target_params=params,
-            opt_state=make_optimizer(hyperparameters).init(params),
-            latent_params=latent_params,
-            latent_opt_state=latent.optimizer(hyperparameters).init(latent_params),
-            replay=None,
-            latent_replay=None,
-            key=key,
-            num_updates=jnp.int32(0),
-            env_steps=jnp.int32(0),
-            diverged=jnp.array(False),
-        )
-        play_keys = jax.random.split(play_key, first_rounds)
-        episodes = jax.eval_shape(collect, state, play_key, hyperparameters)[0]
-        empty = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), episodes)
-        one = jax.tree.map(lambda x: x[0], (swap_time_and_batch(empty), latent_outcome(empty)))
-        state = state._replace(
-            replay=replay.init(one[0]),
-            latent_replay=latent_replay.init(one[1]) if latent_replay else None,
-        )
-
-        def play(state, key):
-            return store(state, collect(state, key, hyperparameters)[0], jnp.array(False)), None
-
-        return jax.lax.scan(play, state, play_keys)[0]
-
-    def finished(state: TrainState) -> jax.Array:
-        return jnp.greater_equal(state.env_steps, training.total_env_steps) | state.diverged
-
-    def chunk(state: TrainState, hyperparameters: Hyperparameters) -> tuple[TrainState, Metrics]:
-        hyperparameters = in_single_precision(hyperparameters)
-        was_finished = finished(state)
-
-        def body(state, _):
-            return play_round(state, hyperparameters, was_finished)
-
-        new, history = jax.lax.scan(body, state, length=rounds_per_chunk)
-        key, test_key = jax.random.split(new.key)
-        test = evaluate(
-            new.params,
-            new.latent_params,
-            test_key,
-            hyperparameters.temperature,
-            env,
-            algorithm,
-            config,
-        )
-        broken = ~all_finite((new.params, new.latent_params))
-        state = rest_if(was_finished | broken, state, new._replace(key=key))
-        state = state._replace(diverged=state.diverged | (broken & ~was_finished))
-        counts = {"env_steps": state.env_steps, "num_updates": state.num_updates}
-        return state, counts | jax.tree.map(jnp.mean, history) | test
-
+    Raises:
+        ConfigError: a value of the configuration that cannot work.
+    """
+    validate(config)
+    parts = make_parts(config, env)
+    training = config.training
+    check_steps(training, parts.spec.time_limit)
+    episodes_per_chunk = _rounds_per_chunk(training) * training.num_envs
     return Trainer(
-        init=init,
-        chunk=chunk,
-        finished=finished,
-        max_chunks=-(-training.total_env_steps // (rounds_per_chunk * training.num_envs)),
+        init=partial(init_state, parts),
+        chunk=partial(run_chunk, parts),
+        finished=partial(is_finished, parts),
+        max_chunks=-(-training.total_env_steps // episodes_per_chunk),
     )
+
+
+def init_state(
+    parts: Parts,
+    key: ScalarKey,
+    hyperparameters: Hyperparameters,
+    weights: tuple[Params, NetworkParams] | None = None,
+) -> TrainState:
+    """A state with one batch of episodes in its replay, played before any update."""
+    hyperparameters = in_single_precision(hyperparameters)
+    key, *network_keys, latent_key, play_key = jax.random.split(key, 6)
+    latent = parts.algorithm.latent
+    params, latent_params = weights or (
+        _fresh_params(parts, *network_keys),
+        latent.init_params(latent_key, parts.spec.state_size),
+    )
+    state = TrainState(
+        params=params,
+        target_params=params,
+        opt_state=make_optimizer(hyperparameters).init(params),
+        latent_params=latent_params,
+        latent_opt_state=latent.optimizer(hyperparameters).init(latent_params),
+        replay=None,
+        latent_replay=None,
+        key=key,
+        num_updates=jnp.int32(0),
+        env_steps=jnp.int32(0),
+        diverged=jnp.array(False),
+    )
+    episodes = jax.eval_shape(partial(collect, parts), state, play_key, hyperparameters)[0]
+    empty = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), episodes)
+    episode, outcome = jax.tree.map(
+        lambda x: x[0], (swap_time_and_batch(empty), latent_outcome(empty))
+    )
+    state = state._replace(
+        replay=parts.replay.init(episode),
+        latent_replay=parts.latent_replay.init(outcome) if parts.latent_replay else None,
+    )
+
+    def play(state, key):
+        episodes, _ = collect(parts, state, key, hyperparameters)
+        return store(parts, state, episodes, jnp.array(False)), None
+
+    play_keys = jax.random.split(play_key, _first_rounds(parts.config.training))
+    return jax.lax.scan(play, state, play_keys)[0]
+
+
+def _fresh_params(
+    parts: Parts, agent_key: ScalarKey, mixer_key: ScalarKey, discriminator_key: ScalarKey
+) -> Params:
+    algorithm, spec = parts.algorithm, parts.spec
+    size, discriminator = algorithm.latent.size, algorithm.discriminator
+    return Params(
+        agent=algorithm.agent.init_params(agent_key, spec, size),
+        mixer=algorithm.mixer.init_params(mixer_key, spec, size),
+        discriminator=discriminator.init_params(discriminator_key, spec, size)
+        if discriminator
+        else {},
+    )
+
+
+def run_chunk(
+    parts: Parts, state: TrainState, hyperparameters: Hyperparameters
+) -> tuple[TrainState, Metrics]:
+    """Rounds up to the next evaluation, and it; see `Trainer.chunk`."""
+    hyperparameters = in_single_precision(hyperparameters)
+    was_finished = is_finished(parts, state)
+
+    def body(state, _):
+        return play_round(parts, state, hyperparameters, was_finished)
+
+    length = _rounds_per_chunk(parts.config.training)
+    new, history = jax.lax.scan(body, state, length=length)
+    key, test_key = jax.random.split(new.key)
+    test = evaluate(
+        new.params,
+        new.latent_params,
+        test_key,
+        hyperparameters.temperature,
+        parts.env,
+        parts.algorithm,
+        parts.config,
+    )
+    broken = ~all_finite((new.params, new.latent_params))
+    state = rest_if(was_finished | broken, state, new._replace(key=key))
+    state = state._replace(diverged=state.diverged | (broken & ~was_finished))
+    counts = {"env_steps": state.env_steps, "num_updates": state.num_updates}
+    return state, counts | jax.tree.map(jnp.mean, history) | test
+
+
+def is_finished(parts: Parts, state: TrainState) -> jax.Array:
+    """Whether the environment steps are spent, or the run has diverged."""
+    spent = jnp.greater_equal(state.env_steps, parts.config.training.total_env_steps)
+    return spent | state.diverged
 
 
 def make_train(

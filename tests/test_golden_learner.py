@@ -13,7 +13,8 @@ import numpy as np
 import optax
 import pytest
 
-from maven_jax import learner, pymarl
+from maven_jax import learner
+from maven_jax.pymarl import weights as pymarl
 from maven_jax.algorithms import make_algorithm
 from maven_jax.config import Hyperparameters, from_dict
 from maven_jax.objectives import mixed, select
