@@ -29,7 +29,8 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from maven_jax.runs.folder import describe_machine, load_setup
+from maven_jax.runs.folder import load_setup
+from maven_jax.runs.making import describe_machine
 
 CONFIG = {
     "algorithm": "maven",

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 from helpers import vmapped
+from jax.experimental.compilation_cache import compilation_cache
 
 # Most of the suite's time is compilation; programs as small as these need no optimising.
 QUICKLY = "--xla_backend_optimization_level=0"
@@ -39,8 +40,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def compiled_once(tmp_path_factory):
-    """The command line's processes take each other's compiled programs; this one has its own."""
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(tmp_path_factory.mktemp("compiled"))
+    """A program that one test has compiled, others take from disk, those in processes too.
+
+    Each worker has a folder of its own, since JAX does not write its files in one piece.
+    """
+    settings = {
+        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled")),
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }
+    for name, value in settings.items():
+        jax.config.update(name, value)
+        os.environ[name.upper()] = str(value)
+    compilation_cache.reset_cache()
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from maven_jax.config import from_dict
-from maven_jax.config.checks import validate
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
@@ -61,30 +60,6 @@ def test_environments(tmp_path, capsys):
     assert all(min(row["random_steps_per_s"], row["learning_steps_per_s"]) > 0 for row in rows)
     with pytest.raises(SystemExit, match="2"):
         environments.main(arguments, small, options)
-
-
-def test_ten_step(tmp_path, capsys):
-    small = {
-        "network": {"hidden_size": 4, "mixer_embed_size": 4},
-        "training": {"batch_size": 2, "updates_per_evaluation": 2, "total_env_steps": 30},
-        "evaluation": {"episodes": 2, "episodes_per_latent": 1},
-    }
-    ten_step = load("ten_step")
-    variants = {name: ten_step.Variant(name, small) for name in ("qmix", "maven")}
-    arguments = ["--seeds", "2", "--steps", "30", "--out", str(tmp_path)]
-    ten_step.main(arguments, variants)
-    printed = capsys.readouterr().out
-    assert "qmix " in printed
-    assert "maven " in printed
-    ten_step.main(arguments, variants)  # reads the runs, which are not made again
-    assert capsys.readouterr().out == printed
-    with pytest.raises(SystemExit, match="2"):
-        ten_step.main([*arguments, "--only", "nothing"], variants)
-
-
-def test_ten_step_variants_are_configurations():
-    for variant in load("ten_step").VARIANTS.values():
-        validate(variant.config(100_000))
 
 
 def test_kill_and_resume(tmp_path, capsys):

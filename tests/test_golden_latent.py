@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from maven_jax import learner
-from maven_jax.pymarl import weights as pymarl
 from maven_jax.config import Config, Hyperparameters
 from maven_jax.latents import BanditLatent, CategoricalLatent
+from maven_jax.pymarl import weights as pymarl
 from maven_jax.types import LatentOutcome
 
 KINDS = ("policy", "returns")

@@ -4,7 +4,7 @@ import pytest
 from experiments import SMALL, refused
 
 from maven_jax.algorithms import ALGORITHMS
-from maven_jax.cli import commands
+from maven_jax.cli import training
 from maven_jax.cli.main import run
 from maven_jax.config import Config, from_dict, to_dict
 from maven_jax.config.files import load_config, packaged_configs
@@ -138,8 +138,8 @@ def test_a_grid_needs_one_point_that_reads_its_field(capsys, tmp_path):
 
 def test_the_command_line_says_it_before_training(capsys, tmp_path, monkeypatch):
     heard = []
-    monkeypatch.setattr(commands, "train_run", lambda *rest: heard.append(rest[4].remarks))
-    monkeypatch.setattr(commands, "_print_end", lambda *rest: None)
+    monkeypatch.setattr(training, "train_run", lambda *rest: heard.append(rest[4].remarks))
+    monkeypatch.setattr(training, "_print_end", lambda *rest: None)
     reward = ["--discriminator.signal", "reward"]
     assert run(["train", "maven", *reward]) == 0
     assert run(["train", "foraging"]) == 0

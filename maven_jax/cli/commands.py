@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Console
 
 from maven_jax.cli.reporting import Export, Plot, Tabulate, export, plot, tabulate
-from maven_jax.cli.studying import Figure3, MatrixGames, figure3, matrix_games
+from maven_jax.cli.studying import Figure3, MatrixGames, RunStudy, figure3, matrix_games, study
 from maven_jax.cli.testing import Convert, Evaluate, convert, evaluate_run
 from maven_jax.cli.training import Resume, Sweep, Train, resume, sweep, train
 
@@ -14,6 +14,7 @@ COMMANDS: dict[str, tuple[type, Callable[[Any, Console], None]]] = {
     "train": (Train, train),
     "sweep": (Sweep, sweep),
     "resume": (Resume, resume),
+    "study": (RunStudy, study),
     "figure3": (Figure3, figure3),
     "evaluate": (Evaluate, evaluate_run),
     "plot": (Plot, plot),

@@ -25,6 +25,7 @@ from maven_jax.errors import ConfigError, MavenJaxError, unknown
 from maven_jax.runs.options import InterruptedRunError
 from maven_jax.runs.processes import is_writer
 from maven_jax.runs.progress import plain_console
+from maven_jax.studies.study import packaged_studies
 
 INTERRUPTED = 130
 """The exit code after Ctrl-C."""
@@ -77,7 +78,9 @@ def _usage() -> str:
     for name, (kind, _) in COMMANDS.items():
         lines.append(f"  {name:12} {inspect.getdoc(kind)}")
     packaged = ", ".join(sorted(packaged_configs()))
-    lines += ["", f"packaged configurations: {packaged}", "maven-jax COMMAND --help tells more."]
+    studies = ", ".join(sorted(packaged_studies()))
+    lines += ["", f"packaged configurations: {packaged}", f"packaged studies: {studies}"]
+    lines += ["maven-jax COMMAND --help tells more."]
     lines += ["maven-jax --distributed COMMAND ... shares the work among several processes."]
     lines += [f"{smoke.VARIABLE}=1 in the environment tries a command: sizes are cut."]
     return "\n".join(lines)

@@ -1,18 +1,18 @@
 """What commands of several groups need."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import jax
 import numpy as np
+from rich.console import Console
 
 from maven_jax.algorithms import make_algorithm
 from maven_jax.config import Config
-from maven_jax.errors import check
 from maven_jax.reports.plots import draw_curves
 from maven_jax.rollout import env_spec
 from maven_jax.runs.checkpoint import Checkpointing
 from maven_jax.runs.grid import (
-    MAX_LANES,
     Lanes,
 )
 from maven_jax.runs.options import Options
@@ -20,6 +20,7 @@ from maven_jax.runs.pieces import evaluate_lanes
 from maven_jax.runs.processes import is_writer
 from maven_jax.runs.progress import plain_console
 from maven_jax.runs.sweep import spread
+from maven_jax.studies.reports import report_lines, write_report
 from maven_jax.types import MarlEnv, NetworkParams, Params
 
 
@@ -28,18 +29,6 @@ def say(line: str) -> None:
     if is_writer():
         console = plain_console(stderr=True)
         console.print(f"maven-jax: {line}", highlight=False, soft_wrap=True)
-
-
-def seeds_of(first: int, number: int) -> range:
-    """The seeds that a command names by the first and their number.
-
-    Raises:
-        ConfigError: too many, or out of range.
-    """
-    check(1 <= number <= MAX_LANES, "seeds", number, f"a whole number from 1 to {MAX_LANES}")
-    allowed = "a whole number from 0 to 2**31 - seeds"
-    check(0 <= first < 2**31 - number, "seed", first, allowed)
-    return range(first, first + number)
 
 
 def options_of(
@@ -64,3 +53,9 @@ def test_lanes(
     temperatures = np.asarray(spread(lanes.hyperparameters, num_lanes).temperature)
     keys = jax.random.split(jax.random.key(seed), num_lanes)
     return evaluate_lanes(params, latent_params, keys, temperatures, env, algorithm, config)
+
+
+def show_report(out: Path, console: Console) -> None:
+    """Writes a study's report and prints it."""
+    for line in report_lines(write_report(out)):
+        console.print(line, highlight=False, soft_wrap=isinstance(line, str))

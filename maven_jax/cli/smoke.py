@@ -44,7 +44,7 @@ SAID = (
     f"layers of {SIZES['network.hidden_size']}, {SIZES['evaluation.episodes']} test episodes"
 )
 """What a command of which something was cut says at its end."""
-CUT = ("train", "sweep", "figure3", "evaluate", "convert", "matrix-games")
+CUT = ("train", "sweep", "study", "figure3", "evaluate", "convert", "matrix-games")
 """The commands of which something always is; of `resume`, only further steps."""
 
 

@@ -1,33 +1,48 @@
-"""Commands that run studies: `figure3`, `matrix-games`."""
+"""Commands that run studies: `study`, `figure3`, `matrix-games`."""
 
-import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import tyro
 from rich.console import Console
 
 from maven_jax.algorithms import ALGORITHMS
 from maven_jax.cli import smoke
-from maven_jax.cli.shared import options_of, seeds_of
+from maven_jax.cli.shared import options_of, show_report
 from maven_jax.config import Config
-from maven_jax.config.files import load_config
-from maven_jax.environments import complete, make_env
-from maven_jax.envs import MatrixGame, MStepMatrixGame
+from maven_jax.environments import make_env
+from maven_jax.envs import MatrixGame
 from maven_jax.envs.matrix_game import PAYOFFS
 from maven_jax.errors import check, unknown
 from maven_jax.runs.checkpoint import Checkpointing
-from maven_jax.runs.folder import refuse_existing
-from maven_jax.runs.grid import (
-    make_lanes,
-)
-from maven_jax.runs.programs import check_run
-from maven_jax.runs.runner import train_run
-from maven_jax.studies.figure3 import draw_figure3, figure3_data, figure3_summary, figure3_table
-from maven_jax.studies.matrix_games import study, study_table
+from maven_jax.runs.grid import with_field
+from maven_jax.runs.options import Options
+from maven_jax.studies.matrix_games import study as study_games
+from maven_jax.studies.matrix_games import study_table
+from maven_jax.studies.study import Study, load_study
+from maven_jax.studies.training import train_study
 
-FIGURE_3 = ("maven", "qmix", "maven_team")
-"""The packaged configurations whose curves the figure shows."""
+
+@dataclass(frozen=True)
+class RunStudy:
+    """Train a study, named runs and a report, as far as it is not in its folder yet."""
+
+    study: tyro.conf.Positional[str]
+    """A YAML file, or the name of a packaged study."""
+    out: Path | None = None
+    """Folder to make, or of the same study to go on with; runs/STUDY by default."""
+    only: tuple[str, ...] = ()
+    """Names of the runs to train now; by default all."""
+    seed: int = 0
+    """The first seed of each run."""
+    seeds: int | None = None
+    """Seeds of each run; by default as many as the study says."""
+    steps: int | None = None
+    """Environment steps of each seed; by default as many as the study says."""
+    tensorboard: bool = True
+    """Write events for TensorBoard."""
+    checkpoint: Checkpointing = field(default_factory=Checkpointing)
 
 
 @dataclass(frozen=True)
@@ -63,30 +78,39 @@ class MatrixGames:
     """Gradient steps of each."""
 
 
+def study(command: RunStudy, console: Console) -> None:
+    """`maven-jax study STUDY`."""
+    chosen = load_study(command.study).with_seeds(command.seed, command.seeds)
+    if command.steps is not None:
+        chosen = chosen.with_steps(command.steps)
+    out = command.out or Path("runs") / Path(command.study).stem
+    options = options_of(command.tensorboard, command.checkpoint)
+    _train(chosen, out, options, command.only, console)
+
+
 def figure3(command: Figure3, console: Console) -> None:
-    """`maven-jax figure3`."""
-    refuse_existing("output folder", command.out)
-    seeds = seeds_of(command.seed, command.seeds)
-    seeds = seeds[: smoke.cut(len(seeds), smoke.SEEDS)]
-    configs = {name: _figure3_config(name, command, len(seeds)) for name in FIGURE_3}
-    best = MStepMatrixGame(command.m).optimal_return
-    runs = {
-        name: train_run(
-            config,
-            make_env(config),
-            command.out / name,
-            make_lanes(config.hyperparameters, seeds),
-            options_of(command.tensorboard, command.checkpoint),
-        )
-        for name, config in configs.items()
-    }
-    picture = command.out / "figure3.png"
-    draw_figure3(runs, picture)
-    data = command.out / "figure3.csv"
-    data.write_text(figure3_data(runs))
-    console.print(figure3_table(runs))
-    console.print(figure3_summary(runs, best), highlight=False, soft_wrap=True)
-    console.print(f"picture: {picture}\ndata:    {data}", highlight=False, soft_wrap=True)
+    """`maven-jax figure3`: the packaged study of that name, for a game of any length."""
+
+    def for_length(config: Config) -> Config:
+        return with_field(config, "env.options.m", command.m)
+
+    chosen = load_study("figure3").with_seeds(command.seed, command.seeds)
+    chosen = chosen.with_configs(for_length).with_steps(command.steps)
+    options = options_of(command.tensorboard, command.checkpoint)
+    _train(chosen, command.out, options, (), console)
+
+
+def _train(
+    study: Study, out: Path, options: Options, only: tuple[str, ...], console: Console
+) -> None:
+    """Trains a study, in a smoke test cut, and shows its report."""
+    if smoke.is_on():
+        runs = {
+            name: run._replace(seeds=run.seeds[: smoke.SEEDS]) for name, run in study.runs.items()
+        }
+        study = study._replace(runs=runs).with_configs(smoke.cut_config)
+    train_study(study, make_env, out, options, only)
+    show_report(out, console)
 
 
 def matrix_games(command: MatrixGames, console: Console) -> None:
@@ -106,18 +130,6 @@ def matrix_games(command: MatrixGames, console: Console) -> None:
     games = {name: np.array(PAYOFFS[name], np.float32) for name in command.games}
     tables, env = np.stack(list(games.values())), MatrixGame(command.games[0])
     for algorithm in command.algorithms:
-        learnt = study(algorithm, env, tables, seeds, steps)
+        learnt = study_games(algorithm, env, tables, seeds, steps)
         for name, values, greedy in zip(command.games, *learnt, strict=True):
             console.print(study_table(f"{algorithm} on {name}", games[name], values, greedy))
-
-
-def _figure3_config(name: str, command: Figure3, num_seeds: int) -> Config:
-    config = complete(load_config(name))
-    config = dataclasses.replace(
-        config,
-        env=dataclasses.replace(config.env, options={**config.env.options, "m": command.m}),
-        training=dataclasses.replace(config.training, total_env_steps=command.steps),
-    )
-    config = smoke.cut_config(config)
-    check_run(config, make_env(config), num_seeds)  # all, before the first run starts
-    return config

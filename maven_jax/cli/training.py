@@ -11,7 +11,7 @@ import tyro
 from rich.console import Console
 
 from maven_jax.cli import smoke
-from maven_jax.cli.shared import options_of, say, seeds_of
+from maven_jax.cli.shared import options_of, say, show_report
 from maven_jax.config import Config
 from maven_jax.config.files import load_config
 from maven_jax.environments import make_env
@@ -19,19 +19,22 @@ from maven_jax.errors import ConfigError, check
 from maven_jax.reports.tables import last_evaluation, points_table
 from maven_jax.runs.checkpoint import Checkpointing
 from maven_jax.runs.extending import extend
-from maven_jax.runs.folder import load_setup, sweep_parts
+from maven_jax.runs.folder import is_study, load_setup, sweep_parts
 from maven_jax.runs.grid import (
     Part,
     expand,
     make_lanes,
     parse_grid,
+    seeds_of,
 )
 from maven_jax.runs.options import Origin
+from maven_jax.runs.parts import continue_sweep, train_sweep
 from maven_jax.runs.points import points_of
 from maven_jax.runs.restoring import newest_weights
 from maven_jax.runs.run import Run, load_run
-from maven_jax.runs.runner import continue_run, continue_sweep, train_run, train_sweep
+from maven_jax.runs.runner import continue_run, train_run
 from maven_jax.runs.text import count_of
+from maven_jax.studies.training import continue_study
 from maven_jax.unread import remarks
 
 
@@ -165,6 +168,10 @@ def resume(command: Resume, console: Console) -> None:
     if steps is not None:
         extend(command.run, steps, make_env)
     options = options_of(command.tensorboard, command.checkpoint)
+    if is_study(command.run):
+        continue_study(command.run, make_env, options)
+        show_report(command.run, console)
+        return
     if is_sweep:
         runs = continue_sweep(command.run, make_env, options)
     else:

@@ -93,6 +93,18 @@ def make_lanes(
     )
 
 
+def seeds_of(first: int, number: int) -> range:
+    """The seeds that a command names by the first and their number.
+
+    Raises:
+        ConfigError: too many, or out of range.
+    """
+    check(1 <= number <= MAX_LANES, "seeds", number, f"a whole number from 1 to {MAX_LANES}")
+    allowed = "a whole number from 0 to 2**31 - seeds"
+    check(0 <= first < 2**31 - number, "seed", first, allowed)
+    return range(first, first + number)
+
+
 def lanes_from_columns(
     columns: Mapping[str, Sequence[Any]], hyperparameters: Hyperparameters
 ) -> Lanes:

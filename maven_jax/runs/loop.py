@@ -12,10 +12,8 @@ from maven_jax.config import Config
 from maven_jax.runs.checkpoint import CheckpointWriter
 from maven_jax.runs.events import event_step, write_events
 from maven_jax.runs.files import replace_text
-from maven_jax.runs.folder import (
-    write_info,
-)
 from maven_jax.runs.grid import Lanes, lanes_from_columns
+from maven_jax.runs.making import write_info
 from maven_jax.runs.metrics import MetricsWriter, Rows, set_metrics_aside
 from maven_jax.runs.options import Options
 from maven_jax.runs.processes import anywhere, by_writer, is_writer, together

@@ -18,22 +18,18 @@ import numpy as np
 from maven_jax.config import Config
 from maven_jax.errors import ConfigError, MavenJaxError, StorageError, first_line
 from maven_jax.runs.checkpoint import remove_checkpoints
-from maven_jax.runs.files import is_locked
-from maven_jax.runs.folder import (
-    ENDED,
-    create_run_folder,
-    create_sweep_folder,
-    describe_machine,
-    load_setup,
-    sweep_parts,
-    write_info,
-)
-from maven_jax.runs.grid import Lanes, Part
+from maven_jax.runs.folder import load_setup
+from maven_jax.runs.grid import Lanes
 from maven_jax.runs.lock import lock
 from maven_jax.runs.loop import NO_COUNTS, train_lanes
+from maven_jax.runs.making import (
+    create_run_folder,
+    describe_machine,
+    write_info,
+)
 from maven_jax.runs.options import InterruptedRunError, Options, Origin
-from maven_jax.runs.processes import anywhere, by_writer, is_writer
-from maven_jax.runs.programs import check_run, compile_run, told_of_memory
+from maven_jax.runs.processes import by_writer, is_writer
+from maven_jax.runs.programs import compile_run, told_of_memory
 from maven_jax.runs.progress import say_on
 from maven_jax.runs.restoring import load_checkpoint
 from maven_jax.runs.run import Run, load_run
@@ -75,93 +71,18 @@ def train_run(
     options = options or Options()
     options.checkpoint.validate()
     trainer = make_trainer(config, env)  # refuses what cannot work before a folder is made
-    info, arrays = _new_info(lanes, {}), None
+    info, arrays = new_info(lanes, {}), None
     if origin is not None:
         arrays = origin.arrays
         fit_lanes(arrays, trainer, config, len(lanes.seeds))
         info["init_from"] = origin.record
     by_writer(lambda: create_run_folder(path, config, info, arrays))
-    (run,) = _or_nothing(path, lambda: [continue_run(path, env, options)])
+    (run,) = or_nothing(path, lambda: [continue_run(path, env, options)])
     return run
 
 
-def train_sweep(
-    parts: Sequence[Part],
-    make_env: Callable[[Config], MarlEnv],
-    path: Path,
-    options: Options | None = None,
-) -> list[Run]:
-    """Trains a sweep of several programs, one after the other, in a folder of runs' folders.
-
-    Args:
-        parts: from `expand`.
-        make_env: builds the environment of a configuration.
-        path: folder to make.
-        options: what the runs leave and say beside.
-
-    Raises:
-        ConfigError: a value that cannot work, or lanes that do not fit.
-        StorageError: the folder exists, or cannot be made.
-        InterruptedRunError: after Ctrl-C or SIGTERM.
-    """
-    options = options or Options()
-    options.checkpoint.validate()
-    programs = {(repr(part.config), len(part.lanes.seeds)): part.config for part in parts}
-    for (_, num_lanes), config in programs.items():
-        check_run(config, make_env(config), num_lanes)
-    infos = {part.name: (part.config, _new_info(part.lanes, part.coordinates)) for part in parts}
-    by_writer(lambda: create_sweep_folder(path, infos))
-    num_runs = sum(len(part.lanes.seeds) for part in parts)
-    say_on(options.console)(
-        f"{num_runs} runs in {len(parts)} parts, {count_of(len(programs), 'program')} in all"
-    )
-    return _or_nothing(path, lambda: continue_sweep(path, make_env, options))
-
-
-def continue_sweep(
-    path: Path, make_env: Callable[[Config], MarlEnv], options: Options | None = None
-) -> list[Run]:
-    """Goes on with a sweep of several programs: `continue_run` of each that has not finished.
-
-    Raises:
-        StorageError: a folder is missing or damaged, or all have finished.
-        InterruptedRunError: after Ctrl-C or SIGTERM.
-    """
-    options = options or Options()
-    with lock(path, "sweep", "sweep.json"):
-        return _continue_sweep(path, make_env, options)
-
-
-def _continue_sweep(
-    path: Path, make_env: Callable[[Config], MarlEnv], options: Options
-) -> list[Run]:
-    folders = sweep_parts(path)
-    infos = {folder: load_setup(folder)[1] for folder in folders}
-    if all(info["status"] in ENDED for info in infos.values()):
-        raise StorageError(_has_finished("sweep", path))
-    for folder, info in infos.items():
-        if info["status"] in ENDED:
-            load_run(folder)  # what is damaged is refused before others are trained
-        elif anywhere(is_locked(folder / "config.yaml")):
-            raise StorageError(f"run '{folder}' is being trained by another process")
-    compiled: tuple[Any, Sweep] | None = None
-    try:
-        for folder in folders:
-            config, info = load_setup(folder)
-            if info["status"] in ENDED:
-                continue
-            program = config, len(info["lanes"]["seed"])
-            if compiled is None or compiled[0] != program:
-                compiled = program, compile_run(config, make_env(config), program[1], options)
-            continue_run(folder, make_env(config), options, compiled[1])
-    except (InterruptedRunError, KeyboardInterrupt):
-        raise InterruptedRunError(path) from None
-    runs = [load_run(folder) for folder in folders]
-    _draw(runs, path, options)
-    return runs
-
-
-def _has_finished(what: str, path: Path) -> str:
+def has_finished(what: str, path: Path) -> str:
+    """What is said of a run or sweep that there is nothing to go on with."""
     return (
         f"{what} '{path}' has finished; allowed: one that was interrupted, or more steps by "
         "--training.total-env-steps"
@@ -198,7 +119,7 @@ def continue_run(
 def _continue_run(path: Path, env: MarlEnv, options: Options, compiled: Sweep | None) -> Run:
     config, info = load_setup(path)
     if info["status"] == "finished":
-        raise StorageError(_has_finished("run", path))
+        raise StorageError(has_finished("run", path))
     if info["status"] == "converted":
         raise StorageError(
             f"run '{path}' was converted and has no state to go on from; allowed: maven-jax train "
@@ -230,7 +151,7 @@ def _continue_run(path: Path, env: MarlEnv, options: Options, compiled: Sweep | 
     try:
         with told_of_memory(num_lanes):
             train_lanes(sweep, config, path, options, info, start, weights)
-        _draw([load_run(path)], path, options)
+        draw_runs([load_run(path)], path, options)
         by_writer(lambda: end_as("finished"))
     except BaseException as error:
         if is_writer():
@@ -255,7 +176,7 @@ def fit_lanes(
     return fit_weights(arrays, params, latent_params, what)
 
 
-def _draw(runs: Sequence[Run], path: Path, options: Options) -> None:
+def draw_runs(runs: Sequence[Run], path: Path, options: Options) -> None:
     """The figure of a folder; what has been learned does not depend on it."""
     if options.draw is None or not is_writer():
         return
@@ -265,12 +186,13 @@ def _draw(runs: Sequence[Run], path: Path, options: Options) -> None:
         say_on(options.console)(f"no figure: {first_line(error)}")
 
 
-def _new_info(lanes: Lanes, coordinates: dict[str, Any]) -> dict[str, Any]:
+def new_info(lanes: Lanes, coordinates: dict[str, Any]) -> dict[str, Any]:
+    """`run.json` of a run that has not begun."""
     columns = {name: column.tolist() for name, column in lanes.columns.items()}
     return {"status": "waiting", "lanes": columns, "coordinates": coordinates}
 
 
-def _or_nothing(path: Path, train: Callable[[], list[Run]]) -> list[Run]:
+def or_nothing(path: Path, train: Callable[[], list[Run]]) -> list[Run]:
     """Trains in a new folder; one in which nothing was learned is removed again."""
     try:
         runs = train()

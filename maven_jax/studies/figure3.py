@@ -1,9 +1,11 @@
 """Figure 3(b) of Mahajan et al. 2019: the picture, its data, table and sentences."""
 
+import itertools
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
@@ -28,17 +30,16 @@ def draw_figure3(runs: Mapping[str, Run], path: Path) -> None:
     """Returns with the published medians, and what z tells about MAVEN's actions.
 
     Args:
-        runs: by the name of their configuration; `maven` is among them.
+        runs: by the name of their configuration, at least one; the right half is `maven`'s.
         path: picture to write.
     """
-    maven = runs["maven"]
-    length = maven.config.env.options["m"]
+    length = next(iter(runs.values())).config.env.options["m"]
     figure = new_figure(2)
     left, right = figure.subplots(1, 2)
+    others = itertools.cycle(OTHER_COLORS)
     for name, run in runs.items():
-        draw_band(left, run, "return", COLORS[name], figure3_label(name))
-    comparable = published.FIGURE_3.keys() if length == published.M else ()
-    for name in comparable:
+        draw_band(left, run, "return", COLORS.get(name) or next(others), figure3_label(name))
+    for name in published.FIGURE_3.keys() if length == published.M else ():
         left.plot(
             published.STEPS,
             published.FIGURE_3[name][50],
@@ -51,18 +52,26 @@ def draw_figure3(runs: Mapping[str, Run], path: Path) -> None:
     left.set_xlim(0, max(step_grid(run)[-1] for run in runs.values()) * 1.01)
     style_axes(left, "return of greedy episodes")
     add_title(left, f"{length}-step matrix game, {_seeds(*runs.values())}")
+    _draw_information(right, runs.get("maven"))
+    save_figure(figure, path)
+
+
+def _draw_information(ax: Axes, maven: Run | None) -> None:
+    """What z tells about MAVEN's actions, where it has been trained."""
+    if maven is None or "latent_entropy" not in maven.metrics:
+        ax.set_axis_off()
+        return
     labels = {
         "latent_entropy": "H(z) of the latent policy",
         "mi_bound_test": "variational bound J_V",
         "action_information": "I(z; joint actions), counted",
     }
     for (metric, label), color in zip(labels.items(), OTHER_COLORS, strict=False):
-        draw_band(right, maven, metric, color, label)
+        draw_band(ax, maven, metric, color, label)
     highest = np.log(maven.config.latent.size)
-    right.set_ylim(-0.2 * highest, 1.05 * highest)  # early bounds may lie far below
-    style_axes(right, "nats")
-    add_title(right, "MAVEN: what z tells")
-    save_figure(figure, path)
+    ax.set_ylim(-0.2 * highest, 1.05 * highest)  # early bounds may lie far below
+    style_axes(ax, "nats")
+    add_title(ax, "MAVEN: what z tells")
 
 
 def figure3_label(name: str) -> str:
@@ -76,7 +85,7 @@ def _seeds(*runs: Run) -> str:
     return " and ".join(count_of(count, "seed") for count in sorted(counts))
 
 
-def figure3_data(runs: dict[str, Run]) -> str:
+def figure3_data(runs: Mapping[str, Run]) -> str:
     """The curves of the figure as CSV: a row for each algorithm and step of the common grid."""
     lines = ["algorithm,env_steps,seeds,return_25,return_50,return_75"]
     for name, run in runs.items():
@@ -87,7 +96,7 @@ def figure3_data(runs: dict[str, Run]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def figure3_table(runs: dict[str, Run]) -> Table:
+def figure3_table(runs: Mapping[str, Run]) -> Table:
     """Quartiles at the steps where the paper's figure was read off, its own below where m is 10.
 
     At each of them a seed counts with its latest evaluation up to there; the last row is of each
@@ -121,7 +130,7 @@ def _three(values: Iterable[float | None]) -> str:
     return " ".join("   -" if value is None else f"{value:4.1f}" for value in values)
 
 
-def figure3_summary(runs: dict[str, Run], best_return: float) -> str:
+def figure3_summary(runs: Mapping[str, Run], best_return: float) -> str:
     """What the figure shows, a sentence for each algorithm: of each seed's last evaluation."""
     sentences = []
     for name, run in runs.items():

@@ -25,7 +25,7 @@ from maven_jax.config.files import load_config
 from maven_jax.environments import make_env
 from maven_jax.pymarl.weights import expected_state_dicts
 from maven_jax.rollout import env_spec
-from maven_jax.runs import runner
+from maven_jax.runs import parts, runner
 
 ROOT = Path(__file__).parent.parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -47,20 +47,21 @@ NOT_RUN = {
     "python benchmarks/checkpoints.py": BENCHMARK,
     "python benchmarks/checkpoints.py --pairs 4": BENCHMARK,
     "python benchmarks/throughput.py": BENCHMARK,
-    "python benchmarks/ten_step.py --out runs/ten_step": BENCHMARK,
     "python benchmarks/fuzz.py": BENCHMARK,
     "python benchmarks/fuzz_folders.py": BENCHMARK,
     "maven-jax --distributed sweep maven --seeds 1000": HOSTS,
 }
 """What no test can run, and why; that it exists and takes its options is tested."""
 
-SLOW = "compiles for half a minute or more; another line runs this environment"
+SLOW = "compiles for half a minute or more; another line runs the like"
 CHECKED = {
     "maven-jax train foraging --algorithm vdn --seeds 5": SLOW,
     "maven-jax train foraging --algorithm qmix --seeds 5": SLOW,
     "maven-jax train foraging --algorithm maven --seeds 5": SLOW,
     "maven-jax train smax_3m --seeds 5": SLOW,
     "maven-jax train smax_3m --algorithm qmix --seeds 5 --training.total-env-steps 40000": SLOW,
+    "maven-jax study ten_step": SLOW,
+    "maven-jax study environments": SLOW,
 }
 """What goes as far as an output folder that exists, once all else has been found right."""
 if os.environ.get("DOCUMENTED") == "all":
@@ -179,7 +180,8 @@ def programs_are_shared(programs, monkeypatch):
             programs[key] = compile_program(config, env, num_lanes, options, from_weights)
         return programs[key]
 
-    monkeypatch.setattr(runner, "compile_run", take_or_compile)
+    for module in (runner, parts):
+        monkeypatch.setattr(module, "compile_run", take_or_compile)
 
 
 @pytest.fixture(scope="module")

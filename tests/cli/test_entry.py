@@ -15,7 +15,7 @@ import maven_jax
 from maven_jax.cli.main import run
 from maven_jax.config import Config
 from maven_jax.reports import plots
-from maven_jax.runs.folder import describe_machine
+from maven_jax.runs.making import describe_machine
 from maven_jax.runs.progress import plain_console
 from maven_jax.runs.run import Run
 
@@ -88,7 +88,7 @@ def test_a_name_is_printed_whole(named, capsys, monkeypatch):
 
 def test_a_name_stands_whole_in_a_legend(monkeypatch, tmp_path):
     shown = []
-    monkeypatch.setattr(plots, "_save", lambda figure, path: shown.append(figure))
+    monkeypatch.setattr(plots, "save_figure", lambda figure, path: shown.append(figure))
     info = {"lanes": {"seed": [0]}, "coordinates": {}, "status": "finished"}
     metrics = {name: np.array([0.0, 0.0]) for name in ("seed", "return")}
     metrics |= {name: np.array([10.0, 20.0]) for name in ("env_steps", "num_updates")}

@@ -6,10 +6,9 @@ import pandas as pd
 import pytest
 from experiments import SMALL, refused
 
-from maven_jax.cli import commands
 from maven_jax.cli.main import run
 from maven_jax.errors import ConfigError
-from maven_jax.runs import runner
+from maven_jax.runs import parts, programs
 from maven_jax.runs.options import InterruptedRunError
 
 
@@ -75,11 +74,11 @@ def test_a_sweep_goes_on_where_it_was_interrupted(workspace, swept, monkeypatch,
         finished.append(arguments[0])
         return go_on(*arguments)
 
-    go_on = runner.continue_run
+    go_on = parts.continue_run
     arguments = ["sweep", workspace / "maven.yaml", *GRID, "--grid", "latent.size=2,3"]
     arguments = [*map(str, arguments), "--group-size", "2", "--out", str(out)]
     with monkeypatch.context() as patch:
-        patch.setattr(runner, "continue_run", stop_after_one)
+        patch.setattr(parts, "continue_run", stop_after_one)
         assert run(arguments) == 130
     said = capsys.readouterr().err
     assert "8 runs in 4 parts, 2 programs in all" in said
@@ -92,7 +91,7 @@ def test_a_sweep_goes_on_where_it_was_interrupted(workspace, swept, monkeypatch,
 
 
 def test_what_does_not_fit_is_refused_with_what_would(workspace, capsys, monkeypatch):
-    monkeypatch.setattr(runner, "free_bytes", lambda devices: 200_000)
+    monkeypatch.setattr(programs, "free_bytes", lambda devices: 200_000)
     out = workspace / "too_large"
     message = refused(capsys, "sweep", workspace / "qmix.yaml", "--seeds", "100", "--out", out)
     fit = re.search(r"but 0\.2 MB are free; allowed: .* --group-size (\d+), or less", message)
@@ -119,8 +118,8 @@ def test_every_part_is_checked_before_the_first_trains(
     workspace, capsys, monkeypatch, grid, message
 ):
     """One of a sweep's programs cannot be: the others do not begin."""
-    monkeypatch.setattr(runner, "compile_sweep", lambda *_: pytest.fail("compiled"))
-    monkeypatch.setattr(runner, "free_bytes", lambda devices: 2_000_000)
+    monkeypatch.setattr(programs, "compile_sweep", lambda *_: pytest.fail("compiled"))
+    monkeypatch.setattr(programs, "free_bytes", lambda devices: 2_000_000)
     out = workspace / "refused"
     arguments = [argument for field in grid for argument in ("--grid", field)]
     if "400" in grid[0]:
@@ -137,8 +136,8 @@ def test_figure3_is_refused_whole(tmp_path, capsys, monkeypatch):
         if config.latent.kind == "bandit":
             raise ConfigError(f"{num_lanes} runs do not fit")
 
-    monkeypatch.setattr(runner, "compile_sweep", lambda *_: pytest.fail("compiled"))
-    monkeypatch.setattr(commands, "check_run", check)
+    monkeypatch.setattr(programs, "compile_sweep", lambda *_: pytest.fail("compiled"))
+    monkeypatch.setattr(parts, "check_run", check)
     out = tmp_path / "figure3"
     assert refused(capsys, "figure3", "--seeds", "5", "--out", out) == "5 runs do not fit"
     assert not out.exists()

@@ -12,6 +12,7 @@ import pytest
 from maven_jax.cli.main import run
 from maven_jax.config.files import load_config
 from maven_jax.environments import make_env
+from maven_jax.pymarl import files
 from maven_jax.pymarl.weights import expected_state_dicts, from_pymarl
 from maven_jax.rollout import env_spec
 from maven_jax.runs.run import load_run
@@ -179,7 +180,7 @@ def test_a_disk_that_fills_up_leaves_nothing(workspace, capsys, monkeypatch):
     def fail(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(convert, "save_weights", fail)
+    monkeypatch.setattr(files, "save_weights", fail)
     assert "No space left" in refused(capsys, workspace, arguments(workspace))
 
 

@@ -11,33 +11,15 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
 import numpy as np
 import pytest
 import yaml
 from experiments import SMALL
-from jax.experimental.compilation_cache import compilation_cache
 
 from maven_jax.cli.main import run
 from maven_jax.runs.folder import checkpoint_folders
 from maven_jax.runs.run import load_run
 from maven_jax.runs.weights import read_weights
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled_once_here(tmp_path_factory):
-    """The commands of this module take each other's compiled programs."""
-    with ExitStack() as stack:
-        for name, value in (
-            ("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("programs"))),
-            ("jax_persistent_cache_min_compile_time_secs", 0.0),
-            ("jax_persistent_cache_min_entry_size_bytes", -1),
-        ):
-            stack.callback(jax.config.update, name, getattr(jax.config, name))
-            jax.config.update(name, value)
-        compilation_cache.reset_cache()
-        yield
-    compilation_cache.reset_cache()
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,134 @@
+"""Making a run's or sweep's folder: all of it, or nothing."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import yaml
+
+from maven_jax import __version__
+from maven_jax.config import Config, to_dict
+from maven_jax.errors import StorageError
+from maven_jax.runs.files import (
+    draft_of,
+    replace_text,
+    sync,
+    sync_tree,
+)
+from maven_jax.runs.folder import INITIAL_WEIGHTS
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "distrax", "jumanji", "flashbax")
+
+
+def refuse_existing(what: str, path: Path) -> None:
+    """Raises `StorageError` where something is, since nothing on disk is ever written over.
+
+    And for a path that is no text, in which libraries could not save, or in what is no folder.
+    """
+    try:
+        str(path.absolute()).encode()
+    except UnicodeEncodeError:
+        raise StorageError(f"{what} {str(path)!r} is no UTF-8; allowed: a path that is") from None
+    same = path, Path(os.path.normpath(path)), path.resolve()  # of `new/../old`, too
+    if any(map(os.path.lexists, same)):
+        raise StorageError(f"{what} '{path}' exists; allowed: a path where nothing is yet")
+    above = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
+    if not above.is_dir():
+        raise StorageError(f"{what} '{path}' cannot be made: '{above}' is not a folder")
+
+
+def create_run_folder(
+    path: Path,
+    config: Config,
+    info: dict[str, Any],
+    initial_weights: Mapping[str, np.ndarray] | None = None,
+) -> None:
+    """Makes a new run's folder with its configuration and `run.json`: all of it, or nothing.
+
+    Args:
+        path: folder to make.
+        config: the run's configuration.
+        info: its `run.json`.
+        initial_weights: what training starts from, by names, if not from fresh weights.
+
+    Raises:
+        StorageError: something is there already, or the folder cannot be made.
+    """
+
+    def fill(draft: Path) -> None:
+        _set_up(draft, config, info)
+        if initial_weights is not None:
+            np.savez(draft / INITIAL_WEIGHTS, **initial_weights)  # type: ignore[arg-type]
+
+    _create(path, fill)
+
+
+def create_sweep_folder(
+    path: Path, runs: Mapping[str, tuple[Config, dict[str, Any]]], report: str | None = None
+) -> None:
+    """Makes a folder of several runs' folders, by their names: all of it, or nothing.
+
+    Args:
+        path: folder to make.
+        runs: configuration and `run.json` of each.
+        report: of a study, what is made of its runs.
+
+    Raises:
+        StorageError: something is there already, or the folder cannot be made.
+    """
+
+    def fill(draft: Path) -> None:
+        for name, (config, info) in runs.items():
+            (draft / name).mkdir()
+            _set_up(draft / name, config, info)
+        info = {"parts": list(runs)} | ({"report": report} if report else {})
+        replace_text(draft / "sweep.json", json.dumps(info, indent=2) + "\n")
+
+    _create(path, fill)
+
+
+def _set_up(folder: Path, config: Config, info: dict[str, Any]) -> None:
+    write_config(folder, config)
+    write_info(folder, info)
+
+
+def _create(path: Path, fill: Callable[[Path], None]) -> None:
+    refuse_existing("output folder", path)  # among them those without a name, such as `.`
+    draft = draft_of(path)
+    try:
+        draft.mkdir(parents=True)
+        fill(draft)
+        sync_tree(draft)
+        draft.rename(path)
+        sync(path.parent)
+    except OSError as error:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise StorageError(f"output folder '{path}' cannot be made: {error.strerror}") from None
+
+
+def describe_machine() -> dict[str, Any]:
+    """Versions and device of this process, for `run.json`."""
+    devices = jax.devices()
+    return {
+        "versions": {"maven-jax": __version__}
+        | {name: metadata.version(name) for name in PACKAGES},
+        "device": devices[0].device_kind,
+        "platform": devices[0].platform,
+        "num_devices": len(devices),
+    }
+
+
+def write_config(path: Path, config: Config) -> None:
+    """Writes `config.yaml`."""
+    replace_text(path / "config.yaml", yaml.safe_dump(to_dict(config), sort_keys=False))
+
+
+def write_info(path: Path, info: dict[str, Any]) -> None:
+    """Writes `run.json`."""
+    replace_text(path / "run.json", json.dumps(info, indent=2) + "\n")

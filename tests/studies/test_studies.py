@@ -1,0 +1,236 @@
+"""Studies: files of named runs, trained as far as they are missing, whatever stopped them."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from experiments import refused
+
+from maven_jax.cli.main import run
+from maven_jax.environments import make_env
+from maven_jax.runs import parts
+from maven_jax.runs.folder import load_setup
+from maven_jax.studies.study import load_study, packaged_studies
+
+SMALL = """
+report: {report}
+seeds: 2
+steps: 60
+runs:
+  a: {{config: small.yaml}}
+  b: {{config: small.yaml, changes: {{hyperparameters: {{learning_rate: 0.001}}}}}}
+  c: {{config: small.yaml, changes: {{algorithm: vdn}}}}
+  d: {{config: small.yaml, seeds: 3}}
+"""
+CONFIG = """
+algorithm: qmix
+env: {options: {m: 3}}
+network: {hidden_size: 8, mixer_embed_size: 4}
+training: {total_env_steps: 60, batch_size: 4, replay_size: 16, updates_per_evaluation: 5}
+evaluation: {episodes: 4, episodes_per_latent: 1}
+"""
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch) -> Path:
+    """A working folder with a study of four small runs, of three programs."""
+    (tmp_path / "small.yaml").write_text(CONFIG)
+    (tmp_path / "four.yaml").write_text(SMALL.format(report="best_return"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def contents(folder: Path, pattern: str) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.glob(pattern))}
+
+
+def test_a_study_trains_what_is_missing_and_reports_what_is(here, capsys, monkeypatch):
+    compiled = []
+    compile_run = parts.compile_run
+
+    def count(config, *rest):
+        compiled.append(config.algorithm)
+        return compile_run(config, *rest)
+
+    monkeypatch.setattr(parts, "compile_run", count)
+    options = ["--no-tensorboard", "--out", "runs"]
+    assert run(["study", "four.yaml", "--only", "b", *options]) == 0
+    printed = capsys.readouterr().out
+    assert "still missing: 'a', which has not begun; maven-jax resume 'runs/a' begins it" in printed
+    assert (here / "runs" / "report.txt").read_text().count("still missing") == 3
+    assert contents(here / "runs", "*/metrics.csv").keys() == {"b/metrics.csv"}
+    before = contents(here / "runs", "b/*.*")
+    compiled.clear()
+    assert run(["study", "four.yaml", *options]) == 0
+    assert compiled == ["qmix", "vdn", "qmix"], "one program for each number of lanes and mixer"
+    assert contents(here / "runs", "b/*.*") == before
+    report = (here / "runs" / "report.txt").read_text()
+    assert "still missing" not in report
+    assert [line.split()[0] for line in report.splitlines()[3:7]] == ["a", "b", "c", "d"]
+    assert "of 3" in report
+    (here / "runs" / "report.txt").unlink()
+    for command in (["study", "four.yaml", *options], ["resume", "runs", "--no-tensorboard"]):
+        capsys.readouterr()
+        assert run(command) == 0, "all has finished: it is reported once more"
+        assert (here / "runs" / "report.txt").read_text() == report
+        assert "d " in capsys.readouterr().out
+    for command in (["table"], ["plot", "--out", "x.png"], ["export", "--out", "x.json"]):
+        assert run([command[0], "runs", *command[1:]]) == 0
+
+
+def test_a_study_that_shares_a_program_compiles_it_once(here, monkeypatch):
+    """`a` and `b` differ in a hyperparameter alone, which is traced."""
+    compiled = []
+    compile_run = parts.compile_run
+    monkeypatch.setattr(
+        parts, "compile_run", lambda *rest: compiled.append(rest[2]) or compile_run(*rest)
+    )
+    assert run(["study", "four.yaml", "--only", "a", "b", "--no-tensorboard", "--out", "runs"]) == 0
+    assert compiled == [2]
+    a, b = (load_setup(here / "runs" / name)[0] for name in "ab")
+    assert (a.hyperparameters.learning_rate, b.hyperparameters.learning_rate) == (5e-4, 1e-3)
+    assert len(set(contents(here / "runs", "*/metrics.csv").values())) == 2
+
+
+def start_and_kill(arguments: list[str], second: Path) -> None:
+    """Runs a command in a process of its own and kills it once its second run has three rows."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "maven_jax", *arguments],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=os.environ | {"JAX_NUM_CPU_DEVICES": "2"},
+    )
+    deadline = time.monotonic() + 400
+    while time.monotonic() < deadline and process.poll() is None:
+        rows = second / "metrics.csv"
+        if rows.is_file() and rows.read_bytes().count(b"\n") >= 4:
+            break
+        time.sleep(0.01)
+    assert process.poll() is None, "it had ended before it could be killed"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert load_setup(second)[1]["status"] == "running"
+
+
+def test_figure3_that_was_killed_resumes_bit_for_bit(tmp_path, monkeypatch):
+    monkeypatch.setenv("MAVEN_JAX_SMOKE", "1")
+    sizes = ["--seeds", "2", "--m", "3", "--steps", "2000000", "--no-tensorboard"]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    start_and_kill(["figure3", *sizes, "--out", str(killed)], killed / "qmix")
+    assert load_setup(killed / "maven")[1]["status"] == "finished"
+    assert "still missing: 'maven_team'" in (killed / "report.txt").read_text()
+    assert (killed / "figure3.png").is_file(), "the report is written after every finished run"
+    assert run(["resume", str(killed), "--no-tensorboard"]) == 0
+    assert run(["figure3", *sizes, "--out", str(whole)]) == 0
+    assert contents(killed, "figure3.csv") == contents(whole, "figure3.csv") != {}
+    assert contents(killed, "*/metrics.csv") == contents(whole, "*/metrics.csv")
+    assert contents(killed, "report.txt") == contents(whole, "report.txt")
+
+
+def test_a_study_of_four_that_was_killed_resumes_bit_for_bit(here):
+    command = ["study", "four.yaml", "--steps", "3000", "--no-tensorboard", "--out"]
+    start_and_kill([*command, "killed"], here / "killed" / "b")
+    assert run(["resume", "killed", "--no-tensorboard"]) == 0
+    assert run([*command, "whole"]) == 0
+    kept = contents(here / "killed", "*/metrics.csv")
+    assert kept == contents(here / "whole", "*/metrics.csv")
+    assert len(kept) == 4
+    assert contents(here / "killed", "report.txt") == contents(here / "whole", "report.txt")
+
+
+@pytest.mark.parametrize("name", packaged_studies())
+def test_packaged_studies_can_be_trained(name):
+    study = load_study(name)
+    for study_run in study.runs.values():
+        make_env(study_run.config)
+    assert len(study.runs) == {"figure3": 3, "ten_step": 19, "environments": 5}[name]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[1]", "the study is [1]; allowed: a mapping of report, seeds, steps, runs"),
+        ("{run: {}}", "unknown key 'run'; did you mean 'runs'?"),
+        ("{report: curve, runs: {a: {}}}", "unknown report 'curve'; did you mean 'curves'?"),
+        ("{report: [a], runs: {a: {}}}", "unknown report ['a']; allowed: best_return, curves"),
+        ("{seeds: 3}", "runs is None; allowed: a mapping of names to runs"),
+        ("{runs: {}}", "runs is {}; allowed: a mapping of names to runs"),
+        ("{runs: {a/b: {}}}", "the name of a run is 'a/b'; allowed: one that a folder can have"),
+        ("{runs: {1: {}}}", "the name of a run is 1; allowed: one that a folder can have"),
+        ("{runs: {a: 3}}", "runs.a is 3; allowed: a mapping of config, seeds, changes"),
+        ("{runs: {a: {seed: 3}}}", "unknown key 'runs.a.seed'; did you mean 'runs.a.seeds'?"),
+        ("{runs: {a: {seeds: 0}}}", "runs.a: seeds is 0; allowed: a whole number from 1 to 65536"),
+        ("{runs: {a: {seeds: x}}}", "runs.a.seeds is 'x'; allowed: a whole number"),
+        ("{runs: {a: {config: mavn}}}", "runs.a: unknown config 'mavn'; did you mean 'maven'?"),
+        ("{runs: {a: {config: 1}}}", "runs.a.config is 1; allowed: a packaged name or a YAML"),
+        ("{runs: {a: {changes: {latent: 1}}}}", "runs.a: latent is 1; allowed: a mapping"),
+        ("{runs: {a: {}}, steps: x}", "training.total_env_steps is 'x'; allowed: a whole number"),
+        (
+            "{report: figure3, runs: {a: {config: foraging}}}",
+            "runs.a: env.name is 'level_based_foraging'; allowed: m_step_matrix",
+        ),
+        ("{runs: {a: {}, a: {}}}", "is not valid YAML: look at line 1"),
+    ],
+)
+def test_a_study_that_cannot_be_is_refused_in_a_line(here, capsys, text, message):
+    (here / "study.yaml").write_text(text)
+    said = refused(capsys, "study", "study.yaml", "--out", "runs")
+    assert said.startswith(f"study 'study.yaml': {message}")
+    assert not (here / "runs").exists()
+
+
+def test_options_that_cannot_be_are_refused_in_a_line(here, capsys):
+    options = ["--out", "runs"]
+    for arguments, message in (
+        (["study", "figur3"], "unknown study 'figur3'; did you mean 'figure3'?"),
+        (["study", "no.yaml"], "study 'no.yaml' is not a file"),
+        (
+            ["study", "four.yaml", "--only", "e"],
+            "unknown run of the study 'e'; allowed: a, b",
+        ),
+        (["study", "four.yaml", "--seeds", "0"], "seeds is 0; allowed: a whole number from 1"),
+        (["study", "four.yaml", "--seed", "-1"], "seed is -1; allowed: a whole number from 0"),
+        (["study", "four.yaml", "--steps", "3"], "training.total_env_steps is 3; allowed: more"),
+        (["study", "four.yaml", "--checkpoint.keep", "0"], "checkpoint.keep is 0; allowed"),
+    ):
+        assert refused(capsys, *arguments, *options).startswith(message)
+    assert not (here / "runs").exists()
+    (here / "runs").mkdir()
+    assert refused(capsys, "study", "four.yaml", *options).startswith("output folder 'runs' exists")
+
+
+def test_another_study_is_not_mixed_into_a_folder(here, capsys):
+    options = ["--no-tensorboard", "--out", "runs"]
+    assert run(["study", "four.yaml", "--only", "c", *options]) == 0
+    before = contents(here / "runs", "**/*.*")
+    capsys.readouterr()
+    (here / "other.yaml").write_text(SMALL.format(report="curves"))
+    (here / "fewer.yaml").write_text("runs: {a: {config: small.yaml}}\nreport: best_return")
+    for arguments, difference in (
+        (["four.yaml", "--seeds", "4"], "its run 'a' is of other seeds"),
+        (["four.yaml", "--steps", "70"], "its run 'a' is of another configuration"),
+        (["other.yaml"], "its report is 'best_return', not 'curves'"),
+        (["fewer.yaml"], "its runs are a, b, c, d"),
+    ):
+        said = refused(capsys, "study", *arguments, *options)
+        assert said.startswith(f"'runs' holds another study: {difference}; allowed: ")
+    assert contents(here / "runs", "**/*.*") == before
+
+
+def test_a_study_with_a_damaged_report_is_named(here, capsys):
+    assert run(["study", "four.yaml", "--only", "c", "--no-tensorboard", "--out", "runs"]) == 0
+    sweep = here / "runs" / "sweep.json"
+    whole = sweep.read_text()
+    capsys.readouterr()
+    sweep.write_text(whole.replace("best_return", "worst_return"))
+    assert refused(capsys, "resume", "runs").startswith("study 'runs' is damaged: its report is")
+    sweep.write_text(whole.replace('"best_return"', "3"))
+    assert "report is 3; allowed: a name" in refused(capsys, "resume", "runs")
+    sweep.write_text(whole)
+    shutil.rmtree(here / "runs" / "d")
+    assert "its part 'd' is missing" in refused(capsys, "resume", "runs")
