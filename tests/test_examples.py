@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from maven_jax import check_env, from_dict, make_train
+from maven_jax import check_env, from_dict, make_train, override, to_dict
 
 EXAMPLES = Path(__file__).parent.parent / "docs" / "examples"
 
@@ -57,6 +57,20 @@ def test_an_environment_of_ones_own():
     state, metrics = jax.jit(make_train(config, env))(jax.random.key(0), hyperparameters)
     assert metrics["extras/met"][-1] > 0.95
     assert state.replay.experience.agents_view.dtype == np.int8
+
+
+def test_an_update_in_a_loop_of_ones_own():
+    """The loss falls; an equal configuration is the same program, another one is not."""
+    example = load("one_update")
+    found = example.losses(jax.random.key(0), 20)
+    assert found[-1] < found[0]
+    assert example.jitted_update._cache_size() == 1
+    same = from_dict(to_dict(example.CONFIG))
+    assert example.losses(jax.random.key(1), 2, same)[0] > 0
+    assert example.jitted_update._cache_size() == 1
+    other = override(same, {"training": {"double_q": False}})
+    assert example.losses(jax.random.key(1), 2, other)[0] > 0
+    assert example.jitted_update._cache_size() == 2
 
 
 def test_losses_with_networks_of_ones_own():

@@ -1,5 +1,6 @@
 """What a user installs: one new top-level name, with everything the command line needs."""
 
+import inspect
 import re
 import subprocess
 import sys
@@ -83,7 +84,7 @@ def test_a_wheel_holds_every_module_configuration_and_environment(wheel):
 def test_an_unpacked_wheel_runs_from_another_folder(wheel, tmp_path):
     wheel.extractall(tmp_path / "site")
     code = (
-        "import maven_jax.envs, maven_jax.config as c;"
+        "import maven_jax.envs, maven_jax.config.files as c;"
         "print(maven_jax.__file__); print(sorted(c.packaged_configs()))"
     )
     printed = subprocess.run(
@@ -115,6 +116,13 @@ def test_a_jax_that_is_not_allowed_is_refused_at_import(version, works):
     if not works:
         line = f"maven_jax needs jax of at least 0.10 and below 0.13, not {version}"
         assert ended.stderr.endswith(f"ImportError: {line}\n")
+
+
+def test_what_users_may_rely_on_is_there_and_told_of():
+    for name in maven_jax.__all__:
+        assert len(inspect.getdoc(getattr(maven_jax, name)) or "") > 20, name
+    modules = {n for n in maven_jax.__all__ if inspect.ismodule(getattr(maven_jax, n))}
+    assert modules == {"agents", "discriminators", "information", "latents", "losses", "mixers"}
 
 
 def test_shapes_and_types_are_checked_while_the_tests_run():

@@ -71,7 +71,7 @@ def test_a_study_trains_what_is_missing_and_reports_what_is(here, capsys, monkey
     assert contents(here / "runs", "b/*.*") == before
     report = (here / "runs" / "report.txt").read_text()
     assert "still missing" not in report
-    assert [line.split()[0] for line in report.splitlines()[3:7]] == ["a", "b", "c", "d"]
+    assert [line.split()[0] for line in report.splitlines()[4:8]] == ["a", "b", "c", "d"]
     assert "of 3" in report
     (here / "runs" / "report.txt").unlink()
     for command in (["study", "four.yaml", *options], ["resume", "runs", "--no-tensorboard"]):

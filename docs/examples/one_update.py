@@ -1,0 +1,55 @@
+"""QMIX's gradient step in a training loop of one's own: configuration and algorithm are static.
+
+A `Config` has a hash, the options of its environment too, so `jax.jit` takes it as a static
+argument: another configuration compiles another program, the same one does not.
+"""
+
+import jax
+
+from maven_jax import from_dict
+from maven_jax.algorithms import make_algorithm
+from maven_jax.envs import MStepMatrixGame
+from maven_jax.exploration import act_greedily
+from maven_jax.learner import make_optimizer, update
+from maven_jax.replay import as_floats
+from maven_jax.rollout import env_spec, rollout, start_episodes
+from maven_jax.types import Params
+
+CONFIG = from_dict({"algorithm": "qmix", "network": {"hidden_size": 16, "mixer_embed_size": 8}})
+ENV = MStepMatrixGame(m=3)
+jitted_update = jax.jit(update, static_argnames=("algorithm", "config"))
+
+
+def losses(key: jax.Array, num_steps: int, config=CONFIG) -> list[float]:
+    """The loss of each of some gradient steps on one batch of greedy episodes."""
+    spec = env_spec(ENV)
+    algorithm = make_algorithm(config, spec)
+    agent_key, mixer_key, start_key, act_key = jax.random.split(key, 4)
+    params = Params(
+        agent=algorithm.agent.init_params(agent_key, spec, algorithm.latent.size),
+        mixer=algorithm.mixer.init_params(mixer_key, spec, algorithm.latent.size),
+        discriminator={},
+    )
+    start = start_episodes(ENV, start_key, 32)
+    z = algorithm.latent.sample({}, act_key, start.initial_state)
+    played = rollout(ENV, algorithm.agent, params.agent, act_key, start, z, act_greedily)
+    batch, target = as_floats(played.episodes), params
+    opt_state = make_optimizer(config.hyperparameters).init(params)
+    found = []
+    for _ in range(num_steps):
+        params, opt_state, metrics = jitted_update(
+            params,
+            target,
+            opt_state,
+            {},
+            batch,
+            config.hyperparameters,
+            algorithm=algorithm,
+            config=config,
+        )
+        found.append(float(metrics["loss"]))
+    return found
+
+
+if __name__ == "__main__":
+    print(" ".join(f"{loss:.3f}" for loss in losses(jax.random.key(0), 10)))
