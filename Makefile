@@ -8,14 +8,21 @@ OUT ?= runs/figure3-$(shell date +%Y%m%d-%H%M%S)
 QUIETLY := --quiet --disable-pip-version-check
 SEEDS ?= 6
 STEPS ?= 60000
+FAST = $(addprefix tests/,test_agents.py test_config.py test_discriminators.py test_exploration.py test_golden_latent.py \
+    test_latents.py test_layers.py test_losses.py test_mixers.py test_objectives.py test_qtran.py test_replay.py \
+    test_rollout.py test_rounds.py runs/test_grid.py runs/test_memory.py runs/test_results.py reports/test_tables.py)
 
-.PHONY: figure3 test test-newest test-accelerators lint clean
+.PHONY: figure3 test test-fast test-newest test-accelerators lint clean
 
 figure3: $(VENV)/.installed
 	$(BIN)/maven-jax figure3 --seeds $(SEEDS) --steps $(STEPS) --out $(OUT)
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+# What one wants after each change: the science, the configuration, and short runs of each mixer.
+test-fast: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile $(FAST)
 
 # With the newest Python and jax to be had here: every algorithm trains, and the golden cases.
 test-newest: $(VENV)-newest/.installed

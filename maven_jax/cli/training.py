@@ -88,10 +88,10 @@ class Longer:
 
 @dataclass(frozen=True)
 class Resume:
-    """Go on with a run or sweep that was interrupted or killed, from its last checkpoint."""
+    """Go on with a run, sweep or study that was interrupted or killed, from its last checkpoint."""
 
     run: tyro.conf.Positional[Path]
-    """Folder of a run or of a sweep."""
+    """Folder of a run, a sweep or a study."""
     training: Longer = field(default_factory=Longer)
     tensorboard: bool = True
     """Write events for TensorBoard."""
@@ -171,13 +171,11 @@ def resume(command: Resume, console: Console) -> None:
     if is_study(command.run):
         continue_study(command.run, make_env, options)
         show_report(command.run, console)
-        return
-    if is_sweep:
-        runs = continue_sweep(command.run, make_env, options)
+    elif is_sweep:
+        _print_end(continue_sweep(command.run, make_env, options), command.run, console)
     else:
         env = make_env(load_setup(command.run)[0])
-        runs = [continue_run(command.run, env, options)]
-    _print_end(runs, command.run, console)
+        _print_end([continue_run(command.run, env, options)], command.run, console)
     if steps != command.training.total_env_steps:
         console.print(smoke.SAID, highlight=False, soft_wrap=True)
 

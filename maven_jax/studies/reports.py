@@ -51,9 +51,7 @@ def write_report(path: Path) -> Report:
     Raises:
         StorageError: it is damaged, or something cannot be written.
     """
-    name = read_report(path)
-    if name not in REPORTS:
-        raise StorageError(f"study '{path}' is damaged: its report is {name!r}")
+    make_report = report_of(path)
     runs: dict[str, Run] = {}
     missing = []
     for part in sweep_parts(path):
@@ -69,10 +67,22 @@ def write_report(path: Path) -> Report:
     shown: list[RenderableType] = []
     files: list[Path] = []
     if runs:
-        shown, files = REPORTS[name](runs, path)
+        shown, files = make_report(runs, path)
     report = Report(shown, files, missing)
     replace_text(path / REPORT, as_text(report))
     return report
+
+
+def report_of(path: Path) -> MakeReport:
+    """What makes a study's report.
+
+    Raises:
+        StorageError: the folder names none that there is.
+    """
+    name = read_report(path)
+    if name not in REPORTS:
+        raise StorageError(f"study '{path}' is damaged: its report is {name!r}")
+    return REPORTS[name]
 
 
 def as_text(report: Report) -> str:

@@ -118,8 +118,9 @@ def parse_study(plain: Any, folder: Path | None = None) -> Study:
         if key not in FIELDS:
             raise unknown("key", key, FIELDS)
     report, seeds, steps = plain.get("report", "curves"), plain.get("seeds", 8), plain.get("steps")
-    if report not in REPORTS:
+    if not isinstance(report, str) or report not in REPORTS:
         raise unknown("report", report, REPORTS)
+    check(steps is None or type(steps) is int, "steps", steps, "a whole number")
     runs = plain.get("runs")
     check(isinstance(runs, dict) and bool(runs), "runs", runs, "a mapping of names to runs")
     study = Study(report, {n: _parse_run(n, run, seeds, folder) for n, run in runs.items()})

@@ -13,7 +13,7 @@ from maven_jax.runs.parts import continue_parts, create_sweep
 from maven_jax.runs.progress import say_on
 from maven_jax.runs.run import Run, load_run
 from maven_jax.runs.runner import or_nothing
-from maven_jax.studies.reports import report_or_say
+from maven_jax.studies.reports import report_of, report_or_say
 from maven_jax.studies.study import Study
 from maven_jax.types import MarlEnv
 
@@ -79,6 +79,7 @@ def continue_study(
     """
     options = options or Options()
     say = say_on(options.console)
+    report_of(path)  # a damaged one is refused before anything trains
     with lock(path, "study", "sweep.json"):
         folders = [part for part in sweep_parts(path) if not only or part.name in only]
         continue_parts(path, folders, make_env, options, lambda: report_or_say(path, say))

@@ -25,7 +25,7 @@ runs:
   a: {{config: small.yaml}}
   b: {{config: small.yaml, changes: {{hyperparameters: {{learning_rate: 0.001}}}}}}
   c: {{config: small.yaml, changes: {{algorithm: vdn}}}}
-  d: {{config: small.yaml, seeds: 3}}
+  d: {{config: small.yaml, seeds: 3, changes: {{training: {{batch_size: 5}}}}}}
 """
 CONFIG = """
 algorithm: qmix
@@ -46,7 +46,11 @@ def here(tmp_path, monkeypatch) -> Path:
 
 
 def contents(folder: Path, pattern: str) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.glob(pattern))}
+    return {
+        str(p.relative_to(folder)): p.read_bytes()
+        for p in sorted(folder.glob(pattern))
+        if p.is_file()
+    }
 
 
 def test_a_study_trains_what_is_missing_and_reports_what_is(here, capsys, monkeypatch):
@@ -169,7 +173,7 @@ def test_packaged_studies_can_be_trained(name):
         ("{runs: {a: {config: mavn}}}", "runs.a: unknown config 'mavn'; did you mean 'maven'?"),
         ("{runs: {a: {config: 1}}}", "runs.a.config is 1; allowed: a packaged name or a YAML"),
         ("{runs: {a: {changes: {latent: 1}}}}", "runs.a: latent is 1; allowed: a mapping"),
-        ("{runs: {a: {}}, steps: x}", "training.total_env_steps is 'x'; allowed: a whole number"),
+        ("{runs: {a: {}}, steps: x}", "steps is 'x'; allowed: a whole number"),
         (
             "{report: figure3, runs: {a: {config: foraging}}}",
             "runs.a: env.name is 'level_based_foraging'; allowed: m_step_matrix",

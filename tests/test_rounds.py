@@ -1,0 +1,130 @@
+"""Acting, storing and learning, each alone."""
+
+from itertools import pairwise
+from typing import get_args, get_type_hints
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from experiments import small_config
+
+from maven_jax import algorithms, exploration, learner
+from maven_jax.config import (
+    DiscriminatorConfig,
+    ExplorationConfig,
+    Hyperparameters,
+    LatentConfig,
+)
+from maven_jax.envs import MStepMatrixGame
+from maven_jax.errors import ConfigError
+from maven_jax.rounds import (
+    collect,
+    gradient_step,
+    latent_steps,
+    learn,
+    make_parts,
+    play_round,
+    store,
+)
+from maven_jax.train import make_trainer
+
+ENV = MStepMatrixGame(m=3)
+CONFIG = small_config("maven", num_envs=4)
+PARTS = make_parts(CONFIG, ENV)
+NUMBERS: Hyperparameters = jax.tree.map(jnp.float32, CONFIG.hyperparameters)
+
+
+@pytest.fixture(scope="module")
+def state():
+    return jax.jit(make_trainer(CONFIG, ENV).init)(jax.random.key(0), NUMBERS)
+
+
+def same(one, other) -> bool:
+    leaves = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
+    return all(np.array_equal(a, b) for a, b in leaves)
+
+
+def test_collect_plays_a_round_and_changes_nothing(state):
+    play = jax.jit(lambda state, key: collect(PARTS, state, key, NUMBERS))
+    episodes, metrics = play(state, jax.random.key(1))
+    assert episodes.actions.shape == (3, 4, 2)
+    assert episodes.actions.dtype == jnp.int8
+    assert episodes.latent.shape == (4, 3)
+    assert metrics["train_return"] == episodes.reward.sum(0).mean()
+    assert 0.01 <= metrics["epsilon"] < 1
+    of_seeds = jax.vmap(play, in_axes=(None, 0))(state, jax.random.split(jax.random.key(1), 5))
+    assert of_seeds[0].actions.shape == (5, 3, 4, 2)
+
+
+def test_store_counts_steps_really_taken_unless_it_rests(state):
+    episodes, _ = collect(PARTS, state, jax.random.key(1), NUMBERS)
+    stored = store(PARTS, state, episodes, jnp.array(False))
+    assert stored.env_steps == state.env_steps + episodes.mask.sum()
+    assert stored.replay.current_index == (state.replay.current_index + 4) % 16
+    index = int(state.replay.current_index)
+    kept = stored.replay.experience.actions[0, index : index + 4]
+    assert np.array_equal(kept, jnp.swapaxes(episodes.actions, 0, 1))
+    rested = store(PARTS, state, episodes, jnp.array(True))
+    assert same(rested.replay, state.replay)
+    assert same(rested.latent_replay, state.latent_replay)
+
+
+def test_a_gradient_step_moves_the_weights_and_the_target_when_it_is_due(state):
+    step = jax.jit(lambda state, key: gradient_step(PARTS, state, key, NUMBERS))
+    seen = [state]
+    for key in jax.random.split(jax.random.key(2), 7):
+        seen.append(step(seen[-1], key)[0])
+    assert [int(s.num_updates) for s in seen] == list(range(8))
+    assert all(not same(a.params, b.params) for a, b in pairwise(seen))
+    assert all(same(s.target_params, state.target_params) for s in seen[:7])
+    assert same(seen[7].target_params, seen[7].params), "every seventh step"
+    assert all(same(s.latent_params, state.latent_params) for s in seen)
+
+
+def test_latent_steps_move_the_latent_policy_alone(state):
+    moved = jax.jit(lambda s: latent_steps(PARTS, s, jax.random.key(3), NUMBERS))(state)
+    assert not same(moved.latent_params, state.latent_params)
+    assert same(moved.params, state.params)
+    without = make_parts(small_config("qmix"), ENV)
+    qmix = jax.jit(make_trainer(small_config("qmix"), ENV).init)(jax.random.key(0), NUMBERS)
+    assert latent_steps(without, qmix, jax.random.key(3), NUMBERS) is qmix
+
+
+def test_a_round_is_its_pieces(state):
+    rests = jnp.array(False)
+    whole, metrics = jax.jit(lambda s: play_round(PARTS, s, NUMBERS, rests))(state)
+
+    @jax.jit
+    def in_pieces(state):
+        key, collect_key, *keys = jax.random.split(state.key, 4)
+        episodes, _ = collect(PARTS, state, collect_key, NUMBERS)
+        state = store(PARTS, state._replace(key=key), episodes, rests)
+        return learn(PARTS, state, tuple(keys), NUMBERS)
+
+    pieces, found = in_pieces(state)
+    assert np.array_equal(jax.random.key_data(whole.key), jax.random.key_data(pieces.key))
+    learnt, in_turn = ((s.params, s.latent_params) for s in (whole, pieces))
+    chex.assert_trees_all_close(learnt, in_turn, rtol=1e-5)  # programs fuse differently
+    assert metrics.keys() == found.keys() | {"epsilon", "train_return"}
+
+
+TABLES = [
+    (exploration.EXPLORATIONS, ExplorationConfig, "kind", "exploration.kind"),
+    (learner.READS, DiscriminatorConfig, "reads", "discriminator.reads"),
+    (algorithms.LATENTS, LatentConfig, "kind", "latent.kind"),
+    (algorithms.DISCRIMINATORS, DiscriminatorConfig, "kind", "discriminator.kind"),
+]
+
+
+@pytest.mark.parametrize(("table", "section", "field", "name"), TABLES)
+def test_every_kind_has_its_row_and_one_without_is_refused_at_once(
+    table, section, field, name, monkeypatch
+):
+    kinds = get_args(get_type_hints(section)[field])
+    assert set(kinds) == set(table)
+    default = getattr(section(), field)
+    monkeypatch.delitem(table, default)
+    with pytest.raises(ConfigError, match=f"unknown {name} '{default}'; "):
+        make_trainer(CONFIG, ENV)
