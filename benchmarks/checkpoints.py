@@ -27,9 +27,9 @@ import numpy as np
 from maven_jax import Config, compile_sweep, load_config, make_trainer, run_sweep, seed_keys
 from maven_jax.envs import MStepMatrixGame
 from maven_jax.runs.checkpoint import Checkpointing, CheckpointWriter
-from maven_jax.runs.making import describe_machine
 from maven_jax.runs.memory import state_memory
 from maven_jax.runs.metrics import Rows
+from maven_jax.runs.new_folder import describe_machine
 
 
 def measure(config: Config, num_seeds: int, pairs: int) -> dict[str, Any]:

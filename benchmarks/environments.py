@@ -31,7 +31,7 @@ from rich.table import Table
 from maven_jax import Config, from_dict, make_trainer
 from maven_jax.environments import ENVIRONMENTS, make_env
 from maven_jax.exploration import epsilon_greedy
-from maven_jax.runs.making import describe_machine
+from maven_jax.runs.new_folder import describe_machine
 from maven_jax.types import MarlEnv
 
 CONFIG: dict[str, Any] = {

@@ -30,7 +30,7 @@ from rich.console import Console
 from rich.table import Table
 
 from maven_jax.runs.folder import load_setup
-from maven_jax.runs.making import describe_machine
+from maven_jax.runs.new_folder import describe_machine
 
 CONFIG = {
     "algorithm": "maven",

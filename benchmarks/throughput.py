@@ -27,7 +27,7 @@ from rich.table import Table
 
 from maven_jax import Config, compile_sweep, load_config, make_trainer, run_sweep, seed_keys
 from maven_jax.envs import MStepMatrixGame
-from maven_jax.runs.making import describe_machine
+from maven_jax.runs.new_folder import describe_machine
 
 
 def measure(configs: dict[str, Config], seeds: list[int], chunks: int) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ import numpy as np
 from maven_jax.errors import ConfigError, check, first_line
 from maven_jax.exploration import epsilon_greedy
 from maven_jax.rollout import env_sizes, env_spec
-from maven_jax.types import MarlEnv, ScalarKey
+from maven_jax.types import ScalarKey
 
 EPISODES = "episodes"
 MIN_TICKS = 2
@@ -74,7 +74,7 @@ def check_env(env: Any, seed: int = 0, num_episodes: int = 16) -> list[str]:
         return [f"reset and step cannot be traced: {type(error).__name__}: {first_line(error)}"]
 
 
-def _structure(env: MarlEnv, key: ScalarKey) -> Iterator[str]:
+def _structure(env: Any, key: ScalarKey) -> Iterator[str]:
     """Shapes and dtypes: what a scan over steps and the networks need."""
     num_agents = env_sizes(env)[0]
 
@@ -124,7 +124,7 @@ def _structure(env: MarlEnv, key: ScalarKey) -> Iterator[str]:
             yield f"extras[{name!r}] is {_kind(x)}; allowed: a scalar"
 
 
-def _purity(env: MarlEnv, key: ScalarKey) -> Iterator[str]:
+def _purity(env: Any, key: ScalarKey) -> Iterator[str]:
     """Traced twice, a pure function is the same program."""
     state, _ = jax.eval_shape(env.reset, key)
     action = jax.ShapeDtypeStruct((env_sizes(env)[0],), jnp.int32)
@@ -146,7 +146,7 @@ def _program(function: Callable[..., Any], *arguments: Any) -> tuple[str, list[b
     ]
 
 
-def _episodes(env: MarlEnv, key: ScalarKey, num_episodes: int) -> Iterator[str]:
+def _episodes(env: Any, key: ScalarKey, num_episodes: int) -> Iterator[str]:
     """What random play shows."""
     keys = jax.random.split(key, num_episodes)
     player = jax.vmap(_player(env), out_axes=(1, 0), axis_name=EPISODES)
@@ -199,7 +199,7 @@ def _resets_itself(played: _Play, clocks: _Clocks) -> bool:
     return False
 
 
-def _player(env: MarlEnv) -> Callable[[ScalarKey], tuple[_Play, _Clocks]]:
+def _player(env: Any) -> Callable[[ScalarKey], tuple[_Play, _Clocks]]:
     """One episode of random legal actions, to the time limit, beside others on `EPISODES`."""
 
     def play(key: ScalarKey) -> tuple[_Play, _Clocks]:

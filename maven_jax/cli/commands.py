@@ -5,9 +5,9 @@ from typing import Any
 
 from rich.console import Console
 
+from maven_jax.cli.evaluating import Convert, Evaluate, convert, evaluate_run
 from maven_jax.cli.reporting import Export, Plot, Tabulate, export, plot, tabulate
-from maven_jax.cli.studying import Figure3, MatrixGames, RunStudy, figure3, matrix_games, study
-from maven_jax.cli.testing import Convert, Evaluate, convert, evaluate_run
+from maven_jax.cli.studies import Figure3, MatrixGames, RunStudy, figure3, matrix_games, study
 from maven_jax.cli.training import Resume, Sweep, Train, resume, sweep, train
 
 COMMANDS: dict[str, tuple[type, Callable[[Any, Console], None]]] = {

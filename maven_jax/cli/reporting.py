@@ -12,9 +12,9 @@ from maven_jax.errors import ConfigError
 from maven_jax.reports.marl_eval import marl_eval_data
 from maven_jax.reports.plots import check_picture, draw_curves
 from maven_jax.reports.tables import last_evaluation, points_table
+from maven_jax.runs.experiments import points_of
 from maven_jax.runs.files import replace_text
-from maven_jax.runs.making import refuse_existing
-from maven_jax.runs.points import points_of
+from maven_jax.runs.new_folder import refuse_existing
 from maven_jax.runs.run import load_runs
 from maven_jax.runs.text import and_more
 

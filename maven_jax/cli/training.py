@@ -18,6 +18,7 @@ from maven_jax.environments import make_env
 from maven_jax.errors import ConfigError, check
 from maven_jax.reports.tables import last_evaluation, points_table
 from maven_jax.runs.checkpoint import Checkpointing
+from maven_jax.runs.experiments import points_of
 from maven_jax.runs.extending import extend
 from maven_jax.runs.folder import is_study, load_setup, sweep_parts
 from maven_jax.runs.grid import (
@@ -28,14 +29,13 @@ from maven_jax.runs.grid import (
     seeds_of,
 )
 from maven_jax.runs.options import Origin
-from maven_jax.runs.parts import continue_sweep, train_sweep
-from maven_jax.runs.points import points_of
 from maven_jax.runs.restoring import newest_weights
 from maven_jax.runs.run import Run, load_run
 from maven_jax.runs.runner import continue_run, train_run
+from maven_jax.runs.sweep_parts import continue_sweep, train_sweep
 from maven_jax.runs.text import count_of
 from maven_jax.studies.training import continue_study
-from maven_jax.unread import remarks
+from maven_jax.unread_fields import remarks
 
 
 @dataclass(frozen=True)

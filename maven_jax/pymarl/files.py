@@ -26,8 +26,8 @@ from maven_jax.pymarl.weights import (
     expected_state_dicts,
     from_pymarl,
 )
-from maven_jax.runs.making import create_run_folder, describe_machine
 from maven_jax.runs.metrics import MetricsWriter
+from maven_jax.runs.new_folder import create_run_folder, describe_machine
 from maven_jax.runs.weights import save_weights
 from maven_jax.types import EnvSpec, NetworkParams, Params
 

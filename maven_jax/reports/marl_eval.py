@@ -14,8 +14,8 @@ import numpy as np
 from maven_jax.config import Config
 from maven_jax.environments import default_options
 from maven_jax.errors import ConfigError, check
+from maven_jax.runs.experiments import experiment_fields, on_grid
 from maven_jax.runs.grid import short_names
-from maven_jax.runs.points import experiment_fields, on_grid
 from maven_jax.runs.run import Point, Run
 from maven_jax.runs.text import format_value
 

@@ -14,8 +14,8 @@ from matplotlib.ticker import EngFormatter
 
 from maven_jax.errors import ConfigError, StorageError
 from maven_jax.evaluation import LatentBehaviour
+from maven_jax.runs.experiments import points_of, quartiles
 from maven_jax.runs.grid import short_names
-from maven_jax.runs.points import points_of, quartiles
 from maven_jax.runs.run import Point, Run
 from maven_jax.runs.text import and_more, count_of, format_value
 

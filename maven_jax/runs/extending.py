@@ -15,7 +15,7 @@ from maven_jax.runs.files import is_locked
 from maven_jax.runs.folder import ENDED, load_setup, sweep_parts
 from maven_jax.runs.grid import lanes_from_columns
 from maven_jax.runs.lock import lock
-from maven_jax.runs.making import write_config, write_info
+from maven_jax.runs.new_folder import write_config, write_info
 from maven_jax.runs.processes import by_writer
 from maven_jax.runs.programs import check_run
 from maven_jax.runs.restoring import can_go_on

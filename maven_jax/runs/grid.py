@@ -17,7 +17,7 @@ from maven_jax.config.checks import validate
 from maven_jax.config.files import parse_yaml
 from maven_jax.environments import complete
 from maven_jax.errors import ConfigError, check, unknown
-from maven_jax.unread import unread
+from maven_jax.unread_fields import unread
 
 TRACED = "hyperparameters."
 MAX_LANES = 2**16

@@ -10,11 +10,10 @@ import numpy as np
 
 from maven_jax.config import Config
 from maven_jax.runs.checkpoint import CheckpointWriter
-from maven_jax.runs.events import event_step, write_events
 from maven_jax.runs.files import replace_text
 from maven_jax.runs.grid import Lanes, lanes_from_columns
-from maven_jax.runs.making import write_info
 from maven_jax.runs.metrics import MetricsWriter, Rows, set_metrics_aside
+from maven_jax.runs.new_folder import write_info
 from maven_jax.runs.options import Options
 from maven_jax.runs.processes import anywhere, by_writer, is_writer, together
 from maven_jax.runs.progress import StopRequest, live_numbers, progress_bar, say_on
@@ -26,6 +25,7 @@ from maven_jax.runs.sweep import (
     run_sweep,
     take_lanes,
 )
+from maven_jax.runs.tensorboard import event_step, write_events
 from maven_jax.runs.text import count_of
 from maven_jax.runs.weights import save_weights
 from maven_jax.types import NetworkParams, Params

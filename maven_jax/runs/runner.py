@@ -22,7 +22,7 @@ from maven_jax.runs.folder import load_setup
 from maven_jax.runs.grid import Lanes
 from maven_jax.runs.lock import lock
 from maven_jax.runs.loop import NO_COUNTS, train_lanes
-from maven_jax.runs.making import (
+from maven_jax.runs.new_folder import (
     create_run_folder,
     describe_machine,
     write_info,

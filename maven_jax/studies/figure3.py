@@ -20,10 +20,10 @@ from maven_jax.reports.plots import (
     style_axes,
 )
 from maven_jax.reports.tables import last_evaluation
-from maven_jax.runs.points import quartiles
+from maven_jax.runs.experiments import quartiles
 from maven_jax.runs.run import Run
 from maven_jax.runs.text import count_of
-from maven_jax.studies import published
+from maven_jax.studies import paper_values
 
 
 def draw_figure3(runs: Mapping[str, Run], path: Path) -> None:
@@ -39,10 +39,10 @@ def draw_figure3(runs: Mapping[str, Run], path: Path) -> None:
     others = itertools.cycle(OTHER_COLORS)
     for name, run in runs.items():
         draw_band(left, run, "return", COLORS.get(name) or next(others), figure3_label(name))
-    for name in published.FIGURE_3.keys() if length == published.M else ():
+    for name in paper_values.FIGURE_3.keys() if length == paper_values.M else ():
         left.plot(
-            published.STEPS,
-            published.FIGURE_3[name][50],
+            paper_values.STEPS,
+            paper_values.FIGURE_3[name][50],
             color=COLORS[name],
             linestyle=":",
             marker="o",
@@ -102,21 +102,21 @@ def figure3_table(runs: Mapping[str, Run]) -> Table:
     At each of them a seed counts with its latest evaluation up to there; the last row is of each
     seed's last evaluation (`Run.final`).
     """
-    comparable = all(run.config.env.options["m"] == published.M for run in runs.values())
+    comparable = all(run.config.env.options["m"] == paper_values.M for run in runs.values())
     title = "Return of greedy episodes: quartiles over seeds"
     title += "; below, as published" if comparable else ""
     title += f"\nend: {last_evaluation(runs.values())}"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     table.add_column("steps", justify="right")
     last = min(run.last_step for run in runs.values())
-    steps = [step for step in published.STEPS if step <= last]
+    steps = [step for step in paper_values.STEPS if step <= last]
     columns = []
     for name, run in runs.items():
         table.add_column(figure3_label(name), justify="right")
         cells = [_three(row) for row in quartiles(run, "return", np.array(steps)).T]
-        if comparable and name in published.FIGURE_3:
-            there = published.FIGURE_3[name]
-            unknown = (None,) * len(published.STEPS)
+        if comparable and name in paper_values.FIGURE_3:
+            there = paper_values.FIGURE_3[name]
+            unknown = (None,) * len(paper_values.STEPS)
             lines = zip(*(there.get(q, unknown) for q in (25, 50, 75)), strict=True)
             cells = [f"{cell}\n{_three(line)}" for cell, line in zip(cells, lines, strict=False)]
         columns.append([*cells, _three(np.percentile(run.final("return"), [25, 50, 75]))])

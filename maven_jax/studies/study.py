@@ -11,7 +11,7 @@ from maven_jax.config.files import load_config, parse_yaml
 from maven_jax.environments import complete
 from maven_jax.errors import ConfigError, check, unknown
 from maven_jax.runs.grid import seeds_of, with_field
-from maven_jax.studies.reports import REPORTS
+from maven_jax.studies.report import REPORTS
 
 
 class StudyRun(NamedTuple):
@@ -25,7 +25,7 @@ class Study(NamedTuple):
     """Named runs, and what is made of them."""
 
     report: str
-    """A name in `maven_jax.studies.reports.REPORTS`."""
+    """A name in `maven_jax.studies.report.REPORTS`."""
     runs: dict[str, StudyRun]
     """By the names of their folders."""
 

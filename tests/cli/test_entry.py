@@ -15,7 +15,7 @@ import maven_jax
 from maven_jax.cli.main import run
 from maven_jax.config import Config
 from maven_jax.reports import plots
-from maven_jax.runs.making import describe_machine
+from maven_jax.runs.new_folder import describe_machine
 from maven_jax.runs.progress import plain_console
 from maven_jax.runs.run import Run
 

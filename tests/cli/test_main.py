@@ -18,7 +18,7 @@ from maven_jax.cli.main import run
 from maven_jax.config import Config
 from maven_jax.config.files import packaged_configs
 from maven_jax.environments import ENVIRONMENTS
-from maven_jax.runs.making import write_config
+from maven_jax.runs.new_folder import write_config
 from maven_jax.runs.run import load_run
 
 

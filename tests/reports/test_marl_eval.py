@@ -12,9 +12,9 @@ from maven_jax.cli.main import run
 from maven_jax.config import Config, EnvConfig
 from maven_jax.errors import ConfigError
 from maven_jax.reports.marl_eval import marl_eval_data
-from maven_jax.runs.making import create_run_folder
+from maven_jax.runs.experiments import points_of
 from maven_jax.runs.metrics import MetricsWriter
-from maven_jax.runs.points import points_of
+from maven_jax.runs.new_folder import create_run_folder
 from maven_jax.runs.run import load_run
 
 

@@ -10,10 +10,10 @@ import yaml
 
 from maven_jax.config import Config, from_dict, to_dict
 from maven_jax.errors import ConfigError, StorageError
+from maven_jax.runs.experiments import on_grid, points_of, quartiles
 from maven_jax.runs.folder import load_setup, sweep_parts
-from maven_jax.runs.making import create_run_folder, create_sweep_folder
 from maven_jax.runs.metrics import MetricsWriter
-from maven_jax.runs.points import on_grid, points_of, quartiles
+from maven_jax.runs.new_folder import create_run_folder, create_sweep_folder
 from maven_jax.runs.run import load_run
 from maven_jax.runs.weights import load_weights, save_weights
 from maven_jax.types import Params
@@ -201,7 +201,7 @@ def test_a_run_folder_is_made_whole_or_not_at_all(tmp_path, monkeypatch):
     def fail(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("maven_jax.runs.making.write_info", fail)
+    monkeypatch.setattr("maven_jax.runs.new_folder.write_info", fail)
     with pytest.raises(StorageError, match="cannot be made: No space left on device"):
         create_run_folder(tmp_path / "run", Config(), {})
     assert not list(tmp_path.iterdir())

@@ -26,7 +26,7 @@ from maven_jax.runs.grid import (
     lanes_from_columns,
     make_lanes,
 )
-from maven_jax.runs.making import refuse_existing
+from maven_jax.runs.new_folder import refuse_existing
 from maven_jax.runs.restoring import newest_weights
 from maven_jax.runs.run import load_run
 from maven_jax.runs.sweep import lane_keys, spread

@@ -13,8 +13,7 @@ from maven_jax.algorithms import Algorithm, make_algorithm
 from maven_jax.config import Config, from_dict
 from maven_jax.envs import MStepMatrixGame
 from maven_jax.rollout import env_spec
-from maven_jax.runs import pieces
-from maven_jax.runs.pieces import cut, evaluate_lanes
+from maven_jax.runs.evaluating import cut, evaluate_lanes
 from maven_jax.train import make_trainer
 
 LANES = 3

@@ -11,7 +11,7 @@ from maven_jax.runs.files import is_locked
 from maven_jax.runs.folder import ENDED, load_setup, sweep_parts
 from maven_jax.runs.grid import Part
 from maven_jax.runs.lock import lock
-from maven_jax.runs.making import (
+from maven_jax.runs.new_folder import (
     create_sweep_folder,
 )
 from maven_jax.runs.options import InterruptedRunError, Options

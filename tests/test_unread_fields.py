@@ -10,7 +10,7 @@ from maven_jax.config import Config, from_dict, to_dict
 from maven_jax.config.files import load_config, packaged_configs
 from maven_jax.errors import ConfigError
 from maven_jax.runs.grid import expand, read_field
-from maven_jax.unread import remarks, unread
+from maven_jax.unread_fields import remarks, unread
 
 
 @pytest.mark.parametrize(
