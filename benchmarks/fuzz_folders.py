@@ -37,7 +37,7 @@ from unittest import mock
 import numpy as np
 
 from maven_jax.cli.main import run
-from maven_jax.runs import runner
+from maven_jax.runs import part_by_part, runner
 from maven_jax.runs.folder import ENDED, checkpoint_folders
 from maven_jax.runs.metrics import MetricsWriter
 from maven_jax.runs.run import load_run
@@ -115,7 +115,7 @@ def compiled_once() -> Iterator[None]:
 
     with (
         mock.patch.object(runner, "compile_run", compiled),
-        mock.patch.object(sweep_parts, "compile_run", compiled),
+        mock.patch.object(part_by_part, "compile_run", compiled),
     ):
         yield
 

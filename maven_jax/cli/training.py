@@ -29,10 +29,10 @@ from maven_jax.runs.grid import (
     seeds_of,
 )
 from maven_jax.runs.options import Origin
+from maven_jax.runs.part_by_part import continue_sweep, train_sweep
 from maven_jax.runs.restoring import newest_weights
 from maven_jax.runs.run import Run, load_run
 from maven_jax.runs.runner import continue_run, train_run
-from maven_jax.runs.sweep_parts import continue_sweep, train_sweep
 from maven_jax.runs.text import count_of
 from maven_jax.studies.training import continue_study
 from maven_jax.unread_fields import remarks

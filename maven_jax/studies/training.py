@@ -9,10 +9,10 @@ from maven_jax.runs.folder import is_study, load_setup, read_report, sweep_parts
 from maven_jax.runs.grid import Part, make_lanes
 from maven_jax.runs.lock import lock
 from maven_jax.runs.options import Options
+from maven_jax.runs.part_by_part import continue_parts, create_sweep
 from maven_jax.runs.progress import say_on
 from maven_jax.runs.run import Run, load_run
 from maven_jax.runs.runner import or_nothing
-from maven_jax.runs.sweep_parts import continue_parts, create_sweep
 from maven_jax.studies.report import report_of, report_or_say
 from maven_jax.studies.study import Study
 from maven_jax.types import MarlEnv

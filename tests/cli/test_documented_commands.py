@@ -25,7 +25,7 @@ from maven_jax.config.files import load_config
 from maven_jax.environments import make_env
 from maven_jax.pymarl.weights import expected_state_dicts
 from maven_jax.rollout import env_spec
-from maven_jax.runs import runner
+from maven_jax.runs import part_by_part, runner
 
 ROOT = Path(__file__).parent.parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -180,7 +180,7 @@ def programs_are_shared(programs, monkeypatch):
             programs[key] = compile_program(config, env, num_lanes, options, from_weights)
         return programs[key]
 
-    for module in (runner, sweep_parts):
+    for module in (runner, part_by_part):
         monkeypatch.setattr(module, "compile_run", take_or_compile)
 
 

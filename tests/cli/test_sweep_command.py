@@ -8,7 +8,7 @@ from experiments import SMALL, refused
 
 from maven_jax.cli.main import run
 from maven_jax.errors import ConfigError
-from maven_jax.runs import programs
+from maven_jax.runs import part_by_part, programs
 from maven_jax.runs.options import InterruptedRunError
 
 
@@ -74,11 +74,11 @@ def test_a_sweep_goes_on_where_it_was_interrupted(workspace, swept, monkeypatch,
         finished.append(arguments[0])
         return go_on(*arguments)
 
-    go_on = sweep_parts.continue_run
+    go_on = part_by_part.continue_run
     arguments = ["sweep", workspace / "maven.yaml", *GRID, "--grid", "latent.size=2,3"]
     arguments = [*map(str, arguments), "--group-size", "2", "--out", str(out)]
     with monkeypatch.context() as patch:
-        patch.setattr(sweep_parts, "continue_run", stop_after_one)
+        patch.setattr(part_by_part, "continue_run", stop_after_one)
         assert run(arguments) == 130
     said = capsys.readouterr().err
     assert "8 runs in 4 parts, 2 programs in all" in said
@@ -137,7 +137,7 @@ def test_figure3_is_refused_whole(tmp_path, capsys, monkeypatch):
             raise ConfigError(f"{num_lanes} runs do not fit")
 
     monkeypatch.setattr(programs, "compile_sweep", lambda *_: pytest.fail("compiled"))
-    monkeypatch.setattr(sweep_parts, "check_run", check)
+    monkeypatch.setattr(part_by_part, "check_run", check)
     out = tmp_path / "figure3"
     assert refused(capsys, "figure3", "--seeds", "5", "--out", out) == "5 runs do not fit"
     assert not out.exists()

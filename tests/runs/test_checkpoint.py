@@ -32,11 +32,11 @@ from maven_jax.runs.memory import Memory, check_memory
 from maven_jax.runs.metrics import MetricsWriter, Rows
 from maven_jax.runs.new_folder import create_run_folder
 from maven_jax.runs.options import InterruptedRunError, Options
+from maven_jax.runs.part_by_part import train_sweep
 from maven_jax.runs.restoring import load_checkpoint
 from maven_jax.runs.run import load_run, load_runs
 from maven_jax.runs.runner import continue_run, train_run
 from maven_jax.runs.sweep import Sweep, compile_sweep, lane_keys, run_sweep, take_lanes
-from maven_jax.runs.sweep_parts import train_sweep
 from maven_jax.train import make_trainer
 
 ENV = MStepMatrixGame(m=3)

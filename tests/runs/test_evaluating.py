@@ -13,6 +13,7 @@ from maven_jax.algorithms import Algorithm, make_algorithm
 from maven_jax.config import Config, from_dict
 from maven_jax.envs import MStepMatrixGame
 from maven_jax.rollout import env_spec
+from maven_jax.runs import evaluating
 from maven_jax.runs.evaluating import cut, evaluate_lanes
 from maven_jax.train import make_trainer
 
@@ -78,7 +79,7 @@ def test_a_small_evaluation_is_one_piece_and_a_large_one_is_bounded(fresh, monke
     assert sizes_of(fresh, 64, 20) == ([64], 20)
     sizes, group = sizes_of(fresh, 10**5, 1000)
     assert max(sizes) * group < 10**5 * 10
-    monkeypatch.setattr(pieces, "PIECE_BYTES", pieces.PIECE_BYTES // 10)
+    monkeypatch.setattr(evaluating, "PIECE_BYTES", evaluating.PIECE_BYTES // 10)
     smaller, fewer = sizes_of(fresh, 10**5, 1000)
     assert max(smaller) * fewer < max(sizes) * group / 5
 
@@ -86,7 +87,7 @@ def test_a_small_evaluation_is_one_piece_and_a_large_one_is_bounded(fresh, monke
 def test_pieces_tell_what_one_program_tells(fresh, monkeypatch):
     """A game without chance: with pieces of any size, greedy QMIX returns the same."""
     whole = evaluated(fresh, 12)
-    monkeypatch.setattr(pieces, "PIECE_BYTES", 3_000)
+    monkeypatch.setattr(evaluating, "PIECE_BYTES", 3_000)
     sizes, group = sizes_of(fresh, 12, LANES)
     assert len(sizes) > 2
     assert group < LANES
@@ -102,7 +103,7 @@ def test_pieces_tell_what_one_program_tells(fresh, monkeypatch):
 def test_the_mean_is_over_the_episodes_of_all_pieces():
     rows = [{"return": np.float32([1, 4]), "return_z": np.ones((2, 3))}]
     rows.append({"return": np.float32([4, 1]), "return_z": np.zeros((2, 3))})
-    both = pieces._over_all(rows, [2, 1])
+    both = evaluating._over_all(rows, [2, 1])
     np.testing.assert_allclose(both["return"], [2, 3])
     np.testing.assert_array_equal(both["return_z"], np.ones((2, 3)))
 
@@ -110,6 +111,6 @@ def test_the_mean_is_over_the_episodes_of_all_pieces():
 def test_pieces_draw_z_anew():
     """Each piece has a key of its own: a copied draw would repeat the first piece's shares."""
     keys = jax.random.split(jax.random.key(0), LANES)
-    drawn = [np.asarray(jax.random.key_data(pieces._of_piece(keys, i))) for i in range(3)]
+    drawn = [np.asarray(jax.random.key_data(evaluating._of_piece(keys, i))) for i in range(3)]
     np.testing.assert_array_equal(drawn[0], jax.random.key_data(keys))
     assert len({x.tobytes() for x in drawn}) == 3

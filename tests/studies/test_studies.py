@@ -13,6 +13,7 @@ from experiments import refused
 
 from maven_jax.cli.main import run
 from maven_jax.environments import make_env
+from maven_jax.runs import part_by_part
 from maven_jax.runs.folder import load_setup
 from maven_jax.studies.study import load_study, packaged_studies
 
@@ -54,13 +55,13 @@ def contents(folder: Path, pattern: str) -> dict[str, bytes]:
 
 def test_a_study_trains_what_is_missing_and_reports_what_is(here, capsys, monkeypatch):
     compiled = []
-    compile_run = sweep_parts.compile_run
+    compile_run = part_by_part.compile_run
 
     def count(config, *rest):
         compiled.append(config.algorithm)
         return compile_run(config, *rest)
 
-    monkeypatch.setattr(sweep_parts, "compile_run", count)
+    monkeypatch.setattr(part_by_part, "compile_run", count)
     options = ["--no-tensorboard", "--out", "runs"]
     assert run(["study", "four.yaml", "--only", "b", *options]) == 0
     printed = capsys.readouterr().out
@@ -89,9 +90,9 @@ def test_a_study_trains_what_is_missing_and_reports_what_is(here, capsys, monkey
 def test_a_study_that_shares_a_program_compiles_it_once(here, monkeypatch):
     """`a` and `b` differ in a hyperparameter alone, which is traced."""
     compiled = []
-    compile_run = sweep_parts.compile_run
+    compile_run = part_by_part.compile_run
     monkeypatch.setattr(
-        sweep_parts, "compile_run", lambda *rest: compiled.append(rest[2]) or compile_run(*rest)
+        part_by_part, "compile_run", lambda *rest: compiled.append(rest[2]) or compile_run(*rest)
     )
     assert run(["study", "four.yaml", "--only", "a", "b", "--no-tensorboard", "--out", "runs"]) == 0
     assert compiled == [2]
