@@ -24,10 +24,12 @@ test: $(VENV)/.installed-dev
 test-fast: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile $(FAST)
 
-# With the newest Python and jax to be had here: every algorithm trains, and the golden cases.
+# With the newest Python and packages to be had here: every algorithm trains, the golden cases, and
+# what has differed between versions of Python and PyYAML.
 test-newest: $(VENV)-newest/.installed
 	$(VENV)-newest/bin/python -m pytest -n 2 --dist loadfile tests/test_golden_learner.py \
-	    tests/test_golden_latent.py tests/test_layers.py "tests/test_train.py::test_every_form_trains"
+	    tests/test_golden_latent.py tests/test_layers.py tests/test_config.py tests/test_env_check.py \
+	    "tests/test_train.py::test_every_form_trains"
 
 # QMIX and MAVEN compiled for an H100 and for TPUs, on a CPU.
 test-accelerators: $(VENV)-accelerators/.installed
