@@ -30,7 +30,7 @@ from rich.table import Table
 
 from maven_jax import Config, from_dict, make_trainer
 from maven_jax.environments import ENVIRONMENTS, make_env
-from maven_jax.exploration import epsilon_greedy
+from maven_jax.random_play import RandomStep, random_episode
 from maven_jax.runs.new_folder import describe_machine
 from maven_jax.types import MarlEnv
 
@@ -45,19 +45,11 @@ CONFIG: dict[str, Any] = {
 def random_play(env: MarlEnv, num_envs: int) -> Callable[[jax.Array], tuple[jax.Array, jax.Array]]:
     """From a key to the steps and the returns of episodes of random legal actions, compiled."""
 
+    def read(carry: None, step: RandomStep) -> tuple[None, tuple[jax.Array, jax.Array]]:
+        return carry, (step.active, step.active * step.timestep.reward)
+
     def play(key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        reset_key, act_key = jax.random.split(key)
-        state, first = env.reset(reset_key)
-
-        def step(carry: Any, key: jax.Array) -> Any:
-            state, mask, active = carry
-            actions = epsilon_greedy(key, jnp.zeros(mask.shape), mask, 1.0)
-            state, timestep = env.step(state, actions)
-            row = active, active * timestep.reward
-            return (state, timestep.observation.action_mask, active & ~timestep.last()), row
-
-        carry = (state, first.observation.action_mask, jnp.array(True))
-        _, (active, rewards) = jax.lax.scan(step, carry, jax.random.split(act_key, env.time_limit))
+        _, (active, rewards) = random_episode(env, key, lambda *_: None, read)
         return active.sum(), rewards.sum()
 
     return jax.jit(lambda key: jax.vmap(play)(jax.random.split(key, num_envs)))

@@ -8,11 +8,7 @@ import distrax
 
 from maven_jax.agents import RecurrentAgent
 from maven_jax.config import Config, DiscriminatorConfig, LatentConfig
-from maven_jax.discriminators import (
-    Discriminator,
-    FeedForwardDiscriminator,
-    RecurrentDiscriminator,
-)
+from maven_jax.discriminators import Discriminator, FeedForwardDiscriminator, RecurrentDiscriminator
 from maven_jax.errors import unknown
 from maven_jax.latents import (
     BanditLatent,

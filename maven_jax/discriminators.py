@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from maven_jax.episodes import last_step
 from maven_jax.layers import GRU, Linear, apply, gru_unroll, relu_layers
 from maven_jax.types import EnvSpec, NetworkParams, ScalarKey
 
@@ -39,12 +40,6 @@ def trajectory_features(
 def feature_size(spec: EnvSpec) -> int:
     """The last axis of `trajectory_features`."""
     return spec.num_agents * spec.num_actions + spec.state_size
-
-
-def last_step(mask: Bool[Array, "T B"]) -> Bool[Array, "T B"]:
-    """True at the last step that each episode really took."""
-    following = jnp.concatenate([mask[1:], jnp.zeros_like(mask[:1])])
-    return mask & ~following
 
 
 class CategoricalHead(nn.Module):

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from maven_jax.errors import ConfigError, check, first_line
-from maven_jax.exploration import epsilon_greedy
+from maven_jax.random_play import RandomStep, random_episode
 from maven_jax.rollout import env_sizes, env_spec
 from maven_jax.types import ScalarKey
 
@@ -202,38 +202,33 @@ def _resets_itself(played: _Play, clocks: _Clocks) -> bool:
 def _player(env: Any) -> Callable[[ScalarKey], tuple[_Play, _Clocks]]:
     """One episode of random legal actions, to the time limit, beside others on `EPISODES`."""
 
-    def play(key: ScalarKey) -> tuple[_Play, _Clocks]:
-        reset_key, act_key = jax.random.split(key)
-        state, first = env.reset(reset_key)
+    def begin(reset_key: ScalarKey, state: Any, first: Any) -> Any:
         start = _values(state), _values(first.observation)
         common = jax.tree.map(lambda x: (jax.lax.all_gather(x, EPISODES) == x).all(0), start)
-
-        def step(carry: Any, key: ScalarKey) -> Any:
-            state, observation, active, rising, falling, back = carry
-            mask = observation.action_mask
-            actions = epsilon_greedy(key, jnp.zeros(mask.shape), mask, 1.0)
-            before = _values(state)
-            state, timestep = env.step(state, actions)
-            seen, last = timestep.observation, timestep.last()
-            read = (observation, seen, timestep.reward, timestep.discount, timestep.extras)
-            finite = [jnp.isfinite(x).all() for x in jax.tree.leaves(read) if _is_float(x)]
-            stuck = ~mask.any(-1).all()
-            stuck |= ~seen.action_mask.any(-1).all() & (timestep.discount > 0)
-            now = _values(state), _values(seen)
-            same = jax.tree.map(jnp.equal, now, start)
-            at_start = jax.tree.map(lambda common, same: (~common | same).all(), common, same)
-            at_start = jnp.stack(jax.tree.leaves(at_start)).all()
-            ticks, ends = active & ~last, active & last
-            rising = jax.tree.map(lambda r, a, b: r & (~ticks | (a > b)), rising, now[0], before)
-            falling = jax.tree.map(lambda f, a, b: f & (~ticks | (a < b)), falling, now[0], before)
-            back = jax.tree.map(lambda b, s: b | (ends & s), back, same[0])
-            row = _Play(active, last, timestep.discount, jnp.stack(finite).all(), stuck, at_start)
-            return (state, seen, active & ~last, rising, falling, back), row
-
         nowhere = jax.tree.map(lambda x: jnp.zeros_like(x, bool), start[0])
-        carry = (state, first.observation, jnp.array(True), common[0], common[0], nowhere)
-        keys = jax.random.split(act_key, env_sizes(env)[2])
-        (*_, rising, falling, back), rows = jax.lax.scan(step, carry, keys)
+        return start, common, common[0], common[0], nowhere
+
+    def read(carry: Any, step: RandomStep) -> Any:
+        start, common, rising, falling, back = carry
+        active, timestep = step.active, step.timestep
+        seen, last, before = timestep.observation, timestep.last(), _values(step.state)
+        of_step = (step.observation, seen, timestep.reward, timestep.discount, timestep.extras)
+        finite = [jnp.isfinite(x).all() for x in jax.tree.leaves(of_step) if _is_float(x)]
+        stuck = ~step.observation.action_mask.any(-1).all()
+        stuck |= ~seen.action_mask.any(-1).all() & (timestep.discount > 0)
+        now = _values(step.next_state), _values(seen)
+        same = jax.tree.map(jnp.equal, now, start)
+        at_start = jax.tree.map(lambda common, same: (~common | same).all(), common, same)
+        at_start = jnp.stack(jax.tree.leaves(at_start)).all()
+        ticks, ends = active & ~last, active & last
+        rising = jax.tree.map(lambda r, a, b: r & (~ticks | (a > b)), rising, now[0], before)
+        falling = jax.tree.map(lambda f, a, b: f & (~ticks | (a < b)), falling, now[0], before)
+        back = jax.tree.map(lambda b, s: b | (ends & s), back, same[0])
+        row = _Play(active, last, timestep.discount, jnp.stack(finite).all(), stuck, at_start)
+        return (start, common, rising, falling, back), row
+
+    def play(key: ScalarKey) -> tuple[_Play, _Clocks]:
+        (*_, rising, falling, back), rows = random_episode(env, key, begin, read)
         return rows, _Clocks(jax.tree.map(jnp.logical_or, rising, falling), back)
 
     return play

@@ -8,11 +8,11 @@ from jaxtyping import Array, Float
 
 from maven_jax.algorithms import Algorithm
 from maven_jax.config import Config
+from maven_jax.episodes import as_floats
 from maven_jax.exploration import act_greedily
 from maven_jax.information import action_information, entropy
 from maven_jax.learner import posterior
 from maven_jax.losses import mi_lower_bound, weighted_mean
-from maven_jax.replay import as_floats
 from maven_jax.rollout import Start, rollout, start_episodes
 from maven_jax.types import MarlEnv, Metrics, NetworkParams, Params, ScalarKey
 

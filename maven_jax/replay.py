@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from flashbax.buffers.trajectory_buffer import TrajectoryBuffer, TrajectoryBufferSample
 
-from maven_jax.types import Episode, LatentOutcome, ScalarKey
+from maven_jax.types import ScalarKey
 
 
 @jax.tree_util.register_static
@@ -82,27 +82,4 @@ def add_unless(rests: jax.Array, ring: TrajectoryBuffer, state: Any, items: Any)
     return added.replace(
         current_index=jnp.where(rests, state.current_index, added.current_index),
         is_full=jnp.where(rests, state.is_full, added.is_full),
-    )
-
-
-def swap_time_and_batch(episodes: Episode) -> Episode:
-    """Time-major `T B ...` to batch-major `B T ...` and back; the latent stays `B Z`."""
-    swapped = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), episodes)
-    return swapped._replace(latent=episodes.latent)
-
-
-def as_floats(episodes: Episode) -> Episode:
-    """Views and states as float32, as networks read them, of whatever dtype they are stored in."""
-    return episodes._replace(
-        agents_view=episodes.agents_view.astype(jnp.float32),
-        global_state=episodes.global_state.astype(jnp.float32),
-    )
-
-
-def latent_outcome(episodes: Episode) -> LatentOutcome:
-    """What the latent policy learns from time-major episodes; returns are undiscounted."""
-    return LatentOutcome(
-        initial_state=episodes.global_state[0].astype(jnp.float32),
-        latent=episodes.latent,
-        episode_return=episodes.reward.sum(0),
     )

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from maven_jax.agents import RecurrentAgent, agent_inputs
-from maven_jax.discriminators import last_step
+from maven_jax.episodes import last_step
 from maven_jax.errors import ConfigError
 from maven_jax.exploration import Behaviour
 from maven_jax.layers import apply

@@ -13,10 +13,11 @@ from jaxtyping import Array, Bool
 
 from maven_jax.algorithms import Algorithm, make_algorithm
 from maven_jax.config import Config, Hyperparameters
+from maven_jax.episodes import as_floats, latent_outcome, swap_time_and_batch
 from maven_jax.errors import unknown
 from maven_jax.exploration import EXPLORATIONS, linear_schedule
 from maven_jax.learner import READS, update, update_latent
-from maven_jax.replay import add_unless, as_floats, latent_outcome, make_replay, swap_time_and_batch
+from maven_jax.replay import add_unless, make_replay
 from maven_jax.rollout import env_spec, rollout, start_episodes
 from maven_jax.types import EnvSpec, Episode, MarlEnv, Metrics, ScalarKey, TrainState
 

@@ -10,10 +10,10 @@ from jaxtyping import Array, Bool
 
 from maven_jax.config import Config, Hyperparameters, TrainingConfig
 from maven_jax.config.checks import validate
+from maven_jax.episodes import latent_outcome, swap_time_and_batch
 from maven_jax.errors import check
 from maven_jax.evaluation import evaluate
 from maven_jax.learner import make_optimizer
-from maven_jax.replay import latent_outcome, swap_time_and_batch
 from maven_jax.rounds import Parts, collect, make_parts, play_round, store
 from maven_jax.types import MarlEnv, Metrics, NetworkParams, Params, ScalarKey, TrainState
 

@@ -83,7 +83,7 @@ class Episode(NamedTuple):
     """One episode padded to the time limit `T`; leading axes may be added in front or after `T`.
 
     Entries after the episode's end are zero. `mask[t]` says that step `t` was really taken. Views
-    and states are in the environment's own dtype, as they are replayed; see `replay.as_floats`.
+    and states are in the environment's own dtype, as they are replayed; see `episodes.as_floats`.
     """
 
     agents_view: Num[Array, "T+1 N O"]

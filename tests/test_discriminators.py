@@ -10,9 +10,9 @@ from maven_jax.discriminators import (
     GaussianHead,
     RecurrentDiscriminator,
     feature_size,
-    last_step,
     trajectory_features,
 )
+from maven_jax.episodes import last_step
 from maven_jax.layers import GRUParams, gru_unroll
 from maven_jax.types import EnvSpec
 

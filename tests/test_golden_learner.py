@@ -16,9 +16,9 @@ import pytest
 from maven_jax import learner
 from maven_jax.algorithms import make_algorithm
 from maven_jax.config import Hyperparameters, from_dict
+from maven_jax.episodes import swap_time_and_batch
 from maven_jax.objectives import mixed, select
 from maven_jax.pymarl import weights as pymarl
-from maven_jax.replay import swap_time_and_batch
 from maven_jax.types import EnvSpec, Episode, Params
 
 KINDS = ("iql", "vdn", "qmix", "qtran", "maven")

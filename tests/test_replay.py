@@ -3,7 +3,8 @@ import jax
 import numpy as np
 import pytest
 
-from maven_jax.replay import latent_outcome, make_replay, swap_time_and_batch
+from maven_jax.episodes import latent_outcome, swap_time_and_batch
+from maven_jax.replay import make_replay
 from maven_jax.types import Episode
 
 TIME, AGENTS, ACTIONS, CAPACITY = 3, 2, 4, 5

@@ -9,9 +9,9 @@ import jax
 from maven_jax import from_dict
 from maven_jax.algorithms import make_algorithm
 from maven_jax.envs import MStepMatrixGame
+from maven_jax.episodes import as_floats
 from maven_jax.exploration import act_greedily
 from maven_jax.learner import make_optimizer, update
-from maven_jax.replay import as_floats
 from maven_jax.rollout import env_spec, rollout, start_episodes
 from maven_jax.types import Params
 

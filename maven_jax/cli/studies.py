@@ -18,8 +18,7 @@ from maven_jax.errors import check, unknown
 from maven_jax.runs.checkpoint import Checkpointing
 from maven_jax.runs.grid import with_field
 from maven_jax.runs.options import Options
-from maven_jax.studies.matrix_games import study as study_games
-from maven_jax.studies.matrix_games import study_table
+from maven_jax.studies.matrix_games import fit_games, fits_table
 from maven_jax.studies.study import Study, load_study
 from maven_jax.studies.training import train_study
 
@@ -130,6 +129,6 @@ def matrix_games(command: MatrixGames, console: Console) -> None:
     games = {name: np.array(PAYOFFS[name], np.float32) for name in command.games}
     tables, env = np.stack(list(games.values())), MatrixGame(command.games[0])
     for algorithm in command.algorithms:
-        learnt = study_games(algorithm, env, tables, seeds, steps)
+        learnt = fit_games(algorithm, env, tables, seeds, steps)
         for name, values, greedy in zip(command.games, *learnt, strict=True):
-            console.print(study_table(f"{algorithm} on {name}", games[name], values, greedy))
+            console.print(fits_table(f"{algorithm} on {name}", games[name], values, greedy))

@@ -144,7 +144,7 @@ def _read(algorithm: Algorithm, params: Params, every: Episode) -> Learnt:
     )
 
 
-class Study(NamedTuple):
+class Fits(NamedTuple):
     """One algorithm on several games of one shape: arrays over games, behaviours and seeds."""
 
     joint_values: Float[np.ndarray, "G 2 R *A"]
@@ -152,9 +152,9 @@ class Study(NamedTuple):
     greedy: Int[np.ndarray, "G 2 R N"]
 
 
-def study(
+def fit_games(
     algorithm: str, env: MarlEnv, payoffs: Float[np.ndarray, "G *A"], num_seeds: int, num_steps: int
-) -> Study:
+) -> Fits:
     """Fits every game under both behaviours over seeds 0, 1, ..., as one compiled program.
 
     Args:
@@ -178,10 +178,10 @@ def study(
     )
     hyperparameters = spread(config.hyperparameters, len(seed))
     learnt = map_lanes(make_fit(config, env, num_steps), lanes, hyperparameters)
-    return Study(*(x.reshape(*shape, *x.shape[1:]) for x in learnt))
+    return Fits(*(x.reshape(*shape, *x.shape[1:]) for x in learnt))
 
 
-def study_table(
+def fits_table(
     title: str, payoff: np.ndarray, joint_values: np.ndarray, greedy: np.ndarray
 ) -> Table:
     """What one algorithm learnt of one payoff table, a row for each behaviour.
@@ -192,7 +192,7 @@ def study_table(
     Args:
         title: names the algorithm and the game.
         payoff: the game's table.
-        joint_values: learnt values over behaviours and seeds, as in `Study`.
+        joint_values: learnt values over behaviours and seeds, as in `Fits`.
         greedy: joint actions of greedy play, likewise.
     """
     additive = squared_error(best_additive(payoff), payoff)

@@ -18,7 +18,7 @@ from small_envs import OPTIONS
 
 from maven_jax import check_env
 from maven_jax.environments import ENVIRONMENTS, default_options
-from maven_jax.exploration import epsilon_greedy
+from maven_jax.random_play import random_episode
 from maven_jax.reports.render import check_gif, write_gif
 
 NUM_EPISODES = 160
@@ -114,25 +114,21 @@ def played(request):
         WRAPPED[request.param](),
     )
 
+    def begin(reset_key, state, first):
+        return own_reset(wrapped.env, jax.random.split(reset_key)[1])
+
+    def read(own, step):
+        state, after, timestep = step.state, step.next_state, step.timestep
+        step_key = jax.random.split(state.key)[1]
+        theirs = own_step(wrapped.env, step_key, own, step.actions)
+        ended = wrapped.truly_ended(state.env_state, after.env_state, step.actions)
+        ours = Step(timestep.reward, timestep.last(), after.env_state)
+        mask = step.observation.action_mask
+        row = ours, theirs, ended, timestep.discount, timestep.extras, mask
+        return theirs.env_state, row
+
     def play(key):
-        reset_key, act_key = jax.random.split(key)
-        state, first = adapter.reset(reset_key)
-        own = own_reset(wrapped.env, jax.random.split(reset_key)[1])
-
-        def step(carry, key):
-            state, own, observation = carry
-            step_key = jax.random.split(state.key)[1]
-            mask = observation.action_mask
-            actions = epsilon_greedy(key, jnp.zeros(mask.shape), mask, 1.0)
-            theirs = own_step(wrapped.env, step_key, own, actions)
-            after, timestep = adapter.step(state, actions)
-            ended = wrapped.truly_ended(state.env_state, after.env_state, actions)
-            ours = Step(timestep.reward, timestep.last(), after.env_state)
-            row = ours, theirs, ended, timestep.discount, timestep.extras, mask
-            return (after, theirs.env_state, timestep.observation), row
-
-        carry = (state, own, first.observation)
-        return jax.lax.scan(step, carry, jax.random.split(act_key, adapter.time_limit))[1]
+        return random_episode(adapter, key, begin, read)[1]
 
     rows = jax.jit(jax.vmap(play))(jax.random.split(jax.random.key(3), NUM_EPISODES))
     ours, theirs, ended, discount, extras, mask = jax.device_get(

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from maven_jax.envs import MatrixGame
-from maven_jax.studies.matrix_games import every_joint_action, study
+from maven_jax.studies.matrix_games import every_joint_action, fit_games
 from maven_jax.studies.payoff_tables import best_additive
 
 TABLES = np.float32([[[4, 1], [1, 0]], [[0, 1], [1, 4]]])
@@ -25,7 +25,7 @@ def studies():
     """Two tables, both behaviours, two seeds, for a mixer of each kind."""
     env = MatrixGame(payoff=TABLES[0])
     return {
-        name: study(name, env, TABLES, num_seeds=2, num_steps=800)
+        name: fit_games(name, env, TABLES, num_seeds=2, num_steps=800)
         for name in ("iql", "vdn", "qmix", "qtran")
     }
 
@@ -66,6 +66,6 @@ def test_behaviour_decides_what_a_mixer_that_cannot_hold_the_table_learns(studie
 
 def test_the_same_study_twice_agrees_bit_for_bit():
     env = MatrixGame(payoff=TABLES[0])
-    first, again = (study("vdn", env, TABLES, num_seeds=2, num_steps=50) for _ in range(2))
+    first, again = (fit_games("vdn", env, TABLES, num_seeds=2, num_steps=50) for _ in range(2))
     np.testing.assert_array_equal(first.joint_values, again.joint_values)
     assert (first.joint_values[:, :, 0] != first.joint_values[:, :, 1]).any()
