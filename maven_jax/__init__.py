@@ -10,7 +10,6 @@ from maven_jax.config import Config, Hyperparameters, from_dict, override, to_di
 from maven_jax.config.checks import validate
 from maven_jax.config.files import load_config
 from maven_jax.env_check import check_env
-from maven_jax.environments import make_env
 from maven_jax.errors import ConfigError, MavenJaxError, StorageError
 from maven_jax.runs.sweep import compile_sweep, run_sweep, seed_keys
 from maven_jax.train import Trainer, make_train, make_trainer
@@ -33,7 +32,6 @@ __all__ = [
     "latents",
     "load_config",
     "losses",
-    "make_env",
     "make_train",
     "make_trainer",
     "mixers",
