@@ -34,7 +34,8 @@ def draw_band(ax: Axes, run: Run, metric: str, color: str, label: str) -> None:
     grid = step_grid(run)
     low, median, high = quartiles(run, metric, grid)
     ax.fill_between(grid, low, high, color=color, alpha=0.18, linewidth=0)
-    ax.plot(grid, median, color=color, linewidth=2, label=label)
+    alone = "o" if np.isfinite(median).sum() == 1 else None  # a line needs two
+    ax.plot(grid, median, color=color, linewidth=2, marker=alone, label=label)
 
 
 def draw_curves(runs: Iterable[Run], path: Path, metric: str = "return") -> None:

@@ -30,12 +30,19 @@ def draw_figure3(runs: Mapping[str, Run], path: Path) -> None:
     """Returns with the published medians, and what z tells about MAVEN's actions.
 
     Args:
-        runs: by the name of their configuration, at least one; the right half is `maven`'s.
+        runs: by the name of their configuration, at least one. The right half is `maven`'s; without it
+            there is none.
         path: picture to write.
     """
     length = next(iter(runs.values())).config.env.options["m"]
-    figure = new_figure(2)
-    left, right = figure.subplots(1, 2)
+    maven = runs.get("maven")
+    if maven is not None and "latent_entropy" in maven.metrics:
+        figure = new_figure(2)
+        left, right = figure.subplots(1, 2)
+        _draw_information(right, maven)
+    else:
+        figure = new_figure(1)
+        left = figure.subplots()
     others = itertools.cycle(OTHER_COLORS)
     for name, run in runs.items():
         draw_band(left, run, "return", COLORS.get(name) or next(others), figure3_label(name))
@@ -52,19 +59,15 @@ def draw_figure3(runs: Mapping[str, Run], path: Path) -> None:
     left.set_xlim(0, max(step_grid(run)[-1] for run in runs.values()) * 1.01)
     style_axes(left, "return of greedy episodes")
     add_title(left, f"{length}-step matrix game, {_seeds(*runs.values())}")
-    _draw_information(right, runs.get("maven"))
     save_figure(figure, path)
 
 
-def _draw_information(ax: Axes, maven: Run | None) -> None:
-    """What z tells about MAVEN's actions, where it has been trained."""
-    if maven is None or "latent_entropy" not in maven.metrics:
-        ax.set_axis_off()
-        return
+def _draw_information(ax: Axes, maven: Run) -> None:
+    """What z tells about MAVEN's actions."""
     labels = {
         "latent_entropy": "H(z) of the latent policy",
         "mi_bound_test": "variational bound J_V",
-        "action_information": "I(z; joint actions), counted",
+        "action_information": "I(z; joint actions given the start)",
     }
     for (metric, label), color in zip(labels.items(), OTHER_COLORS, strict=False):
         draw_band(ax, maven, metric, color, label)
