@@ -29,7 +29,7 @@ from maven_jax.cli.main import run
 from maven_jax.config import Config, from_dict, to_dict
 from maven_jax.config.files import load_config, packaged_configs
 from maven_jax.environments import ENVIRONMENTS, complete, default_options, make_env
-from maven_jax.errors import ConfigError
+from maven_jax.errors import MavenJaxError
 from maven_jax.train import make_trainer
 
 ODD_NUMBERS = (
@@ -148,7 +148,7 @@ def try_configuration(draw: random.Random, folder: Path) -> tuple[str, Outcome]:
         if repr(again) != repr(config):  # a NaN that nothing reads equals no other
             return shown, Outcome("FAILED", "it does not come back from YAML")
         hash(config)
-    except ConfigError as error:
+    except MavenJaxError as error:
         kind = "refused" if str(error) and "\n" not in str(error) else "FAILED"
         return shown, Outcome(kind, str(error))
     except Exception:

@@ -25,7 +25,7 @@ from rich.console import Console
 from maven_jax.algorithms import ALGORITHMS
 from maven_jax.config import from_dict
 from maven_jax.envs import MStepMatrixGame
-from maven_jax.errors import ConfigError, StorageError
+from maven_jax.errors import ConfigError, MavenJaxError, StorageError
 from maven_jax.runs.checkpoint import Checkpointing, CheckpointWriter, checkpoint_folders
 from maven_jax.runs.grid import expand, make_lanes
 from maven_jax.runs.memory import Memory, check_memory
@@ -371,7 +371,7 @@ def test_a_disk_that_is_full_at_any_write_loses_nothing(reference, tmp_path, ful
     path = tmp_path / "run"
     shutil.copytree(reference.fresh, path)
     full_at(1 + round(share * (reference.fsyncs[0] - 1)))
-    with suppress(ConfigError, OSError):
+    with suppress(MavenJaxError, OSError):
         continue_run(path, ENV, quiet(), reference.sweep)
     full_at(0)
     if json.loads((path / "run.json").read_text())["status"] != "finished":
