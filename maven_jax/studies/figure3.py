@@ -30,8 +30,8 @@ def draw_figure3(runs: Mapping[str, Run], path: Path) -> None:
     """Returns with the published medians, and what z tells about MAVEN's actions.
 
     Args:
-        runs: by the name of their configuration, at least one. The right half is `maven`'s; there is
-            none without it.
+        runs: by the name of their configuration, at least one. The right half is `maven`'s; without
+            it there is none.
         path: picture to write.
     """
     length = next(iter(runs.values())).config.env.options["m"]

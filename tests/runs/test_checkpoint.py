@@ -470,7 +470,7 @@ def test_a_finished_run_is_not_resumed(reference):
     ],
 )
 def test_settings_that_cannot_be(tmp_path, settings, message):
-    with pytest.raises(StorageError, match=message):
+    with pytest.raises(ConfigError, match=message):
         train_run(CONFIG, ENV, tmp_path / "run", LANES, quiet(Checkpointing(**settings)))
     assert not list(tmp_path.iterdir())
 
