@@ -56,6 +56,8 @@ def test_lanes(
 
 
 def show_report(out: Path, console: Console) -> None:
-    """Writes a study's report and prints it."""
+    """Writes a study's report and prints it, in the writing process."""
+    if not is_writer():
+        return
     for line in report_lines(write_report(out)):
         console.print(line, highlight=False, soft_wrap=isinstance(line, str))

@@ -66,6 +66,7 @@ class Study(NamedTuple):
 
 FIELDS = ("report", "seeds", "steps", "runs")
 RUN_FIELDS = ("config", "seeds", "changes")
+SUFFIXES = (".csv", ".json", ".png", ".txt")
 
 
 def packaged_studies() -> dict[str, Any]:
@@ -134,6 +135,8 @@ def parse_study(plain: Any, folder: Path | None = None) -> Study:
 def _parse_run(name: Any, plain: Any, seeds: Any, folder: Path | None) -> StudyRun:
     plain_name = isinstance(name, str) and name == Path(name).name and not name.startswith(".")
     check(plain_name, "the name of a run", name, "one that a folder can have")
+    taken = ", ".join(SUFFIXES)  # of the files beside the runs' folders
+    check(Path(name).suffix not in SUFFIXES, "the name of a run", name, f"one without {taken}")
     what = f"runs.{name}"
     check(isinstance(plain, dict), what, plain, f"a mapping of {', '.join(RUN_FIELDS)}")
     for key in plain:

@@ -10,6 +10,7 @@ from maven_jax.runs.grid import Part, make_lanes
 from maven_jax.runs.lock import lock
 from maven_jax.runs.options import Options
 from maven_jax.runs.part_by_part import continue_parts, create_sweep
+from maven_jax.runs.processes import anywhere, is_writer
 from maven_jax.runs.progress import say_on
 from maven_jax.runs.run import Run, load_run
 from maven_jax.runs.runner import or_nothing
@@ -47,7 +48,7 @@ def train_study(
     for name in only:
         if name not in study.runs:
             raise unknown("run of the study", name, study.runs)
-    if is_study(path):
+    if anywhere(is_writer() and is_study(path)):  # before another process can have made it
         _refuse_another(study, path)
         continue_study(path, make_env, options, only)
         return

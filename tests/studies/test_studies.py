@@ -165,6 +165,11 @@ def test_packaged_studies_can_be_trained(name):
         ("{seeds: 3}", "runs is None; allowed: a mapping of names to runs"),
         ("{runs: {}}", "runs is {}; allowed: a mapping of names to runs"),
         ("{runs: {a/b: {}}}", "the name of a run is 'a/b'; allowed: one that a folder can have"),
+        (
+            "{runs: {report.txt: {}}}",
+            "the name of a run is 'report.txt'; allowed: one without .csv",
+        ),
+        ("{seeds: true, runs: {a: {}}}", "runs.a.seeds is True; allowed: a whole number"),
         ("{runs: {1: {}}}", "the name of a run is 1; allowed: one that a folder can have"),
         ("{runs: {a: 3}}", "runs.a is 3; allowed: a mapping of config, seeds, changes"),
         ("{runs: {a: {seed: 3}}}", "unknown key 'runs.a.seed'; did you mean 'runs.a.seeds'?"),
