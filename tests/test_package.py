@@ -85,7 +85,8 @@ def test_an_unpacked_wheel_runs_from_another_folder(wheel, tmp_path):
     wheel.extractall(tmp_path / "site")
     code = (
         "import maven_jax.envs, maven_jax.config.files as c;"
-        "print(maven_jax.__file__); print(sorted(c.packaged_configs()))"
+        "import maven_jax.studies.study as s;"
+        "print(maven_jax.__file__); print({**c.packaged_configs(), **s.packaged_studies()})"
     )
     printed = subprocess.run(
         [sys.executable, "-c", code],
@@ -97,6 +98,7 @@ def test_an_unpacked_wheel_runs_from_another_folder(wheel, tmp_path):
     ).stdout.splitlines()
     assert printed[0].startswith(str(tmp_path / "site"))
     assert "maven" in printed[1]
+    assert "ten_step" in printed[1]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from maven_jax.algorithms import make_algorithm
 from maven_jax.cli import smoke
-from maven_jax.cli.shared import say, test_lanes
+from maven_jax.cli.shared import play_tests, say
 from maven_jax.config.files import load_config
 from maven_jax.environments import complete, make_env
 from maven_jax.errors import ConfigError, check
@@ -104,7 +104,7 @@ def evaluate_run(command: Evaluate, console: Console) -> None:
         f"weights of run '{run.path}' do not fit its config.yaml",
     )
     params, latent_params = fit_weights(arrays, expected.params, expected.latent_params, what)
-    metrics = test_lanes(params, latent_params, seed, lanes, config, env)
+    metrics = play_tests(params, latent_params, seed, lanes, config, env)
     console.print(evaluation_table(run, metrics, episodes))
     key = jax.random.key(seed)
     params, latent_params = jax.tree.map(lambda x: x[lane], (params, latent_params))
@@ -130,7 +130,7 @@ def convert(command: Convert, console: Console) -> None:
     )
     params, latent_params = jax.tree.map(lambda x: np.asarray(x)[None], weights)
     lanes = make_lanes(config.hyperparameters, [0])
-    metrics = test_lanes(params, latent_params, 0, lanes, config, env)
+    metrics = play_tests(params, latent_params, 0, lanes, config, env)
     write_run(command.out, config, command.folder, params, latent_params, metrics)
     console.print(evaluation_table(load_run(command.out), metrics, config.evaluation.episodes))
     if command.fresh_discriminator and "mi_bound_test" in metrics:

@@ -39,7 +39,7 @@ def options_of(
     return Options(tensorboard, checkpoint, console, remarks, draw_curves)
 
 
-def test_lanes(
+def play_tests(
     params: Params,
     latent_params: NetworkParams,
     seed: int,

@@ -49,13 +49,13 @@ class Figure3:
     """Train MAVEN, QMIX and MAVEN team on the matrix game: Figure 3(b) of the MAVEN paper."""
 
     out: Path = Path("runs/figure3")
-    """Folder to make: one run for each algorithm, the picture and its data."""
+    """Folder to make, or to go on with: one run for each algorithm, the picture and its data."""
     seed: int = 0
     """The first seed."""
-    seeds: int = 20
-    """Seeds of each algorithm."""
-    steps: int = 100_000
-    """Environment steps of each seed."""
+    seeds: int | None = None
+    """Seeds of each algorithm; by default as many as the packaged study says, 20."""
+    steps: int | None = None
+    """Environment steps of each seed; by default as many as the study says, 100,000."""
     m: int = 10
     """Length of the game."""
     tensorboard: bool = True
@@ -94,7 +94,9 @@ def figure3(command: Figure3, console: Console) -> None:
         return with_field(config, "env.options.m", command.m)
 
     chosen = load_study("figure3").with_seeds(command.seed, command.seeds)
-    chosen = chosen.with_configs(for_length).with_steps(command.steps)
+    chosen = chosen.with_configs(for_length)
+    if command.steps is not None:
+        chosen = chosen.with_steps(command.steps)
     options = options_of(command.tensorboard, command.checkpoint)
     _train(chosen, command.out, options, (), console)
 

@@ -30,10 +30,12 @@ from maven_jax.runs.grid import (
 )
 from maven_jax.runs.options import Origin
 from maven_jax.runs.part_by_part import continue_sweep, train_sweep
+from maven_jax.runs.processes import is_writer
 from maven_jax.runs.restoring import newest_weights
 from maven_jax.runs.run import Run, load_run
 from maven_jax.runs.runner import continue_run, train_run
 from maven_jax.runs.text import count_of
+from maven_jax.studies.report import report_or_say
 from maven_jax.studies.training import continue_study
 from maven_jax.unread_fields import remarks
 
@@ -176,6 +178,8 @@ def resume(command: Resume, console: Console) -> None:
     else:
         env = make_env(load_setup(command.run)[0])
         _print_end([continue_run(command.run, env, options)], command.run, console)
+        if is_writer():
+            report_or_say(command.run.resolve().parent, say)  # of a study, if it is one's run
     if steps != command.training.total_env_steps:
         console.print(smoke.SAID, highlight=False, soft_wrap=True)
 

@@ -84,7 +84,7 @@ def write_run(
     latent_params: NetworkParams,
     metrics: dict[str, np.ndarray],
 ) -> None:
-    """Makes a finished run's folder (see `results`) of one lane, seed 0; all of it, or nothing.
+    """Makes a finished run's folder (see `runs.folder`) of one lane, seed 0; all of it, or nothing.
 
     `metrics.csv` has one row, of `num_updates` 0 as it is not known how many there were. Its
     `env_steps` are those that the published code names the folder by, or 0.

@@ -47,13 +47,27 @@ def draw_curves(runs: Iterable[Run], path: Path, metric: str = "return") -> None
         metric: a column of `metrics.csv`.
 
     Raises:
-        ConfigError: there is no curve or no such metric, an experiment has a seed twice, or the
-            picture cannot be written.
+        ConfigError: there is no curve or no such metric.
+        StorageError: an experiment has a seed twice, or the picture cannot be written.
+    """
+    draw_points(points_of(runs), path, metric)
+
+
+def draw_points(points: Iterable[Point], path: Path, metric: str = "return") -> None:
+    """`draw_curves` of experiments, or of runs that are told apart by their coordinates.
+
+    Args:
+        points: each has a curve, but those of which every seed diverged at once.
+        path: picture to write.
+        metric: a column of `metrics.csv`.
+
+    Raises:
+        ConfigError: there is no curve or no such metric.
+        StorageError: the picture cannot be written.
     """
     figure = new_figure(1)
     ax = figure.subplots()
-    # without the experiments of which every seed diverged at once
-    points = [point for point in points_of(runs) if point[1].metrics["seed"].size]
+    points = [point for point in points if point[1].metrics["seed"].size]
     if not points:
         raise ConfigError("there is no curve to draw: all runs turned non-finite at once")
     drawn = [run for _, run in points]

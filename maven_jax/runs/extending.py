@@ -1,7 +1,7 @@
 """More environment steps for a run or sweep that has some."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -42,9 +42,17 @@ def extend(path: Path, total_env_steps: int, make_env: Callable[[Config], MarlEn
         StorageError: a folder is damaged or is being trained, a run has finished and kept no
             checkpoint, or there is one that does not fit the folder. Nothing is changed then.
     """
-    is_sweep = (path / "sweep.json").is_file()
+    if not (path / "sweep.json").is_file():
+        return _extend([path], total_env_steps, make_env)
+    with lock(path, "sweep", "sweep.json"):
+        return _extend(sweep_parts(path), total_env_steps, make_env)
+
+
+def _extend(
+    folders: Sequence[Path], total_env_steps: int, make_env: Callable[[Config], MarlEnv]
+) -> None:
     changed = {}
-    for folder in sweep_parts(path) if is_sweep else [path]:
+    for folder in folders:
         config, info = load_setup(folder)
         if is_locked(folder / "config.yaml"):
             raise StorageError(f"run '{folder}' is being trained by another process")

@@ -32,14 +32,16 @@ def replace_text(path: Path, text: str) -> None:
     """
     draft = draft_of(path)
     try:
-        with draft.open("x", newline="") as file:
+        with draft.open("x", newline="", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
         draft.replace(path)
-    except OSError as error:
+    except BaseException as error:
         draft.unlink(missing_ok=True)  # a full disk needs its room
-        raise OSError(error.errno, error.strerror, str(path)) from None
+        if isinstance(error, OSError):
+            raise OSError(error.errno, error.strerror, str(path)) from None
+        raise
     sync(path.parent)
 
 

@@ -122,9 +122,10 @@ def _columns(metrics: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return columns
 
 
-def _lanes_of_rows(
+def lanes_of_rows(
     metrics: dict[str, np.ndarray], names: Iterable[str]
 ) -> Iterator[tuple[float, ...]]:
+    """The lane that each row is of: its values in the named columns."""
     none = np.full(len(metrics["seed"]), np.nan)
     return zip(*(metrics.get(name, none).tolist() for name in names), strict=True)
 
@@ -136,7 +137,7 @@ def lanes_in_order(text: str, names: Iterable[str]) -> list[tuple[float, ...]]:
         text: of the file, from its beginning.
         names: the columns that tell them apart.
     """
-    return list(dict.fromkeys(_lanes_of_rows(parse_metrics(text), names))) if text else []
+    return list(dict.fromkeys(lanes_of_rows(parse_metrics(text), names))) if text else []
 
 
 def parse_whole_rows(text: str) -> dict[str, np.ndarray]:

@@ -27,7 +27,7 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "distrax", "jumanji", "flashbax")
 
 
 def refuse_existing(what: str, path: Path) -> None:
-    """Raises `StorageError` where something is, since nothing on disk is ever written over.
+    """Raises `StorageError` where something is, since what is there is not written over.
 
     And for a path that is no text, in which libraries could not save, or in what is no folder.
     """
@@ -107,9 +107,12 @@ def _create(path: Path, fill: Callable[[Path], None]) -> None:
         sync_tree(draft)
         draft.rename(path)
         sync(path.parent)
-    except OSError as error:
+    except BaseException as error:
         shutil.rmtree(draft, ignore_errors=True)
-        raise StorageError(f"output folder '{path}' cannot be made: {error.strerror}") from None
+        if isinstance(error, OSError):
+            reason = f"output folder '{path}' cannot be made: {error.strerror}"
+            raise StorageError(reason) from None
+        raise
 
 
 def describe_machine() -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """A sweep of several programs, or a study: one run after the other, in one folder."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from maven_jax.runs.processes import anywhere, by_writer
 from maven_jax.runs.programs import check_run, compile_run
 from maven_jax.runs.progress import say_on
 from maven_jax.runs.run import Run, load_run
-from maven_jax.runs.runner import continue_run, draw_runs, has_finished, new_info, or_nothing
+from maven_jax.runs.runner import continue_run, draw_runs, new_info, nothing_left, or_nothing
 from maven_jax.runs.sweep import (
     Sweep,
 )
@@ -65,10 +65,10 @@ def create_sweep(
         StorageError: the folder exists, or cannot be made.
     """
     options.checkpoint.validate()
-    programs = {(repr(part.config), len(part.lanes.seeds)): part.config for part in parts}
+    infos = {part.name: (part.config, new_info(part.lanes, part.coordinates)) for part in parts}
+    programs = {_program(*setup): setup[0] for setup in infos.values()}
     for (_, num_lanes), config in programs.items():
         check_run(config, make_env(config), num_lanes)
-    infos = {part.name: (part.config, new_info(part.lanes, part.coordinates)) for part in parts}
     by_writer(lambda: create_sweep_folder(path, infos, report))
     num_runs = sum(len(part.lanes.seeds) for part in parts)
     say_on(options.console)(
@@ -89,7 +89,7 @@ def continue_sweep(
     with lock(path, "sweep", "sweep.json"):
         folders = sweep_parts(path)
         if all(load_setup(folder)[1]["status"] in ENDED for folder in folders):
-            raise StorageError(has_finished("sweep", path))
+            raise StorageError(nothing_left("sweep", path))
         continue_parts(path, folders, make_env, options)
         runs = [load_run(folder) for folder in folders]
         draw_runs(runs, path, options)
@@ -114,6 +114,7 @@ def continue_parts(
 
     Raises:
         StorageError: a folder is missing or damaged, or is being trained.
+        ConfigError: the lanes do not fit.
         InterruptedRunError: after Ctrl-C or SIGTERM.
     """
     infos = {folder: load_setup(folder)[1] for folder in folders}
@@ -122,24 +123,24 @@ def continue_parts(
             load_run(folder)  # what is damaged is refused before others are trained
         elif anywhere(is_locked(folder / "config.yaml")):
             raise StorageError(f"run '{folder}' is being trained by another process")
-    left = [folder for folder, info in infos.items() if info["status"] not in ENDED]
-    programs = [_program(folder) for folder in left]
     compiled: dict[Any, Sweep] = {}
     try:
-        for index, (folder, program) in enumerate(zip(left, programs, strict=True)):
-            config = load_setup(folder)[0]
-            env = make_env(config)
+        for index, folder in enumerate(folders):
+            config, info = load_setup(folder)
+            if info["status"] in ENDED:  # before, or by another process meanwhile
+                continue
+            program, env = _program(config, info), make_env(config)
             if program not in compiled:
                 compiled[program] = compile_run(config, env, program[1], options)
             continue_run(folder, env, options, compiled[program])
-            compiled = {p: sweep for p, sweep in compiled.items() if p in programs[index + 1 :]}
+            to_come = [_program(*load_setup(other)) for other in folders[index + 1 :]]
+            compiled = {p: sweep for p, sweep in compiled.items() if p in to_come}
             by_writer(after_each)
     except (InterruptedRunError, KeyboardInterrupt):
         raise InterruptedRunError(path) from None
 
 
-def _program(folder: Path) -> tuple[Config, int]:
+def _program(config: Config, info: Mapping[str, Any]) -> tuple[Config, int]:
     """What a run's program depends on: all but the values of hyperparameters, which are traced."""
-    config, info = load_setup(folder)
     static = dataclasses.replace(config, hyperparameters=Hyperparameters())
     return static, len(info["lanes"]["seed"])

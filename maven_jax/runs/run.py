@@ -21,7 +21,7 @@ from maven_jax.runs.folder import (
     sweep_parts,
 )
 from maven_jax.runs.grid import with_field
-from maven_jax.runs.metrics import _lanes_of_rows, parse_metrics, parse_whole_rows
+from maven_jax.runs.metrics import lanes_of_rows, parse_metrics, parse_whole_rows
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ def load_run(path: Path) -> Run:
         raise StorageError(f"run '{path}' has no evaluation yet: it {standing(path, info)}")
     metrics = read_file(path, "metrics.csv", parse_metrics if ended else parse_whole_rows)
     run = Run(path, config, info, metrics)
-    found = set(_lanes_of_rows(metrics, run.lanes))
+    found = set(lanes_of_rows(metrics, run.lanes))
     if not found and lanes - broken:
         raise StorageError(f"run '{path}' is damaged: metrics.csv: there is no evaluation in it")
     if not found <= lanes or (ended and not lanes - broken <= found):

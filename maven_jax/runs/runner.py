@@ -18,6 +18,7 @@ import numpy as np
 from maven_jax.config import Config
 from maven_jax.errors import ConfigError, MavenJaxError, StorageError, first_line
 from maven_jax.runs.checkpoint import remove_checkpoints
+from maven_jax.runs.files import is_locked
 from maven_jax.runs.folder import load_setup
 from maven_jax.runs.grid import Lanes
 from maven_jax.runs.lock import lock
@@ -50,7 +51,7 @@ def train_run(
     options: Options | None = None,
     origin: Origin | None = None,
 ) -> Run:
-    """Trains all lanes in one program and leaves a run's folder (see `results`).
+    """Trains all lanes in one program and leaves a run's folder (see `folder`).
 
     Args:
         config: the experiment.
@@ -81,7 +82,7 @@ def train_run(
     return run
 
 
-def has_finished(what: str, path: Path) -> str:
+def nothing_left(what: str, path: Path) -> str:
     """What is said of a run or sweep that there is nothing to go on with."""
     return (
         f"{what} '{path}' has finished; allowed: one that was interrupted, or more steps by "
@@ -119,7 +120,7 @@ def continue_run(
 def _continue_run(path: Path, env: MarlEnv, options: Options, compiled: Sweep | None) -> Run:
     config, info = load_setup(path)
     if info["status"] == "finished":
-        raise StorageError(has_finished("run", path))
+        raise StorageError(nothing_left("run", path))
     if info["status"] == "converted":
         raise StorageError(
             f"run '{path}' was converted and has no state to go on from; allowed: maven-jax train "
@@ -204,7 +205,9 @@ def or_nothing(path: Path, train: Callable[[], list[Run]]) -> list[Run]:
         return runs
     except BaseException as error:
         rows = [file.read_bytes().count(b"\n") for file in path.rglob("metrics.csv")]
-        if is_writer() and max(rows, default=0) < 2:
+        files = [path / "sweep.json", *path.rglob("config.yaml")]
+        in_use = any(map(is_locked, files))  # by another process, which found the folder here
+        if is_writer() and max(rows, default=0) < 2 and not in_use:
             shutil.rmtree(path, ignore_errors=True)
         if isinstance(error, InterruptedRunError):
             raise InterruptedRunError(path) from None

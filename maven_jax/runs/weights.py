@@ -198,7 +198,8 @@ def load_weights(
         latent_params: the same for the latent policy.
 
     Raises:
-        StorageError: the weights are missing or damaged, or of other shapes.
+        StorageError: the weights are missing or damaged.
+        ConfigError: they are of other shapes.
     """
     what = f"weights of run '{run.path}' do not fit its config.yaml"
     return fit_weights(read_weights(run.path).arrays, params, latent_params, what)

@@ -1,5 +1,7 @@
 """Figure 3(b) of Mahajan et al. 2019: the picture, its data, table and sentences."""
 
+import csv
+import io
 import itertools
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -90,13 +92,15 @@ def _seeds(*runs: Run) -> str:
 
 def figure3_data(runs: Mapping[str, Run]) -> str:
     """The curves of the figure as CSV: a row for each algorithm and step of the common grid."""
-    lines = ["algorithm,env_steps,seeds,return_25,return_50,return_75"]
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["algorithm", "env_steps", "seeds", "return_25", "return_50", "return_75"])
     for name, run in runs.items():
         grid = step_grid(run)
         for step, row in zip(grid, quartiles(run, "return", grid).T, strict=True):
-            values = ",".join(f"{value:.4g}" for value in row)
-            lines.append(f"{name},{step:.0f},{run.num_lanes},{values}")
-    return "\n".join(lines) + "\n"
+            values = (f"{value:.4g}" for value in row)
+            writer.writerow([name, f"{step:.0f}", run.num_lanes, *values])
+    return text.getvalue()
 
 
 def figure3_table(runs: Mapping[str, Run]) -> Table:
@@ -141,6 +145,7 @@ def figure3_summary(runs: Mapping[str, Run], best_return: float) -> str:
         reached = int((finals >= best_return - 0.1).sum())
         sentences.append(
             f"{figure3_label(name)} ends at a median of {np.median(finals):.2f}; {reached} of "
-            f"{len(finals)} seeds within 0.1 of the best return, {best_return:.0f}."
+            f"{run.num_lanes} seeds within 0.1 of the best return, {best_return:.0f}."
+            + (f" {len(run.diverged)} turned non-finite." if run.diverged else "")
         )
     return "\n".join(sentences)

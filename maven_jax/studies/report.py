@@ -15,11 +15,11 @@ from rich.table import Table
 
 from maven_jax.environments import make_env
 from maven_jax.envs import MStepMatrixGame
-from maven_jax.errors import MavenJaxError, StorageError
-from maven_jax.reports.plots import draw_curves
+from maven_jax.errors import MavenJaxError, StorageError, first_line
+from maven_jax.reports.plots import draw_points
 from maven_jax.reports.tables import last_evaluation, points_table
 from maven_jax.runs.files import replace_text
-from maven_jax.runs.folder import ENDED, load_setup, read_report, standing, sweep_parts
+from maven_jax.runs.folder import ENDED, is_study, load_setup, read_report, sweep_parts
 from maven_jax.runs.run import Run, load_run
 from maven_jax.studies.figure3 import draw_figure3, figure3_data, figure3_summary, figure3_table
 
@@ -35,11 +35,16 @@ class Report(NamedTuple):
     files: list[Path]
     """Pictures and data."""
     missing: list[str]
-    """A line of each run that has not finished."""
+    """A line of each run that has not finished, and of what could not be read or drawn."""
 
 
-MakeReport = Callable[[Mapping[str, Run], Path], tuple[list[RenderableType], list[Path]]]
-"""From finished runs by their names, one at least, and a folder, to what is shown and written."""
+class Kind(NamedTuple):
+    """What a study can have made of its finished runs, by their names, of which there is one."""
+
+    show: Callable[[Mapping[str, Run]], list[RenderableType]]
+    """Tables and sentences."""
+    draw: Callable[[Mapping[str, Run], Path], list[Path]]
+    """Writes pictures and data into a folder; their paths."""
 
 
 def write_report(path: Path) -> Report:
@@ -49,32 +54,56 @@ def write_report(path: Path) -> Report:
         path: the study's folder.
 
     Raises:
-        StorageError: it is damaged, or something cannot be written.
+        StorageError: it is damaged.
+        OSError: `report.txt` cannot be written.
     """
-    make_report = report_of(path)
-    runs: dict[str, Run] = {}
-    missing = []
-    for part in sweep_parts(path):
-        info = load_setup(part)[1]
-        if info["status"] not in ENDED:
-            missing.append(f"still missing: '{part.name}', which {standing(part, info)}")
-            continue
-        run = load_run(part)
-        if run.metrics["seed"].size:
-            runs[part.name] = run
-        else:
-            missing.append(f"left out: '{part.name}', all of whose seeds turned non-finite at once")
-    shown: list[RenderableType] = []
+    kind = kind_of(path)
+    runs, missing = _finished_runs(path)
+    shown: list[RenderableType] = kind.show(runs) if runs else []
     files: list[Path] = []
-    if runs:
-        shown, files = make_report(runs, path)
+    try:
+        files = kind.draw(runs, path) if runs else []
+    except (MavenJaxError, OSError) as error:
+        missing.append(f"not drawn: {first_line(error)}")
     report = Report(shown, files, missing)
     replace_text(path / REPORT, as_text(report))
     return report
 
 
-def report_of(path: Path) -> MakeReport:
-    """What makes a study's report.
+def _finished_runs(path: Path) -> tuple[dict[str, Run], list[str]]:
+    """A study's finished runs by their names, and a line of each other."""
+    runs: dict[str, Run] = {}
+    missing, goes_on = [], False
+    for part in sweep_parts(path):
+        try:
+            status = load_setup(part)[1]["status"]
+            run = load_run(part) if status in ENDED else None
+        except StorageError as error:
+            missing.append(f"left out: '{part.name}': {first_line(error)}")
+            continue
+        if run is None:
+            goes_on = True
+            missing.append(f"still missing: '{part.name}', which {STANDING[status]}")
+        elif run.metrics["seed"].size:
+            runs[part.name] = run
+        else:
+            missing.append(f"left out: '{part.name}', all of whose seeds turned non-finite at once")
+    if goes_on:
+        missing.append(f"maven-jax resume '{path}' goes on")
+    return runs, missing
+
+
+STANDING = {
+    "waiting": "has not begun",
+    "running": "has begun",
+    "interrupted": "was interrupted",
+    "failed": "failed",
+}
+"""What is said of a run that has not finished, by its status."""
+
+
+def kind_of(path: Path) -> Kind:
+    """The kind of report that a study has.
 
     Raises:
         StorageError: the folder names none that there is.
@@ -87,44 +116,56 @@ def report_of(path: Path) -> MakeReport:
 
 def as_text(report: Report) -> str:
     """A report as lines of text."""
-    console = Console(width=WIDTH, record=True, file=io.StringIO(), color_system=None)
+    console = Console(width=WIDTH, record=True, file=io.StringIO(), color_system=None, emoji=False)
     for entry in [*report.shown, *report.missing]:
         console.print(entry, highlight=False, soft_wrap=isinstance(entry, str), markup=False)
     lines = console.export_text().splitlines()
-    return "\n".join(line.rstrip() for line in lines) + "\n"
+    text = "\n".join(line.rstrip() for line in lines) + "\n"
+    return text.encode(errors="backslashreplace").decode()
 
 
-def curves(runs: Mapping[str, Run], path: Path) -> tuple[list[RenderableType], list[Path]]:
-    """A table of final returns, and a picture of the curves in each environment."""
-    points = [({"run": name}, run) for name, run in runs.items()]
+def _show_curves(runs: Mapping[str, Run]) -> list[RenderableType]:
+    """What each run ends at."""
+    return [points_table([({"run": name}, run) for name, run in runs.items()], "return")]
+
+
+def _draw_curves(runs: Mapping[str, Run], path: Path) -> list[Path]:
+    """A picture of the returns in each environment."""
     pictures = []
     for env in dict.fromkeys(run.config.env.name for run in runs.values()):
-        picture = path / f"{env}.png"
-        draw_curves([run for run in runs.values() if run.config.env.name == env], picture)
-        pictures.append(picture)
-    return [points_table(points, "return")], pictures
+        there = [({"run": n}, run) for n, run in runs.items() if run.config.env.name == env]
+        pictures.append(path / f"{env}.png")
+        draw_points(there, pictures[-1])
+    return pictures
 
 
-def figure3(runs: Mapping[str, Run], path: Path) -> tuple[list[RenderableType], list[Path]]:
-    """Figure 3(b) of Mahajan et al. 2019 with the published medians, and its data."""
+def _show_figure3(runs: Mapping[str, Run]) -> list[RenderableType]:
+    """Quartiles beside the published ones, and a sentence for each run."""
     first = next(iter(runs.values()))
     best = MStepMatrixGame(**first.config.env.options).optimal_return
+    return [figure3_table(runs), figure3_summary(runs, best)]
+
+
+def _draw_figure3(runs: Mapping[str, Run], path: Path) -> list[Path]:
+    """The figure, and its data."""
     picture, data = path / "figure3.png", path / "figure3.csv"
-    draw_figure3(runs, picture)
     replace_text(data, figure3_data(runs))
-    return [figure3_table(runs), figure3_summary(runs, best)], [picture, data]
+    draw_figure3(runs, picture)
+    return [picture, data]
 
 
-def best_return(runs: Mapping[str, Run], path: Path) -> tuple[list[RenderableType], list[Path]]:
+def _show_best_return(runs: Mapping[str, Run]) -> list[RenderableType]:
     """How many seeds, and how many with some z, earn the best return that a game can give."""
     title = f"Return of greedy episodes, {last_evaluation(runs.values())}"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
-    headings = ("run", "25 %", "median", "75 %", "at best", "a z at best", "I(z; actions)", "J_V")
-    for heading in headings:
+    headings = ["run", "25 %", "median", "75 %", "at best", "a z at best", "I(z; actions)", "J_V"]
+    diverged = any(run.diverged for run in runs.values())
+    for heading in [*headings, *(["non-finite"] if diverged else [])]:
         table.add_column(heading, justify="left" if heading == "run" else "right")
     for name, run in runs.items():
-        table.add_row(name, *_against_best(run))
-    return [table], []
+        broken = [f"{len(run.diverged)}"] if diverged else []
+        table.add_row(name, *_against_best(run), *broken)
+    return [table]
 
 
 def _against_best(run: Run) -> list[str]:
@@ -133,7 +174,7 @@ def _against_best(run: Run) -> list[str]:
     of_each_z = [run.final(column) for column in run.metrics if column.startswith("return_z_")]
 
     def reached(values: np.ndarray) -> str:
-        return f"{(values >= best - 0.1).sum()} of {len(values)}" if np.isfinite(best) else "-"
+        return f"{(values >= best - 0.1).sum()} of {run.num_lanes}" if np.isfinite(best) else "-"
 
     quarters = [f"{value:.2f}" for value in np.percentile(returns, [25, 50, 75])]
     with_a_z = reached(np.max(of_each_z, axis=0)) if of_each_z else "-"
@@ -144,20 +185,21 @@ def _against_best(run: Run) -> list[str]:
     return [*quarters, reached(returns), with_a_z, *information]
 
 
-REPORTS: dict[str, MakeReport] = {
-    "curves": curves,
-    "figure3": figure3,
-    "best_return": best_return,
+REPORTS: dict[str, Kind] = {
+    "curves": Kind(_show_curves, _draw_curves),
+    "figure3": Kind(_show_figure3, _draw_figure3),
+    "best_return": Kind(_show_best_return, lambda runs, path: []),
 }
 """Every report that a study can name."""
 
 
 def report_or_say(path: Path, say: Callable[[str], None]) -> None:
-    """`write_report`; what keeps it from being written is said, since training goes on."""
+    """`write_report` of a folder that is a study's; what keeps it from being written is said."""
     try:
-        write_report(path)
+        if is_study(path):
+            write_report(path)
     except (MavenJaxError, OSError) as error:
-        say(f"no report: {error}")
+        say(f"no report: {first_line(error)}")
 
 
 def report_lines(report: Report) -> Sequence[RenderableType]:

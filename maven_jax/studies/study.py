@@ -1,5 +1,6 @@
 """A study as data: named runs and a report; read from YAML, its own or the package's."""
 
+import dataclasses
 import importlib.resources
 from collections.abc import Callable
 from pathlib import Path
@@ -10,8 +11,9 @@ from maven_jax.config.checks import validate
 from maven_jax.config.files import load_config, parse_yaml
 from maven_jax.environments import complete
 from maven_jax.errors import ConfigError, check, unknown
-from maven_jax.runs.grid import seeds_of, with_field
+from maven_jax.runs.grid import flatten, seeds_of, with_field
 from maven_jax.studies.report import REPORTS
+from maven_jax.unread_fields import unread
 
 
 class StudyRun(NamedTuple):
@@ -66,6 +68,7 @@ class Study(NamedTuple):
 
 FIELDS = ("report", "seeds", "steps", "runs")
 RUN_FIELDS = ("config", "seeds", "changes")
+LONGEST_NAME = 200
 SUFFIXES = (".csv", ".json", ".png", ".txt")
 
 
@@ -80,9 +83,9 @@ def load_study(source: str | Path) -> Study:
     """Reads a study's YAML file, or one of the packaged studies by its name.
 
     The file names its `report`, the number of `seeds` (8 by default), if wanted the environment
-    `steps` of every run, and the `runs`: a mapping of names to `config` (a packaged configuration,
-    or a YAML file, whose path is read from the study's folder), `changes` of it, and `seeds` of its
-    own.
+    `steps` of the runs that do not change them, and the `runs`: a mapping of names to `config` (a
+    packaged configuration, or a YAML file, whose path is read from the study's folder), `changes`
+    of it, and `seeds` of its own.
 
     Raises:
         ConfigError: no such file or name, or something in it that cannot work.
@@ -124,17 +127,39 @@ def parse_study(plain: Any, folder: Path | None = None) -> Study:
     check(steps is None or type(steps) is int, "steps", steps, "a whole number")
     runs = plain.get("runs")
     check(isinstance(runs, dict) and bool(runs), "runs", runs, "a mapping of names to runs")
-    study = Study(report, {n: _parse_run(n, run, seeds, folder) for n, run in runs.items()})
+    study = Study(report, {n: _parse_run(n, run, seeds, steps, folder) for n, run in runs.items()})
+    _refuse_alike(study)
+    if report == "figure3":
+        _refuse_other_games(study)
+    return study
+
+
+def _refuse_alike(study: Study) -> None:
+    """Two runs of one experiment could not be told apart by what reads the folder."""
+    names: dict[Config, str] = {}
     for name, run in study.runs.items():
-        env = run.config.env.name
+        if run.config in names:
+            first = names[run.config]
+            raise ConfigError(f"runs.{name} is the same as runs.{first}; allowed: each once")
+        names[run.config] = name
+
+
+def _refuse_other_games(study: Study) -> None:
+    """The report figure3 is of one m-step matrix game."""
+    first = next(iter(study.runs.values())).config.env
+    for name, run in study.runs.items():
+        env = run.config.env
         allowed = "m_step_matrix, which the report figure3 is of"
-        check(report != "figure3" or env == "m_step_matrix", f"runs.{name}: env.name", env, allowed)
-    return study if steps is None else study.with_steps(steps)
+        check(env.name == "m_step_matrix", f"runs.{name}: env.name", env.name, allowed)
+        allowed = f"those of all runs of the report figure3, {dict(first.options)}"
+        same = env.options == first.options
+        check(same, f"runs.{name}: env.options", dict(env.options), allowed)
 
 
-def _parse_run(name: Any, plain: Any, seeds: Any, folder: Path | None) -> StudyRun:
-    plain_name = isinstance(name, str) and name == Path(name).name and not name.startswith(".")
-    check(plain_name, "the name of a run", name, "one that a folder can have")
+def _parse_run(
+    name: Any, plain: Any, seeds: Any, steps: int | None, folder: Path | None
+) -> StudyRun:
+    check(_is_folder_name(name), "the name of a run", name, "one that a folder can have")
     taken = ", ".join(SUFFIXES)  # of the files beside the runs' folders
     check(Path(name).suffix not in SUFFIXES, "the name of a run", name, f"one without {taken}")
     what = f"runs.{name}"
@@ -148,10 +173,31 @@ def _parse_run(name: Any, plain: Any, seeds: Any, folder: Path | None) -> StudyR
     try:
         beside = folder / source if folder is not None else None
         config = load_config(beside if beside is not None and beside.is_file() else source)
-        config = _checked(override(complete(config), plain.get("changes", {})))
-        return StudyRun(config, seeds_of(0, number))
+        if steps is not None:  # a run's own count more
+            config = with_field(config, "training.total_env_steps", steps)
+        return StudyRun(_changed(config, plain.get("changes", {})), seeds_of(0, number))
     except ConfigError as error:
         raise ConfigError(f"{what}: {error}") from None
+
+
+def _is_folder_name(name: Any) -> bool:
+    plain = isinstance(name, str) and name == Path(name).name and name[:1] not in ("", ".")
+    return plain and name.isprintable() and len(name.encode()) <= LONGEST_NAME
+
+
+def _changed(config: Config, changes: Any) -> Config:
+    """A configuration with changes, each of which must be read by something."""
+    changed = override(config, changes)
+    if changed.env.name == config.env.name:  # other options of the environment stay
+        options = {**config.env.options, **changed.env.options}
+        changed = dataclasses.replace(
+            changed, env=dataclasses.replace(changed.env, options=options)
+        )
+    changed = _checked(changed)
+    for field, reason in unread(changed).items():
+        if field in flatten(changes):
+            raise ConfigError(f"{field} has no effect, since {reason}")
+    return changed
 
 
 def _checked(config: Config) -> Config:

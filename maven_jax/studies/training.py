@@ -5,7 +5,7 @@ from pathlib import Path
 
 from maven_jax.config import Config
 from maven_jax.errors import StorageError, unknown
-from maven_jax.runs.folder import is_study, load_setup, read_report, sweep_parts
+from maven_jax.runs.folder import ENDED, is_study, load_setup, read_report, sweep_parts
 from maven_jax.runs.grid import Part, make_lanes
 from maven_jax.runs.lock import lock
 from maven_jax.runs.options import Options
@@ -14,7 +14,7 @@ from maven_jax.runs.processes import anywhere, is_writer
 from maven_jax.runs.progress import say_on
 from maven_jax.runs.run import Run, load_run
 from maven_jax.runs.runner import or_nothing
-from maven_jax.studies.report import report_of, report_or_say
+from maven_jax.studies.report import kind_of, report_or_say
 from maven_jax.studies.study import Study
 from maven_jax.types import MarlEnv
 
@@ -27,7 +27,7 @@ def train_study(
     path: Path,
     options: Options | None = None,
     only: Collection[str] = (),
-) -> None:
+) -> list[Run]:
     """Trains a study's runs, one after the other, in a folder of runs' folders.
 
     Where the folder holds the very same study already, it goes on with that.
@@ -38,6 +38,9 @@ def train_study(
         path: folder to make, or of the same study.
         options: what the runs leave and say beside.
         only: names of the runs to train now; by default all.
+
+    Returns:
+        These runs, those that had finished before among them.
 
     Raises:
         ConfigError: a value that cannot work, lanes that do not fit, or no such run.
@@ -50,14 +53,13 @@ def train_study(
             raise unknown("run of the study", name, study.runs)
     if anywhere(is_writer() and is_study(path)):  # before another process can have made it
         _refuse_another(study, path)
-        continue_study(path, make_env, options, only)
-        return
+        return continue_study(path, make_env, options, only)
     parts = [
         Part(name, run.config, make_lanes(run.config.hyperparameters, run.seeds), {})
         for name, run in study.runs.items()
     ]
     create_sweep(parts, make_env, path, options, study.report)
-    or_nothing(path, lambda: continue_study(path, make_env, options, only))
+    return or_nothing(path, lambda: continue_study(path, make_env, options, only))
 
 
 def continue_study(
@@ -76,14 +78,26 @@ def continue_study(
 
     Raises:
         StorageError: a folder is missing or damaged, or is being trained.
+        ConfigError: no such run, or lanes that do not fit.
         InterruptedRunError: after Ctrl-C or SIGTERM.
     """
     options = options or Options()
     say = say_on(options.console)
-    report_of(path)  # a damaged one is refused before anything trains
+    kind_of(path)  # a damaged one is refused before anything trains
     with lock(path, "study", "sweep.json"):
-        folders = [part for part in sweep_parts(path) if not only or part.name in only]
-        continue_parts(path, folders, make_env, options, lambda: report_or_say(path, say))
+        parts = sweep_parts(path)
+        for name in only:
+            if name not in [part.name for part in parts]:
+                raise unknown("run of the study", name, [part.name for part in parts])
+        for part in parts:
+            if load_setup(part)[1]["status"] in ENDED:
+                load_run(part)  # what is damaged is refused before others are trained
+        folders = [part for part in parts if not only or part.name in only]
+        try:
+            continue_parts(path, folders, make_env, options, lambda: report_or_say(path, say))
+        finally:
+            if is_writer():
+                report_or_say(path, say)
     return [load_run(folder) for folder in folders]
 
 
@@ -99,7 +113,7 @@ def _refuse_another(study: Study, path: Path) -> None:
     found = {part.name: load_setup(part) for part in sweep_parts(path)}
     if (report := read_report(path)) != study.report:
         refuse(f"its report is {report!r}, not {study.report!r}")
-    if list(found) != list(study.runs):
+    if set(found) != set(study.runs):
         refuse(f"its runs are {', '.join(found)}")
     for name, (config, info) in found.items():
         if info["lanes"] != {"seed": list(study.runs[name].seeds)}:

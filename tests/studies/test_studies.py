@@ -1,5 +1,6 @@
 """Studies: files of named runs, trained as far as they are missing, whatever stopped them."""
 
+import fcntl
 import os
 import shutil
 import signal
@@ -12,10 +13,19 @@ import pytest
 from experiments import refused
 
 from maven_jax.cli.main import run
+from maven_jax.config.files import load_config
 from maven_jax.environments import make_env
+from maven_jax.errors import ConfigError, StorageError
 from maven_jax.runs import part_by_part
+from maven_jax.runs.extending import extend
 from maven_jax.runs.folder import load_setup
+from maven_jax.runs.grid import Part, make_lanes
+from maven_jax.runs.options import Options
+from maven_jax.runs.part_by_part import create_sweep
+from maven_jax.runs.runner import or_nothing
+from maven_jax.studies.report import write_report
 from maven_jax.studies.study import load_study, packaged_studies
+from maven_jax.studies.training import continue_study
 
 SMALL = """
 report: {report}
@@ -65,13 +75,17 @@ def test_a_study_trains_what_is_missing_and_reports_what_is(here, capsys, monkey
     options = ["--no-tensorboard", "--out", "runs"]
     assert run(["study", "four.yaml", "--only", "b", *options]) == 0
     printed = capsys.readouterr().out
-    assert "still missing: 'a', which has not begun; maven-jax resume 'runs/a' begins it" in printed
-    assert (here / "runs" / "report.txt").read_text().count("still missing") == 3
+    assert "still missing: 'a', which has not begun\n" in printed
+    report = (here / "runs" / "report.txt").read_text()
+    assert report.count("still missing") == 3
+    assert report.endswith("maven-jax resume 'runs' goes on\n")
     assert contents(here / "runs", "*/metrics.csv").keys() == {"b/metrics.csv"}
     before = contents(here / "runs", "b/*.*")
     compiled.clear()
+    assert run(["resume", "runs/c", "--no-tensorboard"]) == 0
+    assert (here / "runs" / "report.txt").read_text().count("still missing") == 2
     assert run(["study", "four.yaml", *options]) == 0
-    assert compiled == ["qmix", "vdn", "qmix"], "one program for each number of lanes and mixer"
+    assert compiled == ["qmix", "qmix"], "of two and of three lanes"
     assert contents(here / "runs", "b/*.*") == before
     report = (here / "runs" / "report.txt").read_text()
     assert "still missing" not in report
@@ -170,6 +184,17 @@ def test_packaged_studies_can_be_trained(name):
             "the name of a run is 'report.txt'; allowed: one without .csv",
         ),
         ("{seeds: true, runs: {a: {}}}", "runs.a.seeds is True; allowed: a whole number"),
+        ('{runs: {"": {}}}', "the name of a run is ''; allowed: one that a folder can have"),
+        ('{runs: {"a\\0": {}}}', "the name of a run is 'a\\x00'; allowed: one that a folder"),
+        ("{runs: {a: {}, b: {seeds: 3}}}", "runs.b is the same as runs.a; allowed: each once"),
+        (
+            "{runs: {a: {config: qmix, changes: {hyperparameters: {mi_weight: 1}}}}}",
+            "runs.a: hyperparameters.mi_weight has no effect, since algorithm is qmix",
+        ),
+        (
+            "{report: figure3, runs: {a: {}, b: {changes: {env: {options: {m: 5}}}}}}",
+            "runs.b: env.options is {'good_branches': 2, 'm': 5}; allowed: those of all runs",
+        ),
         ("{runs: {1: {}}}", "the name of a run is 1; allowed: one that a folder can have"),
         ("{runs: {a: 3}}", "runs.a is 3; allowed: a mapping of config, seeds, changes"),
         ("{runs: {a: {seed: 3}}}", "unknown key 'runs.a.seed'; did you mean 'runs.a.seeds'?"),
@@ -243,3 +268,67 @@ def test_a_study_with_a_damaged_report_is_named(here, capsys):
     sweep.write_text(whole)
     shutil.rmtree(here / "runs" / "d")
     assert "its part 'd' is missing" in refused(capsys, "resume", "runs")
+
+
+def test_changes_of_options_leave_the_others(here):
+    text = "runs: {a: {config: foraging, changes: {env: {options: {num_agents: 3}}}}}\nsteps: 5000"
+    (here / "study.yaml").write_text(text)
+    config = load_study("study.yaml").runs["a"].config
+    packaged = load_config("foraging").env.options
+    assert config.env.options["num_agents"] == 3
+    assert config.env.options["time_limit"] == packaged["time_limit"] != 100
+    assert config.training.total_env_steps == 5000
+    own = text.replace("{num_agents: 3}}", "{num_agents: 3}}, training: {total_env_steps: 6000}")
+    (here / "study.yaml").write_text(own)
+    assert load_study("study.yaml").runs["a"].config.training.total_env_steps == 6000
+
+
+def test_what_is_damaged_or_cannot_be_drawn_costs_no_more_than_itself(here, capsys):
+    """A sibling that is damaged is refused before others train, and left out of the report."""
+    options = ["--no-tensorboard", "--out", "runs"]
+    (here / "two.yaml").write_text(SMALL.format(report="curves").split("  c:")[0])
+    assert run(["study", "two.yaml", "--only", "a", *options]) == 0
+    assert (here / "runs" / "m_step_matrix.png").is_file()
+    (here / "runs" / "a" / "metrics.csv").write_text("seed\n")
+    capsys.readouterr()
+    assert "'runs/a' is damaged" in refused(capsys, "study", "two.yaml", "--only", "b", *options)
+    assert load_setup(here / "runs" / "b")[1]["status"] == "waiting"
+    report = write_report(here / "runs")
+    assert report.missing[0].startswith("left out: 'a': run ")
+    assert report.missing[1:] == [
+        "still missing: 'b', which has not begun",
+        f"maven-jax resume '{here / 'runs'}' goes on",
+    ]
+    shutil.rmtree(here / "runs")
+    assert run(["study", "two.yaml", "--only", "b", *options]) == 0
+    (here / "runs" / "m_step_matrix.png").unlink()
+    (here / "runs" / "m_step_matrix.png").mkdir()
+    assert any(line.startswith("not drawn: ") for line in write_report(here / "runs").missing)
+    with pytest.raises(ConfigError, match="unknown run of the study 'e'"):
+        continue_study(here / "runs", make_env, only=["e"])
+
+
+def test_a_folder_in_which_another_process_trains_is_not_removed(here):
+    """The first command fails before anything is learned; the second has taken the folder over."""
+    study = load_study("four.yaml")
+    study_parts = [
+        Part(name, each.config, make_lanes(each.config.hyperparameters, each.seeds), {})
+        for name, each in study.runs.items()
+    ]
+    create_sweep(study_parts, make_env, here / "runs", Options(), study.report)
+
+    def fail():
+        raise StorageError("study 'runs' is being trained by another process")
+
+    with (here / "runs" / "sweep.json").open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(StorageError):
+            or_nothing(here / "runs", fail)
+        before = contents(here / "runs", "*/config.yaml")
+        with pytest.raises(StorageError, match="is being trained by another process"):
+            extend(here / "runs", 100, make_env)
+        assert contents(here / "runs", "*/config.yaml") == before
+    assert len(before) == 4
+    with pytest.raises(StorageError):
+        or_nothing(here / "runs", fail)
+    assert not (here / "runs").exists()
