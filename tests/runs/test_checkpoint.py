@@ -440,7 +440,7 @@ def test_a_run_that_was_killed_at_its_very_end_only_needs_its_results(
         raise RuntimeError("pulled the plug")
 
     with monkeypatch.context() as patch:
-        patch.setattr("maven_jax.runs.runner.save_weights", fail)
+        patch.setattr("maven_jax.runs.loop.save_weights", fail)
         with pytest.raises(RuntimeError, match="pulled the plug"):
             continue_run(path, ENV, quiet(), reference.sweep)
     continue_run(path, ENV, quiet(), reference.sweep)
