@@ -106,12 +106,22 @@ def make_trainer(config: Config, env: MarlEnv) -> Trainer:
     training = config.training
     check_steps(training, parts.spec.time_limit)
     episodes_per_chunk = _rounds_per_chunk(training) * training.num_envs
-    return Trainer(
-        init=partial(init_state, parts),
-        chunk=partial(run_chunk, parts),
-        finished=partial(is_finished, parts),
-        max_chunks=-(-training.total_env_steps // episodes_per_chunk),
-    )
+
+    def init(
+        key: ScalarKey,
+        hyperparameters: Hyperparameters,
+        weights: tuple[Params, NetworkParams] | None = None,
+    ) -> TrainState:
+        return init_state(parts, key, hyperparameters, weights)
+
+    def chunk(state: TrainState, hyperparameters: Hyperparameters) -> tuple[TrainState, Metrics]:
+        return run_chunk(parts, state, hyperparameters)
+
+    def finished(state: TrainState) -> jax.Array:
+        return is_finished(parts, state)
+
+    max_chunks = -(-training.total_env_steps // episodes_per_chunk)
+    return Trainer(init, chunk, finished, max_chunks)
 
 
 def init_state(
