@@ -168,7 +168,7 @@ class EvaluationConfig:
 
 @dataclass(frozen=True)
 class Config:
-    """A whole experiment."""
+    """A whole experiment: what is trained, where, and how; it has a hash."""
 
     algorithm: str = "maven"
     """A name in `maven_jax.algorithms.ALGORITHMS`."""
