@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from experiments import small_config
 from jax.experimental import topologies
+from jax.experimental.compilation_cache import compilation_cache
 from jax.sharding import Mesh, NamedSharding
 
 from maven_jax.envs import MStepMatrixGame
@@ -26,6 +27,17 @@ pytestmark = pytest.mark.skipif(
     not all(map(importlib.util.find_spec, ("jax_cuda12_plugin", "libtpu"))),
     reason="the compilers of accelerators are not installed: make accelerators",
 )
+
+
+@pytest.fixture(autouse=True)
+def no_cache():
+    """What is compiled for devices that are not there is kept nowhere."""
+    before = jax.config.jax_enable_compilation_cache
+    jax.config.update("jax_enable_compilation_cache", False)
+    compilation_cache.reset_cache()
+    yield
+    jax.config.update("jax_enable_compilation_cache", before)
+    compilation_cache.reset_cache()
 
 
 def h100s() -> Mesh:
