@@ -11,12 +11,7 @@ import pytest
 from experiments import small_config
 
 from maven_jax import algorithms, exploration, learner
-from maven_jax.config import (
-    DiscriminatorConfig,
-    ExplorationConfig,
-    Hyperparameters,
-    LatentConfig,
-)
+from maven_jax.config import DiscriminatorConfig, ExplorationConfig, Hyperparameters, LatentConfig
 from maven_jax.envs import MStepMatrixGame
 from maven_jax.errors import ConfigError
 from maven_jax.rounds import (

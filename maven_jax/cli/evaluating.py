@@ -22,10 +22,7 @@ from maven_jax.reports.plots import check_picture, draw_behaviour
 from maven_jax.reports.render import check_gif, record_episode, write_gif
 from maven_jax.reports.tables import evaluation_table
 from maven_jax.rollout import env_spec
-from maven_jax.runs.grid import (
-    lanes_from_columns,
-    make_lanes,
-)
+from maven_jax.runs.grid import lanes_from_columns, make_lanes
 from maven_jax.runs.new_folder import refuse_existing
 from maven_jax.runs.restoring import newest_weights
 from maven_jax.runs.run import load_run

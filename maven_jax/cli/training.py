@@ -21,13 +21,7 @@ from maven_jax.runs.checkpoint import Checkpointing
 from maven_jax.runs.experiments import points_of
 from maven_jax.runs.extending import extend
 from maven_jax.runs.folder import is_study, load_setup, sweep_parts
-from maven_jax.runs.grid import (
-    Part,
-    expand,
-    make_lanes,
-    parse_grid,
-    seeds_of,
-)
+from maven_jax.runs.grid import Part, expand, make_lanes, parse_grid, seeds_of
 from maven_jax.runs.options import Origin
 from maven_jax.runs.part_by_part import continue_sweep, train_sweep
 from maven_jax.runs.processes import is_writer

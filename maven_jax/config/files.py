@@ -1,6 +1,7 @@
 """Configurations in YAML: files of overrides, and those that come with the package."""
 
 import importlib.resources
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +19,7 @@ def load_config(source: str | Path) -> Config:
     Raises:
         ConfigError: no such file or name, unknown key, wrong type, or a value that cannot work.
     """
-    path = Path(source)
-    if not path.is_file():
-        packaged = packaged_configs()
-        if path.suffix or len(path.parts) > 1:
-            raise ConfigError(f"config {str(source)!r} is not a file")
-        if str(source) not in packaged:
-            raise unknown("config", str(source), packaged)
-        file = packaged[str(source)]
-    else:
-        file = path
+    file = find_yaml("config", source, packaged_configs)
     try:
         overrides = parse_yaml(file.read_bytes())
     except OSError as error:
@@ -116,6 +108,31 @@ def _size(value: Any, known: dict[int, int]) -> int:
 
 def packaged_configs() -> dict[str, Any]:
     """Name to file of the configurations that come with the package."""
-    folder = importlib.resources.files("maven_jax.configs")
+    return yaml_files(importlib.resources.files("maven_jax.configs"))
+
+
+def yaml_files(folder: Any) -> dict[str, Any]:
+    """Name to file of what a folder of the package holds."""
     files = (file for file in folder.iterdir() if file.name.endswith(".yaml"))
     return {file.name.removesuffix(".yaml"): file for file in files}
+
+
+def find_yaml(kind: str, source: str | Path, packaged: Callable[[], dict[str, Any]]) -> Any:
+    """The file that a path or a packaged name stands for.
+
+    Args:
+        kind: what it holds, for errors.
+        source: a path, or a name.
+        packaged: name to file of what comes with the package.
+
+    Raises:
+        ConfigError: no such file or name.
+    """
+    path, name = Path(source), str(source)
+    if path.is_file():
+        return path
+    if path.suffix or len(path.parts) > 1:
+        raise ConfigError(f"{kind} {name!r} is not a file")
+    if name not in packaged():
+        raise unknown(kind, name, packaged())
+    return packaged()[name]

@@ -19,10 +19,7 @@ from maven_jax.runs.new_folder import write_config, write_info
 from maven_jax.runs.processes import by_writer
 from maven_jax.runs.programs import check_run
 from maven_jax.runs.restoring import can_go_on
-from maven_jax.runs.sweep import (
-    lane_keys,
-    spread,
-)
+from maven_jax.runs.sweep import lane_keys, spread
 from maven_jax.train import make_trainer
 from maven_jax.types import MarlEnv, TrainState
 

@@ -31,9 +31,7 @@ from maven_jax.config import Config, from_dict, to_dict
 from maven_jax.config.checks import validate
 from maven_jax.config.files import parse_yaml
 from maven_jax.errors import StorageError, first_line
-from maven_jax.runs.files import (
-    is_locked,
-)
+from maven_jax.runs.files import is_locked
 
 T = TypeVar("T")
 

@@ -18,13 +18,7 @@ from maven_jax.runs.options import Options
 from maven_jax.runs.processes import anywhere, by_writer, is_writer, together
 from maven_jax.runs.progress import StopRequest, live_numbers, progress_bar, say_on
 from maven_jax.runs.restoring import Checkpoint
-from maven_jax.runs.sweep import (
-    Sweep,
-    SweepChunk,
-    lane_keys,
-    run_sweep,
-    take_lanes,
-)
+from maven_jax.runs.sweep import Sweep, SweepChunk, lane_keys, run_sweep, take_lanes
 from maven_jax.runs.tensorboard import event_step, write_events
 from maven_jax.runs.text import count_of
 from maven_jax.runs.weights import save_weights

@@ -9,9 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from maven_jax.runs.files import (
-    sync,
-)
+from maven_jax.runs.files import sync
 
 COUNTERS = ("env_steps", "num_updates")
 

@@ -15,12 +15,7 @@ import yaml
 from maven_jax import __version__
 from maven_jax.config import Config, to_dict
 from maven_jax.errors import StorageError
-from maven_jax.runs.files import (
-    draft_of,
-    replace_text,
-    sync,
-    sync_tree,
-)
+from maven_jax.runs.files import draft_of, replace_text, sync, sync_tree
 from maven_jax.runs.folder import INITIAL_WEIGHTS
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "distrax", "jumanji", "flashbax")
@@ -64,6 +59,7 @@ def create_run_folder(
     def fill(draft: Path) -> None:
         _set_up(draft, config, info)
         if initial_weights is not None:
+            # NumPy's stub takes every name for its own option `allow_pickle`
             np.savez(draft / INITIAL_WEIGHTS, **initial_weights)  # type: ignore[arg-type]
 
     _create(path, fill)

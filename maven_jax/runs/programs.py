@@ -12,11 +12,7 @@ from maven_jax.runs.memory import Memory, check_memory, format_bytes, free_bytes
 from maven_jax.runs.options import Options
 from maven_jax.runs.processes import together
 from maven_jax.runs.progress import say_on
-from maven_jax.runs.sweep import (
-    Sweep,
-    compile_sweep,
-    make_mesh,
-)
+from maven_jax.runs.sweep import Sweep, compile_sweep, make_mesh
 from maven_jax.runs.text import count_of
 from maven_jax.train import make_trainer
 from maven_jax.types import MarlEnv

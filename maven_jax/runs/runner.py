@@ -23,20 +23,14 @@ from maven_jax.runs.folder import load_setup
 from maven_jax.runs.grid import Lanes
 from maven_jax.runs.lock import lock
 from maven_jax.runs.loop import NO_COUNTS, train_lanes
-from maven_jax.runs.new_folder import (
-    create_run_folder,
-    describe_machine,
-    write_info,
-)
+from maven_jax.runs.new_folder import create_run_folder, describe_machine, write_info
 from maven_jax.runs.options import InterruptedRunError, Options, Origin
 from maven_jax.runs.processes import by_writer, is_writer
 from maven_jax.runs.programs import compile_run, told_of_memory
 from maven_jax.runs.progress import say_on
 from maven_jax.runs.restoring import load_checkpoint
 from maven_jax.runs.run import Run, load_run
-from maven_jax.runs.sweep import (
-    Sweep,
-)
+from maven_jax.runs.sweep import Sweep
 from maven_jax.runs.text import count_of
 from maven_jax.runs.weights import fit_weights, read_initial_weights
 from maven_jax.train import Trainer, make_trainer

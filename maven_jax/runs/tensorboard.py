@@ -4,9 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from maven_jax.runs.sweep import (
-    SweepChunk,
-)
+from maven_jax.runs.sweep import SweepChunk
 
 
 def write_events(events: Any, chunk: SweepChunk) -> None:

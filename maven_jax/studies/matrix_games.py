@@ -18,12 +18,7 @@ from rich.table import Table
 
 from maven_jax.algorithms import Algorithm, make_algorithm
 from maven_jax.config import Config, Hyperparameters, NetworkConfig
-from maven_jax.exploration import (
-    Behaviour,
-    epsilon_greedy,
-    greedy_actions,
-    linear_schedule,
-)
+from maven_jax.exploration import Behaviour, epsilon_greedy, greedy_actions, linear_schedule
 from maven_jax.learner import make_optimizer, update, utilities
 from maven_jax.objectives import Networks
 from maven_jax.rollout import env_spec, rollout, start_episodes

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from maven_jax.config import Config, override
 from maven_jax.config.checks import validate
-from maven_jax.config.files import load_config, parse_yaml
+from maven_jax.config.files import find_yaml, load_config, parse_yaml, yaml_files
 from maven_jax.environments import complete
 from maven_jax.errors import ConfigError, check, unknown
 from maven_jax.runs.grid import flatten, seeds_of, with_field
@@ -74,9 +74,7 @@ SUFFIXES = (".csv", ".json", ".png", ".txt")
 
 def packaged_studies() -> dict[str, Any]:
     """Name to file of the studies that come with the package."""
-    folder = importlib.resources.files("maven_jax.configs") / "studies"
-    files = (file for file in folder.iterdir() if file.name.endswith(".yaml"))
-    return {file.name.removesuffix(".yaml"): file for file in files}
+    return yaml_files(importlib.resources.files("maven_jax.configs") / "studies")
 
 
 def load_study(source: str | Path) -> Study:
@@ -90,17 +88,10 @@ def load_study(source: str | Path) -> Study:
     Raises:
         ConfigError: no such file or name, or something in it that cannot work.
     """
-    path = Path(source)
-    if path.is_file():
-        file: Any = path
-    elif path.suffix or len(path.parts) > 1:
-        raise ConfigError(f"study {str(source)!r} is not a file")
-    elif str(source) in packaged_studies():
-        file = packaged_studies()[str(source)]
-    else:
-        raise unknown("study", str(source), packaged_studies())
+    file = find_yaml("study", source, packaged_studies)
+    folder = Path(source).parent if Path(source).is_file() else None
     try:
-        return parse_study(parse_yaml(file.read_bytes()), path.parent if path.is_file() else None)
+        return parse_study(parse_yaml(file.read_bytes()), folder)
     except OSError as error:
         raise ConfigError(f"study {str(source)!r} cannot be read: {error.strerror}") from None
     except ConfigError as error:

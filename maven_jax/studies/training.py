@@ -89,10 +89,10 @@ def continue_study(
         for name in only:
             if name not in [part.name for part in parts]:
                 raise unknown("run of the study", name, [part.name for part in parts])
-        for part in parts:
-            if load_setup(part)[1]["status"] in ENDED:
-                load_run(part)  # what is damaged is refused before others are trained
         folders = [part for part in parts if not only or part.name in only]
+        for part in parts:  # what is damaged is refused before others are trained
+            if part not in folders and load_setup(part)[1]["status"] in ENDED:
+                load_run(part)
         try:
             continue_parts(path, folders, make_env, options, lambda: report_or_say(path, say))
         finally:

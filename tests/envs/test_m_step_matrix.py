@@ -12,10 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from jaxtyping import TypeCheckError
-from jumanji.testing.env_not_smoke import (
-    check_env_does_not_smoke,
-    check_env_specs_does_not_smoke,
-)
+from jumanji.testing.env_not_smoke import check_env_does_not_smoke, check_env_specs_does_not_smoke
 from jumanji.types import StepType
 
 import maven_jax.envs

@@ -11,10 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis.extra.numpy import arrays
 from jaxtyping import TypeCheckError
-from jumanji.testing.env_not_smoke import (
-    check_env_does_not_smoke,
-    check_env_specs_does_not_smoke,
-)
+from jumanji.testing.env_not_smoke import check_env_does_not_smoke, check_env_specs_does_not_smoke
 from jumanji.types import StepType
 
 import maven_jax.envs
