@@ -3,7 +3,7 @@
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from maven_jax.layers import GRU, GRUParams, Linear, gru_project, gru_step, gru_unroll
 from maven_jax.types import EnvSpec
@@ -21,11 +21,23 @@ def agent_inputs(
 
 
 def episode_inputs(
-    agents_view: Float[Array, "T1 B N O"], actions: Int[Array, "T B N"], num_actions: int
+    agents_view: Float[Array, "T1 B N O"],
+    actions: Int[Array, "T B N"],
+    num_actions: int,
+    first: Bool[Array, "T1 B"] | None = None,
 ) -> Float[Array, "T1 B N I"]:
-    """`agent_inputs` for whole episodes: the last action at t = 0 is zeros."""
+    """`agent_inputs` along rows: the last action in an episode's first slot is zeros.
+
+    Args:
+        agents_view: what was seen in every slot.
+        actions: those taken.
+        num_actions: `A`.
+        first: where episodes begin; None where each row is one.
+    """
     taken = jax.nn.one_hot(actions, num_actions, dtype=agents_view.dtype)
     last_action = jnp.concatenate([jnp.zeros_like(taken[:1]), taken])
+    if first is not None:
+        last_action = jnp.where(first[..., None, None], 0, last_action)
     return agent_inputs(agents_view, last_action)
 
 
@@ -36,7 +48,7 @@ class PlainHead(nn.Module):
 
     @nn.compact
     def __call__(
-        self, hidden: Float[Array, "*T B N H"], latent: Float[Array, "B Z"]
+        self, hidden: Float[Array, "*T B N H"], latent: Float[Array, "*#T B Z"]
     ) -> Float[Array, "*T B N A"]:
         return Linear(self.num_actions, name="utilities")(hidden)
 
@@ -44,8 +56,9 @@ class PlainHead(nn.Module):
 class LatentHead(nn.Module):
     """Utilities `W(z, id) @ h`, with W one linear layer of the latent and the agent's id.
 
-    Mahajan et al. 2019, section 3: the hypernetwork that conditions the agents on z. W is constant
-    over an episode: unrolling computes it once.
+    Mahajan et al. 2019, section 3: the hypernetwork that conditions the agents on z. Where z is one
+    for a whole episode, W is computed once. Where it changes along a row, no W is: `W(z, id) @ h`
+    is linear in z and id and in h, so it is their products with one matrix.
 
     Attributes:
         num_actions: `A`.
@@ -58,20 +71,31 @@ class LatentHead(nn.Module):
 
     @nn.compact
     def __call__(
-        self, hidden: Float[Array, "*T B N H"], latent: Float[Array, "B Z"]
+        self, hidden: Float[Array, "*T B N H"], latent: Float[Array, "*#T B Z"]
     ) -> Float[Array, "*T B N A"]:
-        *_, batch, num_agents, size = hidden.shape
+        size = hidden.shape[-1]
+        condition = self._condition(latent, hidden.shape[-2])
+        hypernetwork = Linear(self.num_actions * size, not self.paired, name="hypernetwork")
+        if latent.ndim == 2:
+            weights = hypernetwork(condition).reshape(*condition.shape[:-1], -1, size)
+            return jnp.einsum("...h,...ah->...a", hidden, weights)
+        each = jnp.eye(condition.shape[-1], dtype=condition.dtype)
+        offset = hypernetwork(jnp.zeros_like(each[0])).reshape(-1, size)
+        slopes = hypernetwork(each).reshape(len(each), -1, size) - offset
+        by_entry = jnp.einsum("...h,kah->...ka", hidden, slopes)
+        return jnp.einsum("...ka,...k->...a", by_entry, condition) + hidden @ offset.T
+
+    def _condition(
+        self, latent: Float[Array, "*L Z"], num_agents: int
+    ) -> Float[Array, "*L {num_agents} K"]:
+        """What the hypernetwork reads: z and every agent's id."""
         own = jnp.eye(num_agents, dtype=latent.dtype)
-        who = jnp.broadcast_to(own, (batch, num_agents, num_agents))
-        what = jnp.broadcast_to(latent[:, None], (batch, num_agents, latent.shape[-1]))
+        lead = (*latent.shape[:-1], num_agents)
+        who = jnp.broadcast_to(own, (*lead, num_agents))
+        what = jnp.broadcast_to(latent[..., None, :], (*lead, latent.shape[-1]))
         if self.paired:
-            pairs = (who[..., None] * what[..., None, :]).reshape(batch, num_agents, -1)
-            condition, use_bias = pairs, False
-        else:
-            condition, use_bias = jnp.concatenate([what, who], axis=-1), True
-        hypernetwork = Linear(self.num_actions * size, use_bias, name="hypernetwork")
-        weights = hypernetwork(condition).reshape(batch, num_agents, self.num_actions, size)
-        return jnp.einsum("...h,...ah->...a", hidden, weights)
+            return (who[..., None] * what[..., None, :]).reshape(*lead, -1)
+        return jnp.concatenate([what, who], axis=-1)
 
 
 class RecurrentAgent(nn.Module):
@@ -117,12 +141,23 @@ class RecurrentAgent(nn.Module):
         return carry, self.head(carry, latent)
 
     def unroll(
-        self, inputs: Float[Array, "T B N I"], latent: Float[Array, "B Z"]
+        self,
+        inputs: Float[Array, "T B N I"],
+        latent: Float[Array, "*#L B Z"],
+        first: Bool[Array, "T B"] | None = None,
     ) -> Float[Array, "T B N A"]:
-        """The utilities along whole episodes, from the initial state on."""
+        """The utilities along rows, from the initial state on.
+
+        Args:
+            inputs: what is read in every slot.
+            latent: z, of every row or of every slot.
+            first: where episodes begin, and with them the recurrent state; None where a row is one.
+        """
         gru, encoded = self._encode(inputs)
-        carry = self.initial_carry(*inputs.shape[1:3])
-        return self.head(gru_unroll(gru, carry, encoded), latent)
+        carry = self.initial_carry(*inputs.shape[1:3]).astype(encoded.dtype)
+        if first is not None:
+            first = first[..., None]
+        return self.head(gru_unroll(gru, carry, encoded, first), latent)
 
     def init_params(self, key: Array, spec: EnvSpec, latent_size: int):
         """Fresh weights for an environment's sizes."""

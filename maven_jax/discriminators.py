@@ -74,17 +74,26 @@ class GaussianHead(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """A network from `features [T B F]`, `mask [T B]` and `latent [B Z]` to a `Posterior`."""
+    """A network from `features [T B F]`, `mask [T B]` and z to a `Posterior`."""
 
     def posterior(
         self,
         params: NetworkParams,
         features: Float[Array, "T B F"],
         mask: Bool[Array, "T B"],
-        latent: Float[Array, "B Z"],
+        latent: Float[Array, "*#L B Z"],
+        first: Bool[Array, "T B"] | None = None,
     ) -> Posterior:
-        """Log q_v of the given z after trajectories of `trajectory_features`."""
-        return apply(self, params, features, mask, latent)
+        """Log q_v of the given z after trajectories of `trajectory_features`.
+
+        Args:
+            params: weights.
+            features: at every step.
+            mask: steps really taken.
+            latent: z, of every row or of every step.
+            first: where episodes begin; None where each row is one.
+        """
+        return apply(self, params, features, mask, latent, first)
 
     def init_params(self, key: ScalarKey, spec: EnvSpec, latent_size: int) -> NetworkParams:
         """Fresh weights for an environment's sizes."""
@@ -110,7 +119,8 @@ class FeedForwardDiscriminator(Discriminator):
         self,
         features: Float[Array, "T B F"],
         mask: Bool[Array, "T B"],
-        latent: Float[Array, "B Z"],
+        latent: Float[Array, "*#L B Z"],
+        first: Bool[Array, "T B"] | None = None,
     ) -> Posterior:
         latent = jnp.broadcast_to(latent, (*features.shape[:-1], latent.shape[-1]))
         head = _head(self.discrete)(self.hidden_size, self.hidden_layers, name="head")
@@ -140,19 +150,21 @@ class RecurrentDiscriminator(Discriminator):
         self,
         features: Float[Array, "T B F"],
         mask: Bool[Array, "T B"],
-        latent: Float[Array, "B Z"],
+        latent: Float[Array, "*#L B Z"],
+        first: Bool[Array, "T B"] | None = None,
     ) -> Posterior:
         gru = GRU(self.recurrent_size, name="gru")(features.shape[-1])
         carry = jnp.full(
             (features.shape[1], self.recurrent_size), float(self.reference), features.dtype
         )
-        hidden = gru_unroll(gru, carry, features)
+        hidden = gru_unroll(gru, carry, features, first)
         if self.reference:
             mask = jnp.broadcast_to(mask.any(axis=1, keepdims=True), mask.shape)
         weight = last_step(mask).astype(hidden.dtype)
-        summary = (hidden * weight[..., None]).sum(0)
         head = _head(self.discrete)(self.hidden_size, self.hidden_layers, name="head")
-        return Posterior(head(summary, latent) * weight, weight)
+        if first is None:  # one step of each row is read
+            hidden = (hidden * weight[..., None]).sum(0)
+        return Posterior(head(hidden, latent) * weight, weight)
 
 
 def _head(discrete: bool) -> type[CategoricalHead] | type[GaussianHead]:

@@ -2,26 +2,71 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool
+from jaxtyping import Array, Bool, Float
 
-from maven_jax.types import Episode, LatentOutcome
+from maven_jax.types import Episodes, LatentOutcome
 
 
-def swap_time_and_batch(episodes: Episode) -> Episode:
-    """Time-major `T B ...` to batch-major `B T ...` and back; the latent stays `B Z`."""
+def swap_time_and_batch(episodes: Episodes) -> Episodes:
+    """Time-major `T B ...` to batch-major `B T ...` and back; one z a row stays `B Z`."""
     swapped = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), episodes)
-    return swapped._replace(latent=episodes.latent)
+    return swapped if episodes.first is not None else swapped._replace(latent=episodes.latent)
 
 
-def as_floats(episodes: Episode) -> Episode:
-    """Views and states as float32, as networks read them, of whatever dtype they are stored in."""
+def as_floats(episodes: Episodes, latent_size: int = 0) -> Episodes:
+    """Views, states and z as networks read them, of whatever dtype they are stored in.
+
+    Args:
+        episodes: from a replay.
+        latent_size: `Z`, of a one-hot z that is stored as its index.
+    """
+    latent = episodes.latent
+    if not jnp.issubdtype(latent.dtype, jnp.floating):
+        latent = jax.nn.one_hot(latent, latent_size, dtype=jnp.float32)
     return episodes._replace(
         agents_view=episodes.agents_view.astype(jnp.float32),
         global_state=episodes.global_state.astype(jnp.float32),
+        latent=latent,
     )
 
 
-def latent_outcome(episodes: Episode) -> LatentOutcome:
+def as_stored(episodes: Episodes, num_actions: int, *, one_hot: bool) -> Episodes:
+    """Actions, and z where it stands at every slot and is one-hot, as the smallest whole numbers.
+
+    Args:
+        episodes: as they were played.
+        num_actions: `A`.
+        one_hot: whether z is.
+    """
+    latent = episodes.latent
+    if episodes.first is not None and one_hot:
+        latent = latent.argmax(-1).astype(_smallest(latent.shape[-1]))
+    return episodes._replace(actions=episodes.actions.astype(_smallest(num_actions)), latent=latent)
+
+
+def _smallest(count: int) -> type[jnp.int8] | type[jnp.int32]:
+    """The type of an index below `count`."""
+    return jnp.int8 if count <= 2**7 else jnp.int32
+
+
+def step_latent(episodes: Episodes) -> Float[Array, "*#L B Z"]:
+    """The z of time-major rows, or the one that each of their steps was taken with."""
+    return episodes.latent if episodes.first is None else episodes.latent[:-1]
+
+
+def next_latent(episodes: Episodes) -> Float[Array, "*#L B Z"]:
+    """The z of time-major rows, or of the slot after each step: that of the same episode."""
+    return episodes.latent if episodes.first is None else episodes.latent[1:]
+
+
+def from_start(x: Array, first: Bool[Array, "T B"]) -> Array:
+    """At every step of time-major rows `T B ...`, the value of its episode's first step."""
+    steps = jnp.arange(len(first)).reshape(-1, *[1] * (first.ndim - 1))
+    began = jax.lax.cummax(jnp.where(first, steps, 0))
+    return jnp.take_along_axis(x, began.reshape(*began.shape, *[1] * (x.ndim - began.ndim)), axis=0)
+
+
+def latent_outcome(episodes: Episodes) -> LatentOutcome:
     """What the latent policy learns from time-major episodes; returns are undiscounted."""
     return LatentOutcome(
         initial_state=episodes.global_state[0].astype(jnp.float32),

@@ -16,6 +16,9 @@ from maven_jax.losses import mi_lower_bound, weighted_mean
 from maven_jax.rollout import Start, rollout, start_episodes
 from maven_jax.types import MarlEnv, Metrics, NetworkParams, Params, ScalarKey
 
+FEW_STEPS = 16
+"""Up to so long a time limit, looking for an early end costs more than it saves."""
+
 
 def starts_for_each(
     env: MarlEnv, key: ScalarKey, num_sampled: int, num_values: int, per_value: int
@@ -68,7 +71,14 @@ def latent_behaviour(
     support = policy.support(latent_params, support_key, start.initial_state, num_values)
     latent = jnp.repeat(support.latent, episodes, axis=0)
     played = rollout(
-        env, algorithm.agent, params.agent, act_key, start, latent, act_greedily
+        env,
+        algorithm.agent,
+        params.agent,
+        act_key,
+        start,
+        latent,
+        act_greedily,
+        stop_early=env.time_limit > FEW_STEPS,
     ).episodes
     taken = jax.nn.one_hot(played.actions, played.action_mask.shape[-1], dtype=jnp.float32)
     taken = taken * played.mask[..., None, None]
@@ -111,7 +121,14 @@ def evaluate(
     each = jnp.repeat(support.latent, per_value, axis=0)
     latent = jnp.concatenate([sampled, each])
     episodes, q_values, _, extras = rollout(
-        env, algorithm.agent, params.agent, act_key, start, latent, act_greedily
+        env,
+        algorithm.agent,
+        params.agent,
+        act_key,
+        start,
+        latent,
+        act_greedily,
+        stop_early=env.time_limit > FEW_STEPS,
     )
     returns = episodes.reward.sum(0)
     metrics = {"return": returns[:num_sampled].mean()}
@@ -119,7 +136,8 @@ def evaluate(
     if not policy.size:
         return metrics
 
-    own = as_floats(jax.tree.map(lambda x: x[:, num_sampled:], episodes)._replace(latent=each))
+    own = jax.tree.map(lambda x: x[:, num_sampled:], episodes)._replace(latent=each)
+    own = as_floats(own, policy.size)
     return_z = returns[num_sampled:].reshape(num_values, per_value).mean(-1)
     given_start = support.probs[:, num_sampled : num_sampled + per_value]
     metrics |= {

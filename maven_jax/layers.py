@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.nn.initializers import Initializer
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from maven_jax.types import NetworkParams
 
@@ -89,17 +89,30 @@ def gru_step(
 
 
 def gru_unroll(
-    params: GRUParams, carry: Float[Array, "*L H"], x: Float[Array, "T *L I"]
+    params: GRUParams,
+    carry: Float[Array, "*L H"],
+    x: Float[Array, "T *L I"],
+    first: Bool[Array, "T *#L"] | None = None,
 ) -> Float[Array, "T *L H"]:
-    """The hidden state after each time step; only hidden to hidden is scanned."""
+    """The hidden state after each time step; only hidden to hidden is scanned.
 
-    def step(hidden, projected):
+    Args:
+        params: weights.
+        carry: the hidden state before the first time step.
+        x: inputs.
+        first: where `carry` is taken up again in place of what came before; nowhere by default.
+    """
+
+    def step(hidden, inputs):
+        projected, anew = inputs
+        if anew is not None:
+            hidden = jnp.where(anew[..., None], carry, hidden)
         hidden = gru_step(params, hidden, projected)
         return hidden, hidden
 
     length = x.shape[0]
     unroll = length if length <= FULL_UNROLL else FULL_UNROLL // 2
-    return jax.lax.scan(step, carry, gru_project(params, x), unroll=unroll)[1]
+    return jax.lax.scan(step, carry, (gru_project(params, x), first), unroll=unroll)[1]
 
 
 class GRU(nn.Module):

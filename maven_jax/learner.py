@@ -12,12 +12,13 @@ from maven_jax.agents import episode_inputs
 from maven_jax.algorithms import Algorithm
 from maven_jax.config import Config, Hyperparameters
 from maven_jax.discriminators import Discriminator, Posterior, trajectory_features
+from maven_jax.episodes import from_start, step_latent
 from maven_jax.exploration import boltzmann_policy, greedy_policy
 from maven_jax.latents import Latent
 from maven_jax.layers import apply
 from maven_jax.losses import intrinsic_reward, weighted_mean
 from maven_jax.objectives import Networks
-from maven_jax.types import Episode, LatentOutcome, Metrics, NetworkParams, Params
+from maven_jax.types import Episodes, LatentOutcome, Metrics, NetworkParams, Params
 
 
 def make_optimizer(hyperparameters: Hyperparameters) -> optax.GradientTransformation:
@@ -31,10 +32,11 @@ def make_optimizer(hyperparameters: Hyperparameters) -> optax.GradientTransforma
     )
 
 
-def utilities(algorithm: Algorithm, params: Params, batch: Episode) -> Float[Array, "T1 B N A"]:
-    """Q_i(tau_i, u; z) along time-major episodes."""
-    inputs = episode_inputs(batch.agents_view, batch.actions, batch.action_mask.shape[-1])
-    return apply(algorithm.agent, params.agent, inputs, batch.latent, method="unroll")
+def utilities(algorithm: Algorithm, params: Params, batch: Episodes) -> Float[Array, "T1 B N A"]:
+    """Q_i(tau_i, u; z) along time-major rows."""
+    num_actions, first = batch.action_mask.shape[-1], batch.first
+    inputs = episode_inputs(batch.agents_view, batch.actions, num_actions, first)
+    return apply(algorithm.agent, params.agent, inputs, batch.latent, first, method="unroll")
 
 
 Reads = Callable[[Array, Array, Array, Float[Array, ""] | float], Float[Array, "T B N A"]]
@@ -57,23 +59,41 @@ def posterior(
     config: Config,
     params: Params,
     q_values: Float[Array, "T B N A"],
-    batch: Episode,
+    batch: Episodes,
     temperature: Float[Array, ""] | float,
 ) -> Posterior:
-    """Log q_v(z | sigma(tau)) of the z that each episode was played with."""
+    """Log q_v(z | sigma(tau)) of the z that each episode was played with.
+
+    Where rows hold several, a discriminator of trajectories reads each at its own last step.
+    """
     reads = READS[config.discriminator.reads]
     policies = reads(q_values, batch.action_mask[:-1], batch.actions, temperature)
     features = trajectory_features(policies, batch.global_state[:-1])
     if config.discriminator.signal == "reward":
         features = jax.lax.stop_gradient(features)
-    return discriminator.posterior(params.discriminator, features, batch.mask, batch.latent)
+    if batch.first is None:
+        return discriminator.posterior(params.discriminator, features, batch.mask, batch.latent)
+    return discriminator.posterior(
+        params.discriminator, features, batch.mask, step_latent(batch), batch.first[:-1]
+    )
+
+
+def latent_log_prob(
+    latent: Latent, latent_params: NetworkParams, batch: Episodes
+) -> Float[Array, "*#L B"]:
+    """Log p(z | s0): of every row that is an episode, else at every step, of its episode."""
+    if batch.first is None:
+        return latent.log_prob(latent_params, batch.global_state[0], batch.latent)
+    states = batch.global_state[:-1]
+    log_prob = latent.log_prob(latent_params, states, step_latent(batch))
+    return from_start(log_prob, batch.first[:-1])
 
 
 def loss(
     params: Params,
     target_params: Params,
     latent_params: NetworkParams,
-    batch: Episode,
+    batch: Episodes,
     hyperparameters: Hyperparameters,
     algorithm: Algorithm,
     config: Config,
@@ -86,7 +106,7 @@ def loss(
         params: online weights, differentiated.
         target_params: target network.
         latent_params: the latent policy, for log p(z) in r_aux.
-        batch: time-major episodes.
+        batch: time-major rows.
         hyperparameters: traced numbers.
         algorithm: the parts.
         config: static choices of the loss terms.
@@ -107,9 +127,7 @@ def loss(
         mi_loss = -weighted_mean(log_q, weight)
         metrics["discriminator_loss"] = mi_loss
         if config.discriminator.signal == "reward":
-            log_p = algorithm.played_latent.log_prob(
-                latent_params, batch.global_state[0], batch.latent
-            )
+            log_p = latent_log_prob(algorithm.played_latent, latent_params, batch)
             auxiliary = intrinsic_reward(log_q, log_p, reference=config.fidelity == "reference")
             reward = reward + hyperparameters.intrinsic_weight * weight * auxiliary
             metrics["intrinsic_reward"] = weighted_mean(auxiliary, weight)
@@ -125,7 +143,7 @@ def update(
     target_params: Params,
     opt_state: Any,
     latent_params: NetworkParams,
-    batch: Episode,
+    batch: Episodes,
     hyperparameters: Hyperparameters,
     algorithm: Algorithm,
     config: Config,

@@ -109,7 +109,7 @@ def mi_lower_bound(
 
 
 def intrinsic_reward(
-    log_q: Float[Array, "T B"], log_p: Float[Array, "B"], *, reference: bool = False
+    log_q: Float[Array, "T B"], log_p: Float[Array, "*#T B"], *, reference: bool = False
 ) -> Float[Array, "T B"]:
     """r_aux = log q_v(z | tau) - log p(z): the bound as a reward, with no gradient.
 
@@ -117,7 +117,7 @@ def intrinsic_reward(
 
     Args:
         log_q: log q_v at every step, in nats.
-        log_p: log p(z | s0) of each episode, in nats.
+        log_p: log p(z | s0) in nats, of each row's episode or of each step's.
         reference: `-log q_v` instead, the opposite sign, as the published code has it.
     """
     return jax.lax.stop_gradient(-log_q if reference else log_q - log_p)

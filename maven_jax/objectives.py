@@ -14,12 +14,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from maven_jax.config import Config, Hyperparameters
+from maven_jax.episodes import next_latent, step_latent
 from maven_jax.exploration import greedy_actions
 from maven_jax.layers import apply
 from maven_jax.losses import lambda_next_values, monotonicity_penalty, td_loss
 from maven_jax.mixers import CounterfactualValues, JointCritic, Mixer
 from maven_jax.qtran import nonoptimum_loss, optimum_loss
-from maven_jax.types import Episode, Metrics, NetworkParams
+from maven_jax.types import Episodes, Metrics, NetworkParams
 
 
 class Networks(NamedTuple):
@@ -30,12 +31,12 @@ class Networks(NamedTuple):
 
 
 Loss = Callable[
-    [Mixer, Networks, Networks, Float[Array, "T B"], Episode, Hyperparameters, Config],
+    [Mixer, Networks, Networks, Float[Array, "T B"], Episodes, Hyperparameters, Config],
     tuple[Float[Array, ""], Metrics],
 ]
 """From mixer, online and target networks, reward (r_aux included) and batch to loss and metrics."""
 
-JointValue = Callable[[Mixer, Networks, Episode], Float[Array, "T B *K"]]
+JointValue = Callable[[Mixer, Networks, Episodes], Float[Array, "T B *K"]]
 """The values that are learnt of the joint actions taken: one, or one for each agent."""
 
 
@@ -57,16 +58,16 @@ def mixed(
     params: NetworkParams,
     chosen: Float[Array, "T B N"],
     global_state: Float[Array, "T B S"],
-    latent: Float[Array, "B Z"],
+    latent: Float[Array, "*#L B Z"],
 ) -> Float[Array, "T B *K"]:
     """The mixer's values of the chosen utilities: Q_tot, or one for each agent."""
-    return apply(mixer, params, chosen, global_state, _at_each_step(latent, chosen.shape[0]))
+    return apply(mixer, params, chosen, global_state, _at_each_step(latent, global_state))
 
 
-def mixed_value(mixer: Mixer, networks: Networks, batch: Episode) -> Float[Array, "T B *K"]:
+def mixed_value(mixer: Mixer, networks: Networks, batch: Episodes) -> Float[Array, "T B *K"]:
     """The mixer's values of the utilities of the actions taken."""
     taken = select(networks.q_values[:-1], batch.actions)
-    return mixed(mixer, networks.mixer, taken, batch.global_state[:-1], batch.latent)
+    return mixed(mixer, networks.mixer, taken, batch.global_state[:-1], step_latent(batch))
 
 
 def q_learning_loss(
@@ -74,16 +75,16 @@ def q_learning_loss(
     online: Networks,
     target: Networks,
     reward: Float[Array, "T B"],
-    batch: Episode,
+    batch: Episodes,
     hyperparameters: Hyperparameters,
     config: Config,
 ) -> tuple[Float[Array, ""], Metrics]:
     """L_QL: squared TD errors of the mixed values (Rashid et al. 2018, equation 6)."""
-    state, latent = batch.global_state, batch.latent
+    next_state, latent = batch.global_state[1:], next_latent(batch)
     next_actions = _next_actions(online, target, batch, double_q=config.training.double_q)
     q_taken = mixed_value(mixer, online, batch)
     next_chosen = select(target.q_values[1:], next_actions)
-    q_next = mixed(mixer, target.mixer, next_chosen, state[1:], latent)
+    q_next = mixed(mixer, target.mixer, next_chosen, next_state, latent)
     return _td_loss(q_taken, q_next, reward, batch, hyperparameters)
 
 
@@ -92,7 +93,7 @@ def penalised_q_learning_loss(
     online: Networks,
     target: Networks,
     reward: Float[Array, "T B"],
-    batch: Episode,
+    batch: Episodes,
     hyperparameters: Hyperparameters,
     config: Config,
 ) -> tuple[Float[Array, ""], Metrics]:
@@ -105,7 +106,7 @@ def penalised_q_learning_loss(
 
     def total(utilities: Float[Array, "T B N"]) -> Float[Array, ""]:
         state = batch.global_state[:-1]
-        return mixed(mixer, online.mixer, utilities, state, batch.latent).sum()
+        return mixed(mixer, online.mixer, utilities, state, step_latent(batch)).sum()
 
     slopes = jax.grad(total)(select(online.q_values[:-1], batch.actions))
     penalty = monotonicity_penalty(slopes, batch.mask)
@@ -113,10 +114,12 @@ def penalised_q_learning_loss(
     return loss, metrics | {"monotonicity_penalty": penalty}
 
 
-def counterfactual_value(mixer: Mixer, networks: Networks, batch: Episode) -> Float[Array, "T B N"]:
+def counterfactual_value(
+    mixer: Mixer, networks: Networks, batch: Episodes
+) -> Float[Array, "T B N"]:
     """Q_jt of the actions taken, once in the row of every agent."""
     assert isinstance(mixer, JointCritic)
-    state, latent = batch.global_state[:-1], batch.latent
+    state, latent = batch.global_state[:-1], step_latent(batch)
     taken = _joint(mixer, networks.mixer, batch.actions, state, latent)
     return select(taken.q_joint, batch.actions)
 
@@ -126,14 +129,14 @@ def qtran_loss(
     online: Networks,
     target: Networks,
     reward: Float[Array, "T B"],
-    batch: Episode,
+    batch: Episodes,
     hyperparameters: Hyperparameters,
     config: Config,
 ) -> tuple[Float[Array, ""], Metrics]:
     """L_td of Q_jt, and the two constraints that tie the utilities to it (Son et al. 2019)."""
     assert isinstance(mixer, JointCritic)
     reference = config.fidelity == "reference"
-    legal, state, latent = batch.action_mask[:-1], batch.global_state, batch.latent
+    legal, state, latent = batch.action_mask[:-1], batch.global_state, step_latent(batch)
     q_values = online.q_values[:-1]
     greedy = greedy_actions(q_values, legal)
     next_actions = _next_actions(
@@ -141,7 +144,7 @@ def qtran_loss(
     )
     taken = _joint(mixer, online.mixer, batch.actions, state[:-1], latent)
     at_greedy = _joint(mixer, online.mixer, greedy, state[:-1], latent)
-    following = _joint(mixer, target.mixer, next_actions, state[1:], latent)
+    following = _joint(mixer, target.mixer, next_actions, state[1:], next_latent(batch))
     loss, metrics = _td_loss(
         select(taken.q_joint, batch.actions),
         select(following.q_joint, next_actions),
@@ -171,7 +174,7 @@ def qtran_loss(
 
 
 def _next_actions(
-    online: Networks, target: Networks, batch: Episode, *, double_q: bool
+    online: Networks, target: Networks, batch: Episodes, *, double_q: bool
 ) -> Int[Array, "T B N"]:
     """The greedy actions at each next step, by the online network with double Q-learning."""
     chooser = online if double_q else target
@@ -182,7 +185,7 @@ def _td_loss(
     q_taken: Float[Array, "T B *K"],
     q_next: Float[Array, "T B *K"],
     reward: Float[Array, "T B"],
-    batch: Episode,
+    batch: Episodes,
     hyperparameters: Hyperparameters,
 ) -> tuple[Float[Array, ""], Metrics]:
     """`td_loss` of TD(lambda) targets; reward and mask for every agent where each has a value."""
@@ -203,14 +206,16 @@ def _joint(
     params: NetworkParams,
     actions: Int[Array, "T B N"],
     global_state: Float[Array, "T B S"],
-    latent: Float[Array, "B Z"],
+    latent: Float[Array, "*#L B Z"],
 ) -> CounterfactualValues:
     one_hot = jax.nn.one_hot(actions, critic.num_actions, dtype=global_state.dtype)
-    return apply(critic, params, one_hot, global_state, _at_each_step(latent, actions.shape[0]))
+    return apply(critic, params, one_hot, global_state, _at_each_step(latent, global_state))
 
 
-def _at_each_step(latent: Float[Array, "B Z"], num_steps: int) -> Float[Array, "T B Z"]:
-    return jnp.broadcast_to(latent, (num_steps, *latent.shape))
+def _at_each_step(
+    latent: Float[Array, "*#L B Z"], global_state: Float[Array, "T B S"]
+) -> Float[Array, "T B Z"]:
+    return jnp.broadcast_to(latent, (*global_state.shape[:2], latent.shape[-1]))
 
 
 q_learning = Objective(q_learning_loss, mixed_value)

@@ -1,4 +1,4 @@
-"""Experience replay of whole episodes, on flashbax item buffers."""
+"""Experience replay of rows of episodes, on flashbax item buffers."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flashbax.buffers.trajectory_buffer import TrajectoryBuffer, TrajectoryBufferSample
+from jaxtyping import Array, Bool
 
 from maven_jax.types import ScalarKey
 
@@ -82,4 +83,29 @@ def add_unless(rests: jax.Array, ring: TrajectoryBuffer, state: Any, items: Any)
     return added.replace(
         current_index=jnp.where(rests, state.current_index, added.current_index),
         is_full=jnp.where(rests, state.is_full, added.is_full),
+    )
+
+
+def add_where(counted: Bool[Array, "K"], state: Any, items: Any) -> Any:
+    """A ring with those items added that are counted, one after the other, and no others.
+
+    Args:
+        counted: which items; where more are than the ring has room for, the last ones stay.
+        state: of a ring from `make_replay`.
+        items: with a leading axis `K`.
+    """
+    items = _without_empty(items, lead=1)
+    capacity = jax.tree.leaves(state.experience)[0].shape[1]
+    rank, number = counted.cumsum(), counted.sum()
+    is_kept = counted & (rank > number - capacity)
+    index = (state.current_index + rank - 1) % capacity
+    index = jnp.where(is_kept, index, capacity)  # out of range: dropped
+    experience = jax.tree.map(
+        lambda old, new: old.at[0, index].set(new, mode="drop"), state.experience, items
+    )
+    written = state.current_index + number
+    return state.replace(
+        experience=experience,
+        current_index=(written % capacity).astype(state.current_index.dtype),
+        is_full=state.is_full | (written >= capacity),
     )

@@ -6,14 +6,15 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from maven_jax.agents import RecurrentAgent, agent_inputs
 from maven_jax.episodes import last_step
 from maven_jax.errors import ConfigError
 from maven_jax.exploration import Behaviour
 from maven_jax.layers import apply
-from maven_jax.types import EnvSpec, Episode, MarlEnv, Metrics, NetworkParams, ScalarKey
+from maven_jax.loops import scan_until
+from maven_jax.types import EnvSpec, Episodes, MarlEnv, Metrics, NetworkParams, ScalarKey
 
 
 class Start(NamedTuple):
@@ -31,11 +32,11 @@ class Start(NamedTuple):
 class Rollout(NamedTuple):
     """Episodes as they were played; XLA drops what the caller does not use."""
 
-    episodes: Episode
+    episodes: Episodes
     """Time-major: `T E ...`, the latent `E Z`."""
     q_values: Float[Array, "T E N A"]
     env_states: Any
-    """The environments' states before every step and after the last: `T+1 E ...`."""
+    """The environments' states before every step and after the last: `T+1 E ...`; or None."""
     extras: Metrics
     """The value that each entry of `timestep.extras` had at every episode's last step: `E`."""
 
@@ -112,6 +113,32 @@ def start_episodes(env: MarlEnv, key: ScalarKey, num_envs: int) -> Start:
     return Start(*jax.vmap(env.reset)(jax.random.split(key, num_envs)))
 
 
+class Acting(NamedTuple):
+    """What agents carry from step to step."""
+
+    hidden: Float[Array, "E N H"]
+    last_action: Float[Array, "E N A"]
+    """One-hot; zeros before the first."""
+
+
+def act(
+    agent: RecurrentAgent,
+    params: NetworkParams,
+    key: ScalarKey,
+    carried: Acting,
+    observation: Any,
+    latent: Float[Array, "E Z"],
+    behaviour: Behaviour,
+) -> tuple[Acting, Float[Array, "E N A"], Int[Array, "E N"]]:
+    """One decision of all agents: what they carry on, their utilities, and their actions."""
+    view = observation.agents_view.astype(jnp.float32)
+    inputs = agent_inputs(view, carried.last_action)
+    hidden, q_values = apply(agent, params, carried.hidden, inputs, latent)
+    actions = behaviour(key, q_values, observation.action_mask).astype(jnp.int32)
+    last_action = jax.nn.one_hot(actions, q_values.shape[-1], dtype=view.dtype)
+    return Acting(hidden, last_action), q_values, actions
+
+
 def rollout(
     env: MarlEnv,
     agent: RecurrentAgent,
@@ -120,6 +147,8 @@ def rollout(
     start: Start,
     latent: Float[Array, "E Z"],
     behaviour: Behaviour,
+    *,
+    stop_early: bool = False,
 ) -> Rollout:
     """Plays every started environment to its end, or to the time limit.
 
@@ -131,6 +160,9 @@ def rollout(
         start: from `start_episodes`.
         latent: z of each environment, fixed for the episode.
         behaviour: how utilities become actions.
+        stop_early: compute no step after the last of all episodes, those of other lanes of a `vmap`
+            included, has ended. The same episodes; utilities after that are zeros, and there are no
+            `env_states`. Without reverse-mode gradients.
 
     Returns:
         Time-major episodes, with the utilities they were played by.
@@ -140,12 +172,11 @@ def rollout(
 
     def step(carry, step_key):
         before, observation, hidden, last_action, active, seen = carry
-        view = observation.agents_view.astype(jnp.float32)
-        inputs = agent_inputs(view, last_action)
-        hidden, q_values = apply(agent, params, hidden, inputs, latent)
-        actions = behaviour(step_key, q_values, observation.action_mask).astype(jnp.int32)
+        acting = Acting(hidden, last_action)
+        (hidden, last_action), q_values, actions = act(
+            agent, params, step_key, acting, observation, latent, behaviour
+        )
         env_state, timestep = jax.vmap(env.step)(before, actions)
-        last_action = jax.nn.one_hot(actions, num_actions, dtype=view.dtype)
         carry = (
             env_state,
             timestep.observation,
@@ -155,7 +186,8 @@ def rollout(
             active,
         )
         shown = _shown(observation, seen)
-        return carry, (before, shown, q_values, actions, timestep, active)
+        kept = None if stop_early else before
+        return carry, (kept, shown, q_values, actions, timestep, active)
 
     first = start.timestep.observation
     everywhere = jnp.ones(num_envs, bool)
@@ -168,37 +200,42 @@ def rollout(
         everywhere,
     )
     step_keys = jax.random.split(key, time_limit)
-    (end, last, *_, seen), history = jax.lax.scan(step, carry, step_keys)
+    if stop_early:
+        # the slot after an episode's end is shown one step later
+        carry, history = scan_until(lambda carry: ~carry[-1].any(), step, carry, step_keys)
+    else:
+        carry, history = jax.lax.scan(step, carry, step_keys)
+    end, last, *_, seen = carry
     states, shown, q_values, actions, timesteps, mask = history
     states, shown = jax.tree.map(
         lambda x, y: jnp.concatenate([x, y[None]]),
         (states, shown),
-        (end, _shown(last, seen)),
+        (None if stop_early else end, _shown(last, seen)),
     )
-    episode = Episode(
+    episode = Episodes(
         agents_view=shown[0],
         action_mask=shown[1],
         global_state=shown[2],
-        actions=_keep(mask, actions),
-        reward=_keep(mask, timesteps.reward.astype(jnp.float32)),
-        discount=_keep(mask, timesteps.discount.astype(jnp.float32)),
+        actions=keep(mask, actions),
+        reward=keep(mask, timesteps.reward.astype(jnp.float32)),
+        discount=keep(mask, timesteps.discount.astype(jnp.float32)),
         mask=mask,
         latent=latent,
     )
     at_end = last_step(mask)
-    extras = {name: _keep(at_end, value).sum(0) for name, value in (timesteps.extras or {}).items()}
+    extras = {name: keep(at_end, value).sum(0) for name, value in (timesteps.extras or {}).items()}
     return Rollout(episode, q_values, states, extras)
 
 
 def _shown(observation: Any, seen: Bool[Array, "E"]) -> tuple[Array, Array, Array]:
     """View, action mask and state where they are seen, zeros after an episode's end."""
     return (
-        _keep(seen, observation.agents_view),
-        _keep(seen, observation.action_mask),
-        _keep(seen, observation.global_state),
+        keep(seen, observation.agents_view),
+        keep(seen, observation.action_mask),
+        keep(seen, observation.global_state),
     )
 
 
-def _keep(mask: Array, x: Array) -> Array:
-    """`x` where the mask is true, zero elsewhere."""
+def keep(mask: Array, x: Array) -> Array:
+    """`x` where the mask, of its leading axes, is true; zero elsewhere."""
     return jnp.where(mask.reshape(*mask.shape, *[1] * (x.ndim - mask.ndim)), x, jnp.zeros_like(x))

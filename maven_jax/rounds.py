@@ -3,23 +3,35 @@
 Every function is of one seed, pure, and of use alone; `train` puts them together.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from flashbax.buffers.trajectory_buffer import TrajectoryBuffer
-from jaxtyping import Array, Bool
+from jaxtyping import Array, Bool, Float
 
 from maven_jax.algorithms import Algorithm, make_algorithm
+from maven_jax.budget import updates_per_round
 from maven_jax.config import Config, Hyperparameters
-from maven_jax.episodes import as_floats, latent_outcome, swap_time_and_batch
+from maven_jax.episodes import as_floats, as_stored, latent_outcome, swap_time_and_batch
 from maven_jax.errors import unknown
-from maven_jax.exploration import EXPLORATIONS, linear_schedule
+from maven_jax.exploration import EXPLORATIONS, Behaviour, linear_schedule
 from maven_jax.learner import READS, update, update_latent
-from maven_jax.replay import add_unless, make_replay
+from maven_jax.losses import weighted_mean
+from maven_jax.replay import add_unless, add_where, make_replay
 from maven_jax.rollout import env_spec, rollout, start_episodes
-from maven_jax.types import EnvSpec, Episode, MarlEnv, Metrics, ScalarKey, TrainState
+from maven_jax.rows import play_rows, row_outcomes
+from maven_jax.types import (
+    EnvSpec,
+    Episodes,
+    LatentOutcome,
+    MarlEnv,
+    Metrics,
+    ScalarKey,
+    TrainState,
+)
 
 
 class Parts(NamedTuple):
@@ -62,52 +74,91 @@ def make_parts(config: Config, env: MarlEnv) -> Parts:
     )
 
 
+class Collected(NamedTuple):
+    """What a round's acting leaves for the replays."""
+
+    episodes: Episodes
+    """Time-major rows `T E ...`, in the replay's types."""
+    outcomes: LatentOutcome | None
+    """`K ...`, for the latent policy; None where none learns."""
+    counted: Bool[Array, "K"] | None
+    """Which of them are outcomes; None where all are."""
+
+
 def collect(
     parts: Parts, state: TrainState, key: ScalarKey, hyperparameters: Hyperparameters
-) -> tuple[Episode, Metrics]:
-    """Plays `training.num_envs` episodes, with z from the latent policy and with exploration.
+) -> tuple[Collected, Metrics]:
+    """Plays `training.num_envs` rows, with z from the latent policy and with exploration.
+
+    A row is one episode or, with `training.row_slots`, as many as it holds.
 
     Returns:
-        Time-major episodes `T E ...`, their actions in the replay's type, and `epsilon` and
-        `train_return`, the mean undiscounted return.
+        What was played, and `epsilon` and `train_return`, the mean undiscounted return of the
+        episodes that came to their own end.
     """
-    config, env, algorithm = parts.config, parts.env, parts.algorithm
-    start_key, latent_key, act_key = jax.random.split(key, 3)
-    start = start_episodes(env, start_key, config.training.num_envs)
-    z = algorithm.played_latent.sample(state.latent_params, latent_key, start.initial_state)
+    algorithm, training = parts.algorithm, parts.config.training
+    sample_latent = partial(algorithm.played_latent.sample, state.latent_params)
+    agent, params = algorithm.agent, state.params.agent
+    outcomes, counted = None, None
+    if training.row_slots:
+        epsilon, behaviour = _explore(parts, state, hyperparameters)
+        size = training.num_envs, training.row_slots
+        played = play_rows(parts.env, agent, params, key, sample_latent, behaviour, *size)
+        episodes = played.episodes
+        train_return = weighted_mean(played.returns, played.ended)
+        if parts.latent_replay is not None:
+            outcomes, counted = row_outcomes(played)
+    else:
+        start_key, latent_key, act_key = jax.random.split(key, 3)
+        start = start_episodes(parts.env, start_key, training.num_envs)
+        z = sample_latent(latent_key, start.initial_state)
+        epsilon, behaviour = _explore(parts, state, hyperparameters)
+        episodes = rollout(parts.env, agent, params, act_key, start, z, behaviour).episodes
+        train_return = episodes.reward.sum(0).mean()
+        if parts.latent_replay is not None:
+            outcomes = latent_outcome(episodes)
+    one_hot = algorithm.latent.size > 0 and algorithm.latent.discrete
+    episodes = as_stored(episodes, parts.spec.num_actions, one_hot=one_hot)
+    metrics = {"epsilon": epsilon, "train_return": train_return}
+    return Collected(episodes, outcomes, counted), metrics
+
+
+def _explore(
+    parts: Parts, state: TrainState, hyperparameters: Hyperparameters
+) -> tuple[Float[Array, ""], Behaviour]:
+    """Epsilon after the steps taken so far, and how utilities become actions."""
     epsilon = linear_schedule(
         state.env_steps,
         hyperparameters.epsilon_start,
         hyperparameters.epsilon_finish,
         hyperparameters.epsilon_steps,
     )
-    explore = EXPLORATIONS[config.exploration.kind]
-    behaviour = explore(epsilon, hyperparameters.exploration_temperature)
-    agent, params = algorithm.agent, state.params.agent
-    episodes = rollout(env, agent, params, act_key, start, z, behaviour).episodes
-    metrics = {"epsilon": epsilon, "train_return": episodes.reward.sum(0).mean()}
-    stored_type = jnp.int8 if parts.spec.num_actions <= 2**7 else jnp.int32
-    return episodes._replace(actions=episodes.actions.astype(stored_type)), metrics
+    explore = EXPLORATIONS[parts.config.exploration.kind]
+    return epsilon, explore(epsilon, hyperparameters.exploration_temperature)
 
 
-def store(parts: Parts, state: TrainState, episodes: Episode, rests: Bool[Array, ""]) -> TrainState:
-    """The state with time-major episodes in its replays and their steps counted.
+def store(
+    parts: Parts, state: TrainState, collected: Collected, rests: Bool[Array, ""]
+) -> TrainState:
+    """The state with what was collected in its replays and its steps counted.
 
     Args:
         parts: the run's.
-        state: where to store them.
-        episodes: from `collect`.
+        state: where to store it.
+        collected: from `collect`.
         rests: the replays stay as they are, since the run has finished; see `add_unless`.
     """
-    batch = swap_time_and_batch(episodes)
+    episodes, outcomes, counted = collected
     state = state._replace(
-        replay=add_unless(rests, parts.replay, state.replay, batch),
+        replay=add_unless(rests, parts.replay, state.replay, swap_time_and_batch(episodes)),
         env_steps=state.env_steps + episodes.mask.sum(dtype=jnp.int32),
     )
     if parts.latent_replay is None:
         return state
-    outcome = latent_outcome(episodes)
-    stored = add_unless(rests, parts.latent_replay, state.latent_replay, outcome)
+    if counted is None:
+        stored = add_unless(rests, parts.latent_replay, state.latent_replay, outcomes)
+    else:
+        stored = add_where(counted & ~rests, state.latent_replay, outcomes)
     return state._replace(latent_replay=stored)
 
 
@@ -121,7 +172,7 @@ def gradient_step(
         state.target_params,
         state.opt_state,
         state.latent_params,
-        as_floats(swap_time_and_batch(sampled)),
+        as_floats(swap_time_and_batch(sampled), parts.algorithm.latent.size),
         hyperparameters,
         parts.algorithm,
         parts.config,
@@ -170,11 +221,11 @@ def learn(
 def play_round(
     parts: Parts, state: TrainState, hyperparameters: Hyperparameters, rests: Bool[Array, ""]
 ) -> tuple[TrainState, Metrics]:
-    """Episodes, then `training.updates_per_round` times `learn`; metrics are means over these."""
+    """Episodes, then `updates_per_round` times `learn`; metrics are means over these."""
     key, collect_key, *keys = jax.random.split(state.key, 4)
-    episodes, metrics = collect(parts, state, collect_key, hyperparameters)
-    state = store(parts, state._replace(key=key), episodes, rests)
-    num_updates = parts.config.training.updates_per_round
+    collected, metrics = collect(parts, state, collect_key, hyperparameters)
+    state = store(parts, state._replace(key=key), collected, rests)
+    num_updates = updates_per_round(parts.config.training)
     if num_updates == 1:
         state, update_metrics = learn(parts, state, tuple(keys), hyperparameters)
     else:

@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
-from maven_jax.config import Config, Hyperparameters, TrainingConfig
+from maven_jax.budget import check_steps, first_rounds, max_chunks, rounds_per_chunk
+from maven_jax.config import Config, Hyperparameters
 from maven_jax.config.checks import validate
-from maven_jax.episodes import latent_outcome, swap_time_and_batch
-from maven_jax.errors import check
+from maven_jax.episodes import swap_time_and_batch
 from maven_jax.evaluation import evaluate
 from maven_jax.learner import make_optimizer
 from maven_jax.rounds import Parts, collect, make_parts, play_round, store
@@ -52,49 +52,6 @@ def all_finite(tree: Any) -> Bool[Array, ""]:
     return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()
 
 
-def first_batch_steps(training: TrainingConfig, time_limit: int) -> int:
-    """Environment steps that the episodes before the first update take at most."""
-    return _first_rounds(training) * training.num_envs * time_limit
-
-
-def _first_rounds(training: TrainingConfig) -> int:
-    return -(-training.batch_size // training.num_envs)
-
-
-def check_steps(training: TrainingConfig, time_limit: int) -> None:
-    """Refuses numbers of steps that leave nothing to learn from, or that would not be counted.
-
-    Raises:
-        ConfigError: the first of them.
-    """
-    first_steps = first_batch_steps(training, time_limit)
-    check(
-        training.total_env_steps > first_steps,
-        "training.total_env_steps",
-        training.total_env_steps,
-        f"more than training.batch_size times the environment's time limit, {first_steps}, which "
-        "the first batch may take",
-    )
-    rounds = _rounds_per_chunk(training)
-    longest = 2**31 - rounds * training.num_envs * time_limit
-    check(
-        longest > first_steps,
-        "training.num_envs",
-        training.num_envs,
-        f"fewer, so that {rounds} rounds of {time_limit} steps are below 2**31",
-    )
-    check(
-        training.total_env_steps <= longest,
-        "training.total_env_steps",
-        training.total_env_steps,
-        f"at most {longest}, so that the chunk that passes it still counts below 2**31",
-    )
-
-
-def _rounds_per_chunk(training: TrainingConfig) -> int:
-    return training.updates_per_evaluation // training.updates_per_round
-
-
 def make_trainer(config: Config, env: MarlEnv) -> Trainer:
     """Builds `init` and `chunk` for an experiment.
 
@@ -103,9 +60,7 @@ def make_trainer(config: Config, env: MarlEnv) -> Trainer:
     """
     validate(config)
     parts = make_parts(config, env)
-    training = config.training
-    check_steps(training, parts.spec.time_limit)
-    episodes_per_chunk = _rounds_per_chunk(training) * training.num_envs
+    check_steps(config.training, parts.spec.time_limit)
 
     def init(
         key: ScalarKey,
@@ -120,8 +75,7 @@ def make_trainer(config: Config, env: MarlEnv) -> Trainer:
     def finished(state: TrainState) -> jax.Array:
         return is_finished(parts, state)
 
-    max_chunks = -(-training.total_env_steps // episodes_per_chunk)
-    return Trainer(init, chunk, finished, max_chunks)
+    return Trainer(init, chunk, finished, max_chunks(config.training))
 
 
 def init_state(
@@ -151,21 +105,21 @@ def init_state(
         env_steps=jnp.int32(0),
         diverged=jnp.array(False),
     )
-    episodes = jax.eval_shape(partial(collect, parts), state, play_key, hyperparameters)[0]
-    empty = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), episodes)
-    episode, outcome = jax.tree.map(
-        lambda x: x[0], (swap_time_and_batch(empty), latent_outcome(empty))
+    shapes = jax.eval_shape(partial(collect, parts), state, play_key, hyperparameters)[0]
+    empty = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    row, outcome = jax.tree.map(
+        lambda x: x[0], (swap_time_and_batch(empty.episodes), empty.outcomes)
     )
     state = state._replace(
-        replay=parts.replay.init(episode),
+        replay=parts.replay.init(row),
         latent_replay=parts.latent_replay.init(outcome) if parts.latent_replay else None,
     )
 
     def play(state, key):
-        episodes, _ = collect(parts, state, key, hyperparameters)
-        return store(parts, state, episodes, jnp.array(False)), None
+        collected, _ = collect(parts, state, key, hyperparameters)
+        return store(parts, state, collected, jnp.array(False)), None
 
-    play_keys = jax.random.split(play_key, _first_rounds(parts.config.training))
+    play_keys = jax.random.split(play_key, first_rounds(parts.config.training))
     return jax.lax.scan(play, state, play_keys)[0]
 
 
@@ -193,7 +147,7 @@ def run_chunk(
     def body(state, _):
         return play_round(parts, state, hyperparameters, was_finished)
 
-    length = _rounds_per_chunk(parts.config.training)
+    length = rounds_per_chunk(parts.config.training)
     new, history = jax.lax.scan(body, state, length=length)
     key, test_key = jax.random.split(new.key)
     test = evaluate(

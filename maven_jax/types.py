@@ -79,11 +79,18 @@ class EnvSpec(NamedTuple):
     time_limit: int
 
 
-class Episode(NamedTuple):
-    """One episode padded to the time limit `T`; leading axes may be added in front or after `T`.
+class Episodes(NamedTuple):
+    """A row of `T + 1` slots: one episode, padded, or several laid end to end.
 
-    Entries after the episode's end are zero. `mask[t]` says that step `t` was really taken. Views
-    and states are in the environment's own dtype, as they are replayed; see `episodes.as_floats`.
+    A slot holds what was seen and, but for the last of a row, the step that was then taken. An
+    episode of n steps takes n + 1 slots: the last one shows what came after its last step, and no
+    step is taken there. Steps that were not taken, and all that pads a row, are zeros. Leading axes
+    may be added in front or, before `T`'s, after it. Views and states are in the environment's own
+    dtype, as they are replayed; see `episodes.as_floats`.
+
+    With one episode a row `T` is the time limit, `first` is None and z stands once. With several,
+    an episode that its row's end cuts off is like one that its time limit cuts: it has a last slot
+    and a `discount` of 1 before it.
     """
 
     agents_view: Num[Array, "T+1 N O"]
@@ -92,9 +99,13 @@ class Episode(NamedTuple):
     actions: Int[Array, "T N"]
     reward: Float[Array, "T"]
     discount: Float[Array, "T"]
-    """0 where the episode truly ended, 1 at its other steps, one cut by a time limit included."""
+    """0 where an episode truly ended, 1 at its other steps, one cut by a time limit included."""
     mask: Bool[Array, "T"]
-    latent: Float[Array, "Z"]
+    """Whether a step was really taken."""
+    latent: Float[Array, "Z"] | Float[Array, "T+1 Z"] | Int[Array, "T+1"]
+    """z: of the one episode; or at every slot, in a replay as the index of a one-hot z."""
+    first: Bool[Array, "T+1"] | None = None
+    """Where an episode's first slot is; None where the row is one episode."""
 
 
 class LatentOutcome(NamedTuple):
@@ -122,7 +133,7 @@ class TrainState(NamedTuple):
     latent_params: NetworkParams
     latent_opt_state: Any
     replay: Any
-    """flashbax item buffer of `Episode`."""
+    """flashbax item buffer of `Episodes`: a row an item."""
     latent_replay: Any
     """flashbax item buffer of `LatentOutcome`; None where no latent policy learns."""
     key: ScalarKey

@@ -181,6 +181,40 @@ def test_wrong_keys_and_types_are_named(overrides, message):
             "latent.replay_size is 64; allowed: at least training.num_envs, which is 70",
         ),
         (
+            {"training": {"row_slots": -1}},
+            "training.row_slots is -1; allowed: a whole number from 0 to 1000000",
+        ),
+        (
+            {"fidelity": "reference", "training": {"row_slots": 99}},
+            "training.row_slots is 99; allowed: 0 where fidelity is reference: the published code "
+            "plays one episode a row",
+        ),
+        (
+            {"training": {"env_steps_per_update": 8}},
+            "training.env_steps_per_update is 8.0; allowed: 0 unless training.row_slots is given: "
+            "the steps of an episode are not known before",
+        ),
+        (
+            {"training": {"env_steps_per_update": -1, "row_slots": 99}},
+            "training.env_steps_per_update is -1.0; allowed: a number of at least 0",
+        ),
+        (
+            {"training": {"env_steps_per_update": 1e99, "row_slots": 99}},
+            "training.env_steps_per_update is 1e+99; allowed: a number of at least 0",
+        ),
+        (
+            {
+                "training": {
+                    "env_steps_per_update": 8,
+                    "row_slots": 99,
+                    "updates_per_round": 2,
+                    "updates_per_evaluation": 4,
+                }
+            },
+            "training.updates_per_round is 2; allowed: 1 where training.env_steps_per_update is "
+            "given",
+        ),
+        (
             {"training": {"updates_per_round": 3}},
             "training.updates_per_evaluation is 100; allowed: a multiple of "
             "training.updates_per_round, which is 3",

@@ -19,7 +19,7 @@ from maven_jax.config import Hyperparameters, from_dict
 from maven_jax.episodes import swap_time_and_batch
 from maven_jax.objectives import mixed, select
 from maven_jax.pymarl import weights as pymarl
-from maven_jax.types import EnvSpec, Episode, Params
+from maven_jax.types import EnvSpec, Episodes, Params
 
 KINDS = ("iql", "vdn", "qmix", "qtran", "maven")
 
@@ -93,7 +93,7 @@ class Case:
         return {k.removeprefix(start): v for k, v in self.arrays.items() if k.startswith(start)}
 
     @property
-    def batch(self) -> Episode:
+    def batch(self) -> Episodes:
         recorded = {
             name.removeprefix("batch/"): jnp.asarray(value)
             for name, value in self.arrays.items()
@@ -103,7 +103,7 @@ class Case:
         before = jnp.pad(ended, ((0, 0), (1, 0)))[:, :-1]
         latent = recorded.get("latent", jnp.zeros((ended.shape[0], 0)))
         return swap_time_and_batch(
-            Episode(
+            Episodes(
                 agents_view=recorded["obs"],
                 action_mask=recorded["action_mask"],
                 global_state=recorded["global_state"],

@@ -11,7 +11,7 @@ from helpers import random_params
 from maven_jax import learner
 from maven_jax.algorithms import make_algorithm
 from maven_jax.config import from_dict
-from maven_jax.types import EnvSpec, Episode, LatentOutcome, Params
+from maven_jax.types import EnvSpec, Episodes, LatentOutcome, Params
 
 SPEC = EnvSpec(num_agents=2, num_actions=3, view_size=4, state_size=5, time_limit=3)
 BATCH, LATENTS = 4, 3
@@ -36,7 +36,7 @@ def batch():
     mask = np.arange(3)[:, None] < np.array([3, 3, 2, 1])
     discount = np.ones((3, BATCH))
     discount[[2, 1, 0], [0, 2, 3]] = 0
-    return Episode(
+    return Episodes(
         agents_view=jnp.float32(rng.normal(size=(4, BATCH, 2, 4))),
         action_mask=jnp.ones((4, BATCH, 2, 3), bool),
         global_state=jnp.float32(rng.normal(size=(4, BATCH, 5))),

@@ -16,13 +16,13 @@ from maven_jax.objectives import (
     qtran,
     select,
 )
-from maven_jax.types import EnvSpec, Episode
+from maven_jax.types import EnvSpec, Episodes
 
 SPEC = EnvSpec(num_agents=2, num_actions=2, view_size=1, state_size=1, time_limit=1)
 CONFIG = Config()
 HYPERPARAMETERS = jax.tree.map(jnp.float32, CONFIG.hyperparameters._replace(gamma=0.5))
 
-BATCH = Episode(
+BATCH = Episodes(
     agents_view=jnp.ones((2, 1, 2, 1)),
     action_mask=jnp.ones((2, 1, 2, 2), bool),
     global_state=jnp.ones((2, 1, 1)),

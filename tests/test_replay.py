@@ -5,7 +5,7 @@ import pytest
 
 from maven_jax.episodes import latent_outcome, swap_time_and_batch
 from maven_jax.replay import make_replay
-from maven_jax.types import Episode
+from maven_jax.types import Episodes
 
 TIME, AGENTS, ACTIONS, CAPACITY = 3, 2, 4, 5
 
@@ -16,7 +16,7 @@ def episode(number, *batch):
     def full(dtype, time, *rest):
         return np.full((time, *batch, *rest), number % 2 if dtype is bool else number, dtype)
 
-    return Episode(
+    return Episodes(
         agents_view=full(np.float32, TIME + 1, AGENTS, 6),
         action_mask=full(bool, TIME + 1, AGENTS, ACTIONS),
         global_state=full(np.float32, TIME + 1, 7),

@@ -43,25 +43,27 @@ def same(one, other) -> bool:
 
 def test_collect_plays_a_round_and_changes_nothing(state):
     play = jax.jit(lambda state, key: collect(PARTS, state, key, NUMBERS))
-    episodes, metrics = play(state, jax.random.key(1))
+    collected, metrics = play(state, jax.random.key(1))
+    episodes = collected.episodes
     assert episodes.actions.shape == (3, 4, 2)
     assert episodes.actions.dtype == jnp.int8
     assert episodes.latent.shape == (4, 3)
     assert metrics["train_return"] == episodes.reward.sum(0).mean()
     assert 0.01 <= metrics["epsilon"] < 1
     of_seeds = jax.vmap(play, in_axes=(None, 0))(state, jax.random.split(jax.random.key(1), 5))
-    assert of_seeds[0].actions.shape == (5, 3, 4, 2)
+    assert of_seeds[0].episodes.actions.shape == (5, 3, 4, 2)
 
 
 def test_store_counts_steps_really_taken_unless_it_rests(state):
-    episodes, _ = collect(PARTS, state, jax.random.key(1), NUMBERS)
-    stored = store(PARTS, state, episodes, jnp.array(False))
+    collected, _ = collect(PARTS, state, jax.random.key(1), NUMBERS)
+    episodes = collected.episodes
+    stored = store(PARTS, state, collected, jnp.array(False))
     assert stored.env_steps == state.env_steps + episodes.mask.sum()
     assert stored.replay.current_index == (state.replay.current_index + 4) % 16
     index = int(state.replay.current_index)
     kept = stored.replay.experience.actions[0, index : index + 4]
     assert np.array_equal(kept, jnp.swapaxes(episodes.actions, 0, 1))
-    rested = store(PARTS, state, episodes, jnp.array(True))
+    rested = store(PARTS, state, collected, jnp.array(True))
     assert same(rested.replay, state.replay)
     assert same(rested.latent_replay, state.latent_replay)
 
@@ -94,8 +96,8 @@ def test_a_round_is_its_pieces(state):
     @jax.jit
     def in_pieces(state):
         key, collect_key, *keys = jax.random.split(state.key, 4)
-        episodes, _ = collect(PARTS, state, collect_key, NUMBERS)
-        state = store(PARTS, state._replace(key=key), episodes, rests)
+        collected, _ = collect(PARTS, state, collect_key, NUMBERS)
+        state = store(PARTS, state._replace(key=key), collected, rests)
         return learn(PARTS, state, tuple(keys), NUMBERS)
 
     pieces, found = in_pieces(state)

@@ -42,10 +42,17 @@ class Trained(NamedTuple):
     single_metrics: Metrics
 
 
-@pytest.fixture(scope="module", params=["qmix", "maven"])
+CONFIGS = {
+    "qmix": small_config("qmix"),
+    "maven": small_config("maven"),
+    "rows": small_config("maven", row_slots=11, updates_per_round=3, updates_per_evaluation=3),
+}
+
+
+@pytest.fixture(scope="module", params=CONFIGS)
 def trained(request) -> Trained:
     """One experiment run three ways: in chunks, as one vmapped program, and seed 1 on its own."""
-    config, env = small_config(request.param), MStepMatrixGame(m=3)
+    config, env = CONFIGS[request.param], MStepMatrixGame(m=3)
     train, trainer = make_train(config, env), make_trainer(config, env)
     chex.clear_trace_counter()
     traced_once = trainer._replace(

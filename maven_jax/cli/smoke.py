@@ -7,11 +7,12 @@ sizes below. It leaves a run like any other, whose `config.yaml` holds the cut s
 import os
 from collections.abc import Collection
 
+from maven_jax.budget import first_batch_steps, rounds_per_chunk, updates_per_round
 from maven_jax.config import Config
 from maven_jax.environments import make_env
 from maven_jax.errors import check
 from maven_jax.runs.grid import read_field, with_field
-from maven_jax.train import first_batch_steps, make_trainer
+from maven_jax.train import make_trainer
 
 VARIABLE = "MAVEN_JAX_SMOKE"
 """The environment variable that asks for it: 1; 0 is as if it were not set."""
@@ -92,8 +93,8 @@ def cut_config(config: Config, kept: Collection[str] = ()) -> Config:
     config = _cut_sizes(config, {name: x for name, x in SIZES.items() if name not in kept})
     training = config.training
     if "training.updates_per_evaluation" not in kept:
-        rounds = training.updates_per_evaluation // training.updates_per_round
-        updates = min(rounds, ROUNDS_PER_EVALUATION) * training.updates_per_round
+        rounds = min(rounds_per_chunk(training), ROUNDS_PER_EVALUATION)
+        updates = rounds * updates_per_round(training)
         config = with_field(config, "training.updates_per_evaluation", updates)
     least = first_batch_steps(training, env.time_limit) + 1
     steps = cut_steps(training.total_env_steps, least)

@@ -33,6 +33,7 @@ def validate(config: Config) -> None:
     training = config.training
     for key in ("batch_size", "num_envs"):
         _check_replay("training", training, f"training.{key}", getattr(training, key))
+    _check_rows(config)
     check(
         training.updates_per_evaluation % training.updates_per_round == 0,
         "training.updates_per_evaluation",
@@ -89,15 +90,46 @@ def _check_sizes(config: Config, section: str) -> None:
     """Every whole number of a section is from 1 to what memory may hold."""
     for key, value in dataclasses.asdict(getattr(config, section)).items():
         if type(value) is int:
+            least = 0 if key == "row_slots" else 1
             largest = _LARGEST.get(key, _LARGEST[section])
-            allowed = f"a whole number from 1 to {largest}"
-            check(1 <= value <= largest, f"{section}.{key}", value, allowed)
+            allowed = f"a whole number from {least} to {largest}"
+            check(least <= value <= largest, f"{section}.{key}", value, allowed)
+
+
+def _check_rows(config: Config) -> None:
+    """Rows of several episodes, and what is given with them alone."""
+    training, ratio = config.training, config.training.env_steps_per_update
+    check(
+        training.row_slots == 0 or config.fidelity == "paper",
+        "training.row_slots",
+        training.row_slots,
+        "0 where fidelity is reference: the published code plays one episode a row",
+    )
+    check(
+        0 <= _single(ratio) < math.inf,
+        "training.env_steps_per_update",
+        ratio,
+        "a number of at least 0",
+    )
+    if ratio:
+        check(
+            training.row_slots > 0,
+            "training.env_steps_per_update",
+            ratio,
+            "0 unless training.row_slots is given: the steps of an episode are not known before",
+        )
+        check(
+            training.updates_per_round == 1,
+            "training.updates_per_round",
+            training.updates_per_round,
+            "1 where training.env_steps_per_update is given",
+        )
 
 
 def _check_replay(
     name: str, section: TrainingConfig | LatentConfig, least: str, number: int
 ) -> None:
-    """A section's replay holds as many episodes as the field `least` says."""
+    """A section's replay holds as many rows or episodes as the field `least` says."""
     held = section.replay_size
     check(held >= number, f"{name}.replay_size", held, f"at least {least}, which is {number}")
 

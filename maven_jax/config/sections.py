@@ -131,23 +131,31 @@ class ExplorationConfig:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """The loop: rounds of episodes, then gradient steps, each on a replayed batch.
+    """The loop: rounds of acting, then gradient steps, each on a replayed batch.
 
-    A gradient step is taken for every `num_envs / updates_per_round` episodes; 1 as published.
+    What is played, kept and learnt from are rows. A row is one episode, as published, or holds
+    several end to end. A gradient step is taken for every `num_envs / updates_per_round` rows; 1 as
+    published.
     """
 
     total_env_steps: int = 100_000
     """Environment steps after which a seed stops, at the next evaluation."""
     batch_size: int = 32
-    """Episodes in a gradient step."""
+    """Rows in a gradient step."""
     replay_size: int = 1_000
-    """Episodes kept."""
+    """Rows kept."""
     double_q: bool = True
     """Choose the next actions by the online network, value them by the target's."""
     num_envs: int = 1
-    """Environments that each seed plays side by side, one episode of each in a round."""
+    """Environments that each seed plays side by side, one row of each in a round."""
+    row_slots: int = 0
+    """Slots of a row, where it holds several episodes, each of which takes one more than it has
+    steps; 0 for one episode a row, padded to the time limit."""
     updates_per_round: int = 1
     """Gradient steps after each round."""
+    env_steps_per_update: float = 0.0
+    """Environment steps to each gradient step, with `row_slots` and in place of
+    `updates_per_round`, which is set to the nearest; 0 to go by the latter."""
     target_update_interval: int = 200
     """Gradient steps between copies of the weights to the target network."""
     updates_per_evaluation: int = 100

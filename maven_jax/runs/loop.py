@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from maven_jax.config import Config
+from maven_jax.budget import replays_per_step, updates_per_chunk
+from maven_jax.config import Config, TrainingConfig
 from maven_jax.runs.checkpoint import CheckpointWriter
 from maven_jax.runs.files import replace_text
 from maven_jax.runs.grid import Lanes, lanes_from_columns
@@ -65,9 +66,8 @@ def train_lanes(
                 together(partial(results.write, chunk))
                 seconds = time.perf_counter() - started
                 info["train_seconds"] = round(seconds_before + seconds, 2)
-                info["seed_updates"] += config.training.updates_per_evaluation * int(
-                    chunk.active.sum()
-                )
+                info["seed_updates"] += updates_per_chunk(config.training) * int(chunk.active.sum())
+                info.update(_ratios(config.training, chunk))
                 if _report_divergence(chunk, lanes, info, say_on(options.console)):
                     by_writer(lambda: write_info(path, info))
                 sound = chunk.metrics["env_steps"][~chunk.diverged]
@@ -100,6 +100,15 @@ def train_lanes(
         save_weights(path, position.state.params, position.state.latent_params, num_chunks)
     if stopped:
         raise KeyboardInterrupt
+
+
+def _ratios(training: TrainingConfig, chunk: SweepChunk) -> dict[str, float]:
+    """How learning compares with acting so far, over all lanes."""
+    updates, steps = (chunk.metrics[name].sum() for name in ("num_updates", "env_steps"))
+    return {
+        "updates_per_env_step": round(float(updates / steps), 6),
+        "replays_per_step": round(replays_per_step(training, chunk.metrics["num_updates"]), 3),
+    }
 
 
 NO_COUNTS: dict[str, Any] = {"seed_updates": 0, "train_seconds": 0.0, "diverged": []}

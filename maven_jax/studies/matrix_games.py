@@ -25,7 +25,7 @@ from maven_jax.rollout import env_spec, rollout, start_episodes
 from maven_jax.runs.sweep import lane_keys, map_lanes, spread
 from maven_jax.runs.text import count_of
 from maven_jax.studies.payoff_tables import best_additive, best_monotone
-from maven_jax.types import Episode, MarlEnv, Params, ScalarKey
+from maven_jax.types import Episodes, MarlEnv, Params, ScalarKey
 
 LEARNING_RATE = 3e-3
 """RMSprop step size at the first step; it falls linearly to 0, so that values settle."""
@@ -77,7 +77,7 @@ def make_fit(config: Config, env: MarlEnv, num_steps: int) -> Fit:
     algorithm = make_algorithm(config, spec)
     joint_actions = every_joint_action(spec.num_agents, spec.num_actions)
 
-    def play(params: Params, key: ScalarKey, payoff: Array, act: Behaviour) -> Episode:
+    def play(params: Params, key: ScalarKey, payoff: Array, act: Behaviour) -> Episodes:
         start_key, act_key = jax.random.split(key)
         start = start_episodes(env, start_key, len(joint_actions))
         latent = jnp.zeros((len(joint_actions), 0), jnp.float32)
@@ -125,7 +125,7 @@ def make_fit(config: Config, env: MarlEnv, num_steps: int) -> Fit:
     return fit
 
 
-def _read(algorithm: Algorithm, params: Params, every: Episode) -> Learnt:
+def _read(algorithm: Algorithm, params: Params, every: Episodes) -> Learnt:
     """Values and greedy play, from one episode of each joint action."""
     *_, num_agents, num_actions = every.action_mask.shape
     q_values = utilities(algorithm, params, every)

@@ -1,0 +1,93 @@
+"""How many rounds, environment steps and gradient steps a run is made of."""
+
+import numpy as np
+
+from maven_jax.config import TrainingConfig
+from maven_jax.errors import check
+
+
+def steps_of_row(training: TrainingConfig, time_limit: int) -> int:
+    """The most steps that a row has room for: its slots but the last."""
+    return training.row_slots - 1 if training.row_slots else time_limit
+
+
+def updates_per_round(training: TrainingConfig) -> int:
+    """Gradient steps after each round: as they are given, or as the steps of its rows ask for."""
+    if not training.env_steps_per_update:
+        return training.updates_per_round
+    steps = training.num_envs * (training.row_slots - 1)
+    return max(1, round(steps / training.env_steps_per_update))
+
+
+def rounds_per_chunk(training: TrainingConfig) -> int:
+    """Rounds from one evaluation to the next."""
+    return -(-training.updates_per_evaluation // updates_per_round(training))
+
+
+def first_rounds(training: TrainingConfig) -> int:
+    """Rounds before the first update, which fill one batch."""
+    return -(-training.batch_size // training.num_envs)
+
+
+def first_batch_steps(training: TrainingConfig, time_limit: int) -> int:
+    """Environment steps that the rounds before the first update take at most."""
+    return first_rounds(training) * training.num_envs * steps_of_row(training, time_limit)
+
+
+def max_chunks(training: TrainingConfig) -> int:
+    """Chunks of the longest run: an episode takes at least one step, and two slots."""
+    steps = training.row_slots // 2 or 1
+    return -(-training.total_env_steps // (rounds_per_chunk(training) * training.num_envs * steps))
+
+
+def check_steps(training: TrainingConfig, time_limit: int) -> None:
+    """Refuses numbers of steps that leave nothing to learn from, or that would not be counted.
+
+    Raises:
+        ConfigError: the first of them, or rows that are too short for an episode.
+    """
+    check(
+        training.row_slots == 0 or training.row_slots > time_limit,
+        "training.row_slots",
+        training.row_slots,
+        f"0, or more than the environment's time limit, {time_limit}, so that an episode fits",
+    )
+    first_steps = first_batch_steps(training, time_limit)
+    most = "training.row_slots less one" if training.row_slots else "the environment's time limit"
+    check(
+        training.total_env_steps > first_steps,
+        "training.total_env_steps",
+        training.total_env_steps,
+        f"more than training.batch_size times {most}, {first_steps}, which "
+        "the first batch may take",
+    )
+    rounds, steps = rounds_per_chunk(training), steps_of_row(training, time_limit)
+    longest = 2**31 - rounds * training.num_envs * steps
+    check(
+        longest > first_steps,
+        "training.num_envs",
+        training.num_envs,
+        f"fewer, so that {rounds} rounds of {steps} steps are below 2**31",
+    )
+    check(
+        training.total_env_steps <= longest,
+        "training.total_env_steps",
+        training.total_env_steps,
+        f"at most {longest}, so that the chunk that passes it still counts below 2**31",
+    )
+
+
+def updates_per_chunk(training: TrainingConfig) -> int:
+    """Gradient steps from one evaluation to the next."""
+    return rounds_per_chunk(training) * updates_per_round(training)
+
+
+def replays_per_step(training: TrainingConfig, num_updates: np.ndarray) -> float:
+    """How often a step has been learnt from, on average over all that were played.
+
+    Args:
+        training: sizes.
+        num_updates: gradient steps so far, of one run or of several alike.
+    """
+    rounds = num_updates / updates_per_round(training) + first_rounds(training)
+    return float(num_updates.sum() * training.batch_size / (rounds.sum() * training.num_envs))

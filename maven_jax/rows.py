@@ -1,0 +1,149 @@
+"""Rows of slots filled with one episode after another, in parallel environments."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from maven_jax.agents import RecurrentAgent
+from maven_jax.episodes import from_start
+from maven_jax.exploration import Behaviour
+from maven_jax.rollout import Acting, Start, act, env_sizes, keep, start_episodes
+from maven_jax.types import Episodes, LatentOutcome, MarlEnv, NetworkParams, ScalarKey
+
+SampleLatent = Callable[[ScalarKey, Float[Array, "E S"]], Float[Array, "E Z"]]
+"""From a key and first states to the z of the episodes that begin there."""
+
+
+class PlayedRows(NamedTuple):
+    """Rows as they were played, time-major."""
+
+    episodes: Episodes
+    """`T E ...`, z at every slot."""
+    ended: Bool[Array, "T E"]
+    """The last step of each episode that came to its own end, a true one or its time limit."""
+    returns: Float[Array, "T E"]
+    """What its episode has returned after each step, undiscounted."""
+
+
+class _Slot(NamedTuple):
+    """What is there when a slot begins; every leaf has a leading axis `E`."""
+
+    env_state: Any
+    observation: Any
+    acting: Acting
+    latent: Float[Array, "E Z"]
+    returned: Float[Array, "E"]
+    first: Bool[Array, "E"]
+    over: Bool[Array, "E"]
+    """The episode ended with the step before: this is its last slot."""
+
+
+def play_rows(
+    env: MarlEnv,
+    agent: RecurrentAgent,
+    params: NetworkParams,
+    key: ScalarKey,
+    sample_latent: SampleLatent,
+    behaviour: Behaviour,
+    num_envs: int,
+    num_slots: int,
+) -> PlayedRows:
+    """Plays `num_envs` rows of `num_slots` slots without a pause.
+
+    Each slot is a step or, after an episode's last one, its end, where the environment is reset and
+    z drawn anew. The episode that a row's end cuts off is not gone on with.
+
+    Args:
+        env: its `reset` and `step` are vmapped, and both are computed at every slot.
+        agent: the utility network of `params`.
+        params: the agent's weights.
+        key: of all draws.
+        sample_latent: draws z where episodes begin.
+        behaviour: how utilities become actions.
+        num_envs: how many rows.
+        num_slots: `T + 1` of each; more than the time limit, so that an episode always fits.
+    """
+    num_agents, num_actions, _ = env_sizes(env)
+    unmoved = Acting(
+        agent.initial_carry(num_envs, num_agents),
+        jnp.zeros((num_envs, num_agents, num_actions), jnp.float32),
+    )
+
+    def begin(start: Start, latent_key: ScalarKey) -> _Slot:
+        nobody = jnp.zeros(num_envs, bool)
+        return _Slot(
+            env_state=start.env_state,
+            observation=start.timestep.observation,
+            acting=unmoved,
+            latent=sample_latent(latent_key, start.initial_state),
+            returned=jnp.zeros(num_envs, jnp.float32),
+            first=~nobody,
+            over=nobody,
+        )
+
+    def step(slot: _Slot, keys: Array) -> tuple[_Slot, Any]:
+        act_key, reset_key, latent_key = keys
+        acting, _, actions = act(
+            agent, params, act_key, slot.acting, slot.observation, slot.latent, behaviour
+        )
+        env_state, timestep = jax.vmap(env.step)(slot.env_state, actions)
+        taken = ~slot.over
+        reward = keep(taken, timestep.reward.astype(jnp.float32))
+        ended = taken & timestep.last()
+        stepped = _Slot(
+            env_state=env_state,
+            observation=timestep.observation,
+            acting=acting,
+            latent=slot.latent,
+            returned=slot.returned + reward,
+            first=jnp.zeros(num_envs, bool),
+            over=ended,
+        )
+        fresh = begin(start_episodes(env, reset_key, num_envs), latent_key)
+        following = jax.tree.map(lambda new, old: _choose(slot.over, new, old), fresh, stepped)
+        done = (
+            keep(taken, actions),
+            reward,
+            keep(taken, timestep.discount.astype(jnp.float32)),
+            taken,
+            ended,
+            stepped.returned,
+        )
+        return following, (_shown(slot), done)
+
+    start_key, latent_key, step_key = jax.random.split(key, 3)
+    begun = begin(start_episodes(env, start_key, num_envs), latent_key)
+    step_keys = jax.random.split(step_key, (num_slots - 1, 3))
+    end, (shown, done) = jax.lax.scan(step, begun, step_keys)
+    shown = jax.tree.map(lambda x, y: jnp.concatenate([x, y[None]]), shown, _shown(end))
+    view, action_mask, global_state, latent, first = shown
+    actions, reward, discount, mask, ended, returns = done
+    episodes = Episodes(
+        view, action_mask, global_state, actions, reward, discount, mask, latent, first
+    )
+    return PlayedRows(episodes, ended, returns)
+
+
+def row_outcomes(played: PlayedRows) -> tuple[LatentOutcome, Bool[Array, "K"]]:
+    """What the latent policy learns from rows: `K = T E` entries, and which of them are outcomes.
+
+    Those are the episodes that came to their own end, in the order of their ends.
+    """
+    episodes = played.episodes
+    assert episodes.first is not None
+    first = episodes.first[:-1]
+    states = from_start(episodes.global_state[:-1], first).astype(jnp.float32)
+    outcomes = LatentOutcome(states, episodes.latent[:-1], played.returns)
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), (outcomes, played.ended))
+
+
+def _shown(slot: _Slot) -> tuple[Array, Array, Array, Array, Array]:
+    seen = slot.observation
+    return seen.agents_view, seen.action_mask, seen.global_state, slot.latent, slot.first
+
+
+def _choose(flag: Bool[Array, "E"], new: Array, old: Array) -> Array:
+    return jnp.where(flag.reshape(-1, *[1] * (new.ndim - 1)), new, old)
