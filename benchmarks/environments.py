@@ -4,8 +4,11 @@
 
 Steps really taken count; those computed after an episode's end, up to the time limit, do not. While
 learning, a gradient step on a batch of 32 episodes follows each round of one episode in every
-environment. Medians of the timed calls, after one that is not timed; the random return is the mean
-of all episodes of that number of environments.
+environment; with `--row-slots` there are as many gradient steps an environment step, on as many
+steps each, by the mean length of random play. Medians of the timed calls, after one that is not
+timed; return and length of random play are means of all episodes of that number of environments.
+
+    python benchmarks/environments.py --environments smax --parallel 8 --row-slots 0 160
 """
 
 import argparse
@@ -14,7 +17,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
@@ -28,7 +31,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from maven_jax import Config, from_dict, make_trainer
+from maven_jax import Config, from_dict, make_trainer, override
+from maven_jax.budget import rounds_per_chunk, steps_of_row
 from maven_jax.environments import ENVIRONMENTS, make_env
 from maven_jax.random_play import RandomStep, random_episode
 from maven_jax.runs.new_folder import describe_machine
@@ -36,7 +40,7 @@ from maven_jax.types import MarlEnv
 
 CONFIG: dict[str, Any] = {
     "algorithm": "qmix",
-    "training": {"total_env_steps": 10**8, "batch_size": 32, "updates_per_evaluation": 2},
+    "training": {"total_env_steps": 10**8, "batch_size": 32, "updates_per_evaluation": 16},
     "evaluation": {"episodes": 1},
 }
 """What learns, in every environment with its own options."""
@@ -55,34 +59,91 @@ def random_play(env: MarlEnv, num_envs: int) -> Callable[[jax.Array], tuple[jax.
     return jax.jit(lambda key: jax.vmap(play)(jax.random.split(key, num_envs)))
 
 
-def measure(config: Config, num_envs: int, repeats: int) -> dict[str, Any]:
-    """Steps a second of one environment."""
-    env = make_env(config)
+class Rates(NamedTuple):
+    """What was measured of learning."""
+
+    learning_steps_per_s: float
+    updates_per_step: float
+    real_in_acting: float
+    """Share of the computed steps that were taken."""
+    real_in_updates: float
+    """Share of the slots of replayed rows that hold a step."""
+
+
+def measure_random(env: MarlEnv, num_envs: int, repeats: int) -> dict[str, float]:
+    """Steps a second, mean length and mean return of random play."""
     random = random_play(env, num_envs)
-    rates, returns = [], []
+    rates, returns, lengths = [], [], []
     for repeat in range(repeats + 1):
         started = time.perf_counter()
         steps, returned = jax.device_get(random(jax.random.key(repeat)))
         rates.append(steps.sum() / (time.perf_counter() - started))
         returns.append(returned)
+        lengths.append(steps)
+    return {
+        "random_return": float(np.mean(returns)),
+        "random_length": float(np.mean(lengths)),
+        "random_steps_per_s": float(np.median(rates[1:])),
+    }
+
+
+def measure_learning(config: Config, repeats: int) -> Rates:
+    """Environment steps a second with learning, and what they are made of."""
+    env, training = make_env(config), config.training
     trainer = make_trainer(config, env)
     hyperparameters = jax.tree.map(jnp.float32, config.hyperparameters)
     state = jax.jit(trainer.init)(jax.random.key(0), hyperparameters)
     chunk = jax.jit(trainer.chunk, donate_argnums=0)
-    learning, before = [], int(state.env_steps)
+    rates, first = [], int(state.env_steps)
+    before = first
     for _ in range(repeats + 1):
         started = time.perf_counter()
         state, _ = chunk(state, hyperparameters)
         taken = int(state.env_steps)
-        learning.append((taken - before) / (time.perf_counter() - started))
+        rates.append((taken - before) / (time.perf_counter() - started))
         before = taken
-    return {
-        "environment": config.env.name,
-        "parallel": num_envs,
-        "random_return": float(np.mean(returns)),
-        "random_steps_per_s": float(np.median(rates[1:])),
-        "learning_steps_per_s": float(np.median(learning[1:])),
+    rounds = (repeats + 1) * rounds_per_chunk(training)
+    computed = rounds * training.num_envs * steps_of_row(training, env.time_limit)
+    ring = state.replay
+    held = training.replay_size if ring.is_full else int(ring.current_index)
+    slots = held * ring.experience.agents_view.shape[2]
+    return Rates(
+        float(np.median(rates[1:])),
+        int(state.num_updates) / (before - first),
+        (before - first) / computed,
+        float(ring.experience.mask[0, :held].sum() / slots),
+    )
+
+
+def in_rows(config: Config, row_slots: int, mean_length: float) -> Config:
+    """The configuration with rows of so many slots, that learns from as many steps as before.
+
+    As many gradient steps an environment step, on as many steps each, as with episodes of a mean
+    length one a row.
+    """
+    training = config.training
+    steps_of_update = training.num_envs * mean_length / training.updates_per_round
+    rows = {
+        "row_slots": row_slots,
+        "batch_size": max(1, round(training.batch_size * mean_length / row_slots)),
+        "updates_per_round": 1,
+        "env_steps_per_update": steps_of_update,
     }
+    return override(config, {"training": rows})
+
+
+RUN = ("environment", "parallel")
+TABLES = (
+    (*RUN, "random_return", "random_length", "random_steps_per_s"),
+    (*RUN, "row_slots", "learning_steps_per_s", "real_in_acting", "real_in_updates"),
+)
+"""The columns that are printed."""
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3f}"
 
 
 def main(
@@ -95,6 +156,9 @@ def main(
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--environments", nargs="+", default=list(options), choices=list(options))
     parser.add_argument("--parallel", type=int, nargs="+", default=[1, 32, 256])
+    parser.add_argument(
+        "--row-slots", type=int, nargs="+", default=[0], help="0: one episode a row"
+    )
     parser.add_argument("--repeats", type=int, default=3, help="timed calls of each")
     parser.add_argument("--out", type=Path, help="JSON file to write")
     arguments = parser.parse_args(argv)
@@ -114,15 +178,17 @@ def main(
                     "training": plain["training"] | size,
                 }
             )
-            rows.append(measure(config, num_envs, arguments.repeats))
-            print(rows[-1], flush=True)
-    table = Table(*rows[0])
-    for row in rows:
-        mean, *rates = (value for value in row.values() if isinstance(value, float))
-        table.add_row(
-            row["environment"], str(row["parallel"]), f"{mean:.3f}", *(f"{x:,.0f}" for x in rates)
-        )
-    Console().print(table)
+            random = measure_random(make_env(config), num_envs, arguments.repeats)
+            for slots in arguments.row_slots:
+                tried = in_rows(config, slots, random["random_length"]) if slots else config
+                found = random | measure_learning(tried, arguments.repeats)._asdict()
+                rows.append({"environment": name, "parallel": num_envs, "row_slots": slots} | found)
+                print(rows[-1], flush=True)
+    for columns in TABLES:
+        table = Table(*(column.replace("_", " ") for column in columns))
+        for row in rows:
+            table.add_row(*(_text(row[column]) for column in columns))
+        Console().print(table)
     if arguments.out is not None:
         record = {"machine": describe_machine(), "rows": rows}
         arguments.out.write_text(json.dumps(record, indent=2) + "\n")

@@ -53,10 +53,17 @@ def test_environments(tmp_path, capsys):
     options = {"cleaner": {"size": 3, "num_agents": 2, "time_limit": 5}}
     environments, out = load("environments"), tmp_path / "record.json"
     arguments = ["--parallel", "1", "3", "--repeats", "1", "--out", str(out)]
+    arguments += ["--row-slots", "0", "13"]
     environments.main(arguments, small, options)
-    assert "learning_steps_per_s" in capsys.readouterr().out
+    assert "row slots" in capsys.readouterr().out
     rows = json.loads(out.read_text())["rows"]
-    assert [row["parallel"] for row in rows] == [1, 3]
+    assert [row["parallel"] for row in rows] == [1, 1, 3, 3]
+    assert [row["row_slots"] for row in rows] == [0, 13, 0, 13]
+    for alone, in_rows in zip(rows[::2], rows[1::2], strict=True):
+        length = alone["random_length"]
+        assert alone["real_in_acting"] <= 1
+        assert in_rows["real_in_acting"] >= 1 - 1 / length
+        assert in_rows["updates_per_step"] > 0
     assert all(min(row["random_steps_per_s"], row["learning_steps_per_s"]) > 0 for row in rows)
     with pytest.raises(SystemExit, match="2"):
         environments.main(arguments, small, options)
