@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from maven_jax.episodes import latent_outcome, swap_time_and_batch
-from maven_jax.replay import make_replay
+from maven_jax.replay import add_where, make_replay
 from maven_jax.types import Episodes
 
 TIME, AGENTS, ACTIONS, CAPACITY = 3, 2, 4, 5
@@ -94,6 +94,37 @@ def test_arrays_of_no_elements_come_back_but_are_not_stored(ring):
     assert set(sample.reward[:, 0].tolist()) <= {3, 4}
     assert (sample.latent.shape, sample.latent.dtype) == ((4, 0), np.float32)
     assert (sample.global_state.shape, sample.global_state.dtype) == ((4, TIME + 1, 0), np.int8)
+
+
+@pytest.mark.parametrize(
+    ("counted", "stored"),
+    [
+        ([], {0, 1, 2}),
+        ([11], {0, 1, 2, 11}),
+        ([10, 12, 15], {1, 2, 10, 12, 15}),
+        ([10, 11, 12, 13, 14, 15, 16], {12, 13, 14, 15, 16}),
+    ],
+)
+def test_those_that_are_counted_are_added_in_order(ring, counted, stored):
+    """Of more than there is room for, the last ones."""
+    items = batched(*range(10, 17))
+    flags = np.isin(np.arange(10, 17), counted)
+    state = jax.jit(add_where)(flags, ring.after(3), items)
+    drawn = [ring.sample(state, jax.random.key(seed)).reward[:, 0] for seed in range(20)]
+    assert set(np.concatenate(drawn).tolist()) == stored
+    assert state.current_index == (3 + len(counted)) % CAPACITY
+    newer = ring.add(state, batched(20, 21))
+    drawn = [ring.sample(newer, jax.random.key(seed)).reward[:, 0] for seed in range(20)]
+    kept = sorted(stored)[2 - CAPACITY :]
+    assert set(np.concatenate(drawn).tolist()) == {*kept, 20, 21}
+
+
+def test_rings_of_several_seeds_take_what_each_counts(ring):
+    state = ring.after(3)
+    flags = np.array([[True, False], [True, True]])
+    several = jax.jit(jax.vmap(add_where, in_axes=(0, None, None)))(flags, state, batched(8, 9))
+    np.testing.assert_array_equal(several.current_index, [4, 0])
+    np.testing.assert_array_equal(several.is_full, [False, True])
 
 
 def test_a_batch_is_no_larger_than_the_replay():

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers import random_params
-from jumanji.types import restart, transition, truncation
+from jumanji.types import restart, termination, transition, truncation
 
 from maven_jax.agents import RecurrentAgent, episode_inputs
 from maven_jax.envs import MStepMatrixGame
@@ -215,3 +215,44 @@ def test_masked_actions_are_never_taken(count, epsilon):
 
 def test_environment_without_extras(count):
     assert count(epsilon=0.0).extras == {}
+
+
+class LongCount(Count):
+    """The same, but it ends truly after the first joint action of (0, 0); else at a far limit."""
+
+    time_limit = 40
+
+    def step(self, count, action):
+        count, timestep = super().step(count, action)
+        return count, jax.lax.cond(
+            (action == 0).all(),
+            lambda t: termination(t.reward, t.observation),
+            lambda t: t,
+            timestep,
+        )
+
+
+def test_an_early_stop_changes_no_episode():
+    """But for utilities that nobody played by, and states that are not kept."""
+    env = LongCount()
+    long = Play(env)
+
+    @partial(jax.jit, static_argnames="stop_early")
+    def play(key, stop_early):
+        start_key, key = jax.random.split(key)
+        start = start_episodes(env, start_key, NUM_ENVS)
+        behaviour = partial(epsilon_greedy, epsilon=1.0)
+        return rollout(
+            env, long.agent, long.params, key, start, long.latent, behaviour, stop_early=stop_early
+        )
+
+    for seed in range(3):
+        key = jax.random.key(seed)
+        whole, early = play(key, False), play(key, True)
+        chex.assert_trees_all_equal(whole.episodes, early.episodes)
+        assert whole.episodes.mask.sum() < env.time_limit * NUM_ENVS
+        mask = np.asarray(whole.episodes.mask)
+        np.testing.assert_array_equal(whole.q_values[mask], early.q_values[mask])
+        over = np.flatnonzero(~mask.any(1))[1:]
+        assert not early.q_values[over].any()
+        assert early.env_states is None

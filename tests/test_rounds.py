@@ -107,6 +107,42 @@ def test_a_round_is_its_pieces(state):
     assert metrics.keys() == found.keys() | {"epsilon", "train_return"}
 
 
+ROWS_CONFIG = small_config("maven", num_envs=4, row_slots=11, env_steps_per_update=20)
+ROW_PARTS = make_parts(ROWS_CONFIG, ENV)
+
+
+@pytest.fixture(scope="module")
+def state_of_rows():
+    return jax.jit(make_trainer(ROWS_CONFIG, ENV).init)(jax.random.key(0), NUMBERS)
+
+
+def test_rows_are_collected_and_all_that_ended_is_an_outcome(state_of_rows):
+    state = state_of_rows
+    collected, metrics = collect(ROW_PARTS, state, jax.random.key(1), NUMBERS)
+    episodes = collected.episodes
+    assert episodes.actions.shape == (10, 4, 2)
+    assert (episodes.latent.shape, episodes.latent.dtype) == ((11, 4), jnp.int8)
+    assert collected.outcomes.latent.shape == (40, 3)
+    returns = collected.outcomes.episode_return[collected.counted]
+    assert metrics["train_return"] == pytest.approx(returns.mean(), rel=1e-5)
+    stored = store(ROW_PARTS, state, collected, jnp.array(False))
+    assert stored.env_steps == state.env_steps + episodes.mask.sum()
+    number = int(collected.counted.sum())
+    written = (int(state.latent_replay.current_index) + np.arange(number)) % 512
+    kept = stored.latent_replay.experience.episode_return[0, written]
+    np.testing.assert_array_equal(kept, returns)
+    rested = store(ROW_PARTS, state, collected, jnp.array(True))
+    assert same(rested.replay, state.replay)
+    assert same(rested.latent_replay, state.latent_replay)
+
+
+def test_gradient_steps_follow_the_steps_of_a_round(state_of_rows):
+    """40 steps have room in a round: two updates of 20."""
+    rests = jnp.array(False)
+    after, _ = jax.jit(lambda s: play_round(ROW_PARTS, s, NUMBERS, rests))(state_of_rows)
+    assert after.num_updates == 2
+
+
 TABLES = [
     (exploration.EXPLORATIONS, ExplorationConfig, "kind", "exploration.kind"),
     (learner.READS, DiscriminatorConfig, "reads", "discriminator.reads"),
