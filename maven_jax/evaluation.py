@@ -13,7 +13,7 @@ from maven_jax.exploration import act_greedily
 from maven_jax.information import action_information, entropy
 from maven_jax.learner import posterior
 from maven_jax.losses import mi_lower_bound, weighted_mean
-from maven_jax.rollout import Start, rollout, start_episodes
+from maven_jax.rollout import Start, env_sizes, rollout, start_episodes
 from maven_jax.types import MarlEnv, Metrics, NetworkParams, Params, ScalarKey
 
 FEW_STEPS = 16
@@ -78,7 +78,7 @@ def latent_behaviour(
         start,
         latent,
         act_greedily,
-        stop_early=env.time_limit > FEW_STEPS,
+        stop_early=env_sizes(env)[2] > FEW_STEPS,
     ).episodes
     taken = jax.nn.one_hot(played.actions, played.action_mask.shape[-1], dtype=jnp.float32)
     taken = taken * played.mask[..., None, None]
@@ -128,7 +128,7 @@ def evaluate(
         start,
         latent,
         act_greedily,
-        stop_early=env.time_limit > FEW_STEPS,
+        stop_early=env_sizes(env)[2] > FEW_STEPS,
     )
     returns = episodes.reward.sum(0)
     metrics = {"return": returns[:num_sampled].mean()}

@@ -243,7 +243,14 @@ def test_an_early_stop_changes_no_episode():
         start = start_episodes(env, start_key, NUM_ENVS)
         behaviour = partial(epsilon_greedy, epsilon=1.0)
         return rollout(
-            env, long.agent, long.params, key, start, long.latent, behaviour, stop_early=stop_early
+            env,
+            long.agent,
+            long.params,
+            key,
+            start,
+            jnp.asarray(long.latent),
+            behaviour,
+            stop_early=stop_early,
         )
 
     for seed in range(3):
