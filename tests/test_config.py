@@ -198,6 +198,14 @@ def test_wrong_keys_and_types_are_named(overrides, message):
             {"training": {"env_steps_per_update": -1, "row_slots": 99}},
             "training.env_steps_per_update is -1.0; allowed: a number of at least 0",
         ),
+        *(
+            (
+                {"training": {"env_steps_per_update": value, "row_slots": 101, "num_envs": 2}},
+                f"training.env_steps_per_update is {value}; allowed: 0, or from 0.0002 to 200, "
+                "which a round has room for",
+            )
+            for value in (1e-50, 1e-05, 201.0)
+        ),
         (
             {"training": {"env_steps_per_update": 1e99, "row_slots": 99}},
             "training.env_steps_per_update is 1e+99; allowed: a number of at least 0",

@@ -118,6 +118,13 @@ def _check_rows(config: Config) -> None:
             ratio,
             "0 unless training.row_slots is given: the steps of an episode are not known before",
         )
+        steps = training.num_envs * (training.row_slots - 1)
+        check(
+            steps / _LARGEST["training"] <= ratio <= steps,
+            "training.env_steps_per_update",
+            ratio,
+            f"0, or from {steps / _LARGEST['training']:g} to {steps}, which a round has room for",
+        )
         check(
             training.updates_per_round == 1,
             "training.updates_per_round",
