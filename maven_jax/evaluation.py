@@ -13,7 +13,7 @@ from maven_jax.exploration import act_greedily
 from maven_jax.information import action_information, entropy
 from maven_jax.learner import posterior
 from maven_jax.losses import mi_lower_bound, weighted_mean
-from maven_jax.rollout import Start, env_sizes, rollout, start_episodes
+from maven_jax.rollout import Rollout, Start, env_sizes, rollout, start_episodes
 from maven_jax.types import MarlEnv, Metrics, NetworkParams, Params, ScalarKey
 
 FEW_STEPS = 16
@@ -31,6 +31,20 @@ def starts_for_each(
     index = jnp.concatenate([index[:num_sampled], jnp.tile(index[num_sampled:], num_values)])
     start = start_episodes(env, key, num_sampled + per_value)
     return jax.tree.map(lambda x: x[index], start)
+
+
+def _play_greedily(
+    env: MarlEnv,
+    algorithm: Algorithm,
+    params: Params,
+    key: ScalarKey,
+    start: Start,
+    latent: Float[Array, "E Z"],
+) -> Rollout:
+    """Test episodes, with no step computed after the last of them has ended if that pays."""
+    stop_early = env_sizes(env)[2] > FEW_STEPS
+    agent, weights = algorithm.agent, params.agent
+    return rollout(env, agent, weights, key, start, latent, act_greedily, stop_early=stop_early)
 
 
 class LatentBehaviour(NamedTuple):
@@ -70,16 +84,7 @@ def latent_behaviour(
     start = starts_for_each(env, start_key, 0, num_values, episodes)
     support = policy.support(latent_params, support_key, start.initial_state, num_values)
     latent = jnp.repeat(support.latent, episodes, axis=0)
-    played = rollout(
-        env,
-        algorithm.agent,
-        params.agent,
-        act_key,
-        start,
-        latent,
-        act_greedily,
-        stop_early=env_sizes(env)[2] > FEW_STEPS,
-    ).episodes
+    played = _play_greedily(env, algorithm, params, act_key, start, latent).episodes
     taken = jax.nn.one_hot(played.actions, played.action_mask.shape[-1], dtype=jnp.float32)
     taken = taken * played.mask[..., None, None]
     taken = taken.sum(0).reshape(num_values, episodes, *taken.shape[2:]).sum(1)
@@ -120,16 +125,7 @@ def evaluate(
     support = policy.support(latent_params, support_key, start.initial_state, num_values)
     each = jnp.repeat(support.latent, per_value, axis=0)
     latent = jnp.concatenate([sampled, each])
-    episodes, q_values, _, extras = rollout(
-        env,
-        algorithm.agent,
-        params.agent,
-        act_key,
-        start,
-        latent,
-        act_greedily,
-        stop_early=env_sizes(env)[2] > FEW_STEPS,
-    )
+    episodes, q_values, _, extras = _play_greedily(env, algorithm, params, act_key, start, latent)
     returns = episodes.reward.sum(0)
     metrics = {"return": returns[:num_sampled].mean()}
     metrics |= {f"extras/{name}": x[:num_sampled].mean() for name, x in extras.items()}
