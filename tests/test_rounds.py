@@ -124,7 +124,7 @@ def test_rows_are_collected_and_all_that_ended_is_an_outcome(state_of_rows):
     assert (episodes.latent.shape, episodes.latent.dtype) == ((11, 4), jnp.int8)
     assert collected.outcomes.latent.shape == (40, 3)
     returns = collected.outcomes.episode_return[collected.counted]
-    assert metrics["train_return"] == pytest.approx(returns.mean(), rel=1e-5)
+    assert metrics["train_return"] == pytest.approx(float(returns.mean()), rel=1e-5)
     stored = store(ROW_PARTS, state, collected, jnp.array(False))
     assert stored.env_steps == state.env_steps + episodes.mask.sum()
     number = int(collected.counted.sum())

@@ -93,7 +93,7 @@ def test_a_run_says_how_learning_compares_with_acting(unbroken):
 
 def test_rows_that_cannot_hold_an_episode_are_refused(tmp_path, capsys):
     plain = yaml.safe_load(CONFIG)
-    plain["training"]["row_slots"] = 3
+    plain["training"] |= {"row_slots": 3, "env_steps_per_update": 4}
     (tmp_path / "short.yaml").write_text(yaml.safe_dump(plain))
     out = tmp_path / "short"
     assert run(["train", str(tmp_path / "short.yaml"), "--out", str(out)]) == 2
