@@ -122,12 +122,15 @@ def in_rows(config: Config, row_slots: int, mean_length: float) -> Config:
     length one a row.
     """
     training = config.training
-    steps_of_update = training.num_envs * mean_length / training.updates_per_round
+    slots = mean_length + 1
+    batch_size = max(1, round(training.batch_size * slots / row_slots))
+    held = max(batch_size, training.num_envs, round(training.replay_size * slots / row_slots))
     rows = {
         "row_slots": row_slots,
-        "batch_size": max(1, round(training.batch_size * mean_length / row_slots)),
+        "batch_size": batch_size,
+        "replay_size": held,
         "updates_per_round": 1,
-        "env_steps_per_update": steps_of_update,
+        "env_steps_per_update": training.num_envs * slots / training.updates_per_round,
     }
     return override(config, {"training": rows})
 

@@ -53,13 +53,14 @@ def check_steps(training: TrainingConfig, time_limit: int) -> None:
         f"0, or more than the environment's time limit, {time_limit}, so that an episode fits",
     )
     first_steps = first_batch_steps(training, time_limit)
-    most = "training.row_slots less one" if training.row_slots else "the environment's time limit"
+    first_rows = first_rounds(training) * training.num_envs
+    row = "rows of training.row_slots less one" if training.row_slots else "times the time limit"
     check(
         training.total_env_steps > first_steps,
         "training.total_env_steps",
         training.total_env_steps,
-        f"more than training.batch_size times {most}, {first_steps}, which "
-        "the first batch may take",
+        f"more than {first_steps}, the steps of the rounds that fill the first batch of "
+        f"{training.batch_size}: {first_rows} {row}, {steps_of_row(training, time_limit)}",
     )
     rounds, steps = rounds_per_chunk(training), steps_of_row(training, time_limit)
     longest = 2**31 - rounds * training.num_envs * steps

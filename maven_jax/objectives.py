@@ -1,6 +1,6 @@
 """What the utilities learn from a batch: Q-learning on mixed values, or QTRAN's three terms.
 
-An objective belongs to a mixer and knows how to call it. It reads utilities along whole episodes,
+An objective belongs to a mixer and knows how to call it. It reads utilities along rows of episodes,
 so it never touches the recurrent networks. Every loss takes the mixer, the online networks, which
 are differentiated, the target networks, the reward (r_aux included), a time-major batch, the traced
 hyperparameters and the configuration.

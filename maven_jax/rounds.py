@@ -43,7 +43,7 @@ class Parts(NamedTuple):
     """The sizes of `env`."""
     algorithm: Algorithm
     replay: TrajectoryBuffer
-    """Of whole episodes."""
+    """Of rows of `Episodes`."""
     latent_replay: TrajectoryBuffer | None
     """Of `LatentOutcome`s; None where no latent policy learns."""
 
@@ -93,8 +93,8 @@ def collect(
     A row is one episode or, with `training.row_slots`, as many as it holds.
 
     Returns:
-        What was played, and `epsilon` and `train_return`, the mean undiscounted return of the
-        episodes that came to their own end.
+        What was played, and `epsilon` and `train_return`, the mean undiscounted return of its
+        episodes, in rows of several of those that are `PlayedRows.counted`.
     """
     algorithm, training = parts.algorithm, parts.config.training
     sample_latent = partial(algorithm.played_latent.sample, state.latent_params)
@@ -105,7 +105,7 @@ def collect(
         size = training.num_envs, training.row_slots
         played = play_rows(parts.env, agent, params, key, sample_latent, behaviour, *size)
         episodes = played.episodes
-        train_return = weighted_mean(played.returns, played.ended)
+        train_return = weighted_mean(played.returns, played.counted)
         if parts.latent_replay is not None:
             outcomes, counted = row_outcomes(played)
     else:

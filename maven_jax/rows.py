@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from maven_jax.agents import RecurrentAgent
 from maven_jax.episodes import from_start
@@ -24,6 +24,9 @@ class PlayedRows(NamedTuple):
     """`T E ...`, z at every slot."""
     ended: Bool[Array, "T E"]
     """The last step of each episode that came to its own end, a true one or its time limit."""
+    counted: Bool[Array, "T E"]
+    """Those of them that stand for all: they began where a whole time limit still had room. Of the
+    later ones only the short come to their own end within the row."""
     returns: Float[Array, "T E"]
     """What its episode has returned after each step, undiscounted."""
 
@@ -36,7 +39,8 @@ class _Slot(NamedTuple):
     acting: Acting
     latent: Float[Array, "E Z"]
     returned: Float[Array, "E"]
-    first: Bool[Array, "E"]
+    steps: Int[Array, "E"]
+    """Taken since its episode began: 0 in an episode's first slot."""
     over: Bool[Array, "E"]
     """The episode ended with the step before: this is its last slot."""
 
@@ -54,10 +58,11 @@ def play_rows(
     """Plays `num_envs` rows of `num_slots` slots without a pause.
 
     Each slot is a step or, after an episode's last one, its end, where the environment is reset and
-    z drawn anew. The episode that a row's end cuts off is not gone on with.
+    z drawn anew. An episode ends where the environment says so, or at its time limit. The one that
+    a row's end cuts off is not gone on with.
 
     Args:
-        env: its `reset` and `step` are vmapped, and both are computed at every slot.
+        env: its `reset` and `step` are vmapped. Both, and a fresh z, are computed at every slot.
         agent: the utility network of `params`.
         params: the agent's weights.
         key: of all draws.
@@ -66,25 +71,26 @@ def play_rows(
         num_envs: how many rows.
         num_slots: `T + 1` of each; more than the time limit, so that an episode always fits.
     """
-    num_agents, num_actions, _ = env_sizes(env)
+    num_agents, num_actions, time_limit = env_sizes(env)
+    last_start = num_slots - 1 - time_limit
     unmoved = Acting(
         agent.initial_carry(num_envs, num_agents),
         jnp.zeros((num_envs, num_agents, num_actions), jnp.float32),
     )
 
     def begin(start: Start, latent_key: ScalarKey) -> _Slot:
-        nobody = jnp.zeros(num_envs, bool)
         return _Slot(
             env_state=start.env_state,
             observation=start.timestep.observation,
             acting=unmoved,
             latent=sample_latent(latent_key, start.initial_state),
             returned=jnp.zeros(num_envs, jnp.float32),
-            first=~nobody,
-            over=nobody,
+            steps=jnp.zeros(num_envs, jnp.int32),
+            over=jnp.zeros(num_envs, bool),
         )
 
-    def step(slot: _Slot, keys: Array) -> tuple[_Slot, Any]:
+    def step(slot: _Slot, row: tuple[Int[Array, ""], Array]) -> tuple[_Slot, Any]:
+        index, keys = row
         act_key, reset_key, latent_key = keys
         acting, _, actions = act(
             agent, params, act_key, slot.acting, slot.observation, slot.latent, behaviour
@@ -92,14 +98,15 @@ def play_rows(
         env_state, timestep = jax.vmap(env.step)(slot.env_state, actions)
         taken = ~slot.over
         reward = keep(taken, timestep.reward.astype(jnp.float32))
-        ended = taken & timestep.last()
+        steps = slot.steps + 1
+        ended = taken & (timestep.last() | (steps == time_limit))
         stepped = _Slot(
             env_state=env_state,
             observation=timestep.observation,
             acting=acting,
             latent=slot.latent,
             returned=slot.returned + reward,
-            first=jnp.zeros(num_envs, bool),
+            steps=steps,
             over=ended,
         )
         fresh = begin(start_episodes(env, reset_key, num_envs), latent_key)
@@ -110,6 +117,7 @@ def play_rows(
             keep(taken, timestep.discount.astype(jnp.float32)),
             taken,
             ended,
+            ended & (index - slot.steps <= last_start),
             stepped.returned,
         )
         return following, (_shown(slot), done)
@@ -117,32 +125,32 @@ def play_rows(
     start_key, latent_key, step_key = jax.random.split(key, 3)
     begun = begin(start_episodes(env, start_key, num_envs), latent_key)
     step_keys = jax.random.split(step_key, (num_slots - 1, 3))
-    end, (shown, done) = jax.lax.scan(step, begun, step_keys)
+    end, (shown, done) = jax.lax.scan(step, begun, (jnp.arange(num_slots - 1), step_keys))
     shown = jax.tree.map(lambda x, y: jnp.concatenate([x, y[None]]), shown, _shown(end))
     view, action_mask, global_state, latent, first = shown
-    actions, reward, discount, mask, ended, returns = done
+    actions, reward, discount, mask, ended, counted, returns = done
     episodes = Episodes(
         view, action_mask, global_state, actions, reward, discount, mask, latent, first
     )
-    return PlayedRows(episodes, ended, returns)
+    return PlayedRows(episodes, ended, counted, returns)
 
 
 def row_outcomes(played: PlayedRows) -> tuple[LatentOutcome, Bool[Array, "K"]]:
     """What the latent policy learns from rows: `K = T E` entries, and which of them are outcomes.
 
-    Those are the episodes that came to their own end, in the order of their ends.
+    Those are the episodes that are `counted`, in the order of their ends.
     """
     episodes = played.episodes
     assert episodes.first is not None
     first = episodes.first[:-1]
     states = from_start(episodes.global_state[:-1], first).astype(jnp.float32)
     outcomes = LatentOutcome(states, episodes.latent[:-1], played.returns)
-    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), (outcomes, played.ended))
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), (outcomes, played.counted))
 
 
 def _shown(slot: _Slot) -> tuple[Array, Array, Array, Array, Array]:
     seen = slot.observation
-    return seen.agents_view, seen.action_mask, seen.global_state, slot.latent, slot.first
+    return seen.agents_view, seen.action_mask, seen.global_state, slot.latent, slot.steps == 0
 
 
 def _choose(flag: Bool[Array, "E"], new: Array, old: Array) -> Array:

@@ -25,10 +25,10 @@ class Trainer(NamedTuple):
     """From a key, hyperparameters and, if they are not to be fresh, weights (`Params`, and those of
     the latent policy): a state with one batch of episodes in its replay."""
     chunk: Callable[[TrainState, Hyperparameters], tuple[TrainState, Metrics]]
-    """Rounds of episodes and updates, `updates_per_evaluation` in all, then an evaluation. Once the
-    run is finished the state stays as it is, and the metrics are those of a chunk that is thrown
-    away. So it does, but for its replay, where a chunk ends with weights that are not finite: then
-    `diverged` is set."""
+    """Rounds of episodes and updates until there are `updates_per_evaluation`, then an evaluation.
+    Once the run is finished the state stays as it is, and the metrics are those of a chunk that is
+    thrown away. So it does, but for its replay, where a chunk ends with weights that are not
+    finite: then `diverged` is set."""
     finished: Callable[[TrainState], jax.Array]
     """Whether `env_steps` has reached `total_env_steps`, or the run has diverged."""
     max_chunks: int

@@ -11,7 +11,7 @@ import pytest
 from jumanji.types import StepType
 from jumanji.wrappers import AutoResetWrapper
 
-from maven_jax import check_env
+from maven_jax import check_env, from_dict, make_trainer
 from maven_jax.envs import MatrixGame, MStepMatrixGame
 from maven_jax.errors import ConfigError
 
@@ -126,6 +126,19 @@ class Constant(own.Rendezvous):
 )
 def test_nothing_is_said_of_a_sound_one(env):
     assert check_env(env) == []
+
+
+@pytest.mark.parametrize("row_slots", [0, 64])
+def test_sizes_that_are_jax_numbers_train(row_slots):
+    """Long enough that test episodes stop early."""
+    env = JaxSizes()
+    env.time_limit = jnp.int32(24)
+    training = {"batch_size": 2, "replay_size": 4, "row_slots": row_slots}
+    config = from_dict({"algorithm": "maven", "training": training})
+    trainer = make_trainer(config, env)
+    state = jax.eval_shape(trainer.init, jax.random.key(0), config.hyperparameters)
+    _, metrics = jax.eval_shape(trainer.chunk, state, config.hyperparameters)
+    assert metrics["return"].shape == ()
 
 
 def untyped_step_count(state):

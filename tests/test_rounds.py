@@ -116,7 +116,7 @@ def state_of_rows():
     return jax.jit(make_trainer(ROWS_CONFIG, ENV).init)(jax.random.key(0), NUMBERS)
 
 
-def test_rows_are_collected_and_all_that_ended_is_an_outcome(state_of_rows):
+def test_rows_are_collected_and_what_is_counted_is_an_outcome(state_of_rows):
     state = state_of_rows
     collected, metrics = collect(ROW_PARTS, state, jax.random.key(1), NUMBERS)
     episodes = collected.episodes

@@ -51,10 +51,10 @@ class Span(NamedTuple):
 
 def spans(played) -> list[Span]:
     """Every episode that has a step."""
-    found = []
+    found, slots = [], len(played.episodes.first)
     for row in range(ROWS):
-        starts = [*np.flatnonzero(played.episodes.first[:, row]), SLOTS]
-        found += [Span(row, a, b - 1) for a, b in pairwise(starts) if a < SLOTS - 1]
+        starts = [*np.flatnonzero(played.episodes.first[:, row]), slots]
+        found += [Span(row, a, b - 1) for a, b in pairwise(starts) if a < slots - 1]
     return found
 
 
@@ -96,10 +96,14 @@ def test_an_episode_is_the_one_that_its_actions_lead_to(played):
         np.testing.assert_array_equal(played.episodes.action_mask[end, row], last.action_mask)
 
 
-def test_only_what_ended_by_itself_is_an_outcome(played):
+@pytest.mark.parametrize("slots", [9, SLOTS])
+def test_outcomes_are_of_episodes_that_had_room_for_a_time_limit(slots):
+    played = jax.device_get(play(jax.random.key(0), random_actions, slots))
     outcomes, counted = jax.device_get(jax.jit(row_outcomes)(played))
-    ended = [x for x in spans(played) if played.ended[x.end - 1, x.row]]
-    assert counted.sum() == len(ended) < len(spans(played))  # some are cut off
+    fits = slots - 1 - ENV.time_limit
+    ended = [x for x in spans(played) if x.start <= fits]
+    assert counted.sum() == len(ended) < len(spans(played))
+    assert all(played.ended[x.end - 1, x.row] for x in ended)
     ended.sort(key=lambda x: (x.end, x.row))
     for index, (row, start, end) in zip(np.flatnonzero(counted), ended, strict=True):
         rewards = played.episodes.reward[start:end, row]
@@ -108,6 +112,37 @@ def test_only_what_ended_by_itself_is_an_outcome(played):
             outcomes.initial_state[index], played.episodes.global_state[start, row]
         )
         np.testing.assert_array_equal(outcomes.latent[index], played.episodes.latent[start, row])
+
+
+def test_outcomes_are_no_shorter_than_episodes_are():
+    """Of all that ends within its row too many are short: the longer are cut."""
+    keys = jax.random.split(jax.random.key(11), 400)
+    played = jax.device_get(jax.vmap(lambda key: play(key, random_actions, 9))(keys))
+    episodes = played.episodes
+    alone = (episodes.mask[:, : ENV.time_limit].cumprod(1)).sum(1).mean()
+    slot = np.arange(8)[:, None]
+    start = np.maximum.accumulate(np.where(episodes.first[:, :-1], slot, 0), 1)
+    length = slot - start + 1
+    assert length[played.counted].mean() == pytest.approx(alone, rel=0.01)
+    assert length[played.ended].mean() < 0.98 * alone
+
+
+class Endless(MStepMatrixGame):
+    """Never says that an episode is over."""
+
+    def step(self, state, action):
+        state, timestep = super().step(state, action)
+        on = jnp.ones_like(timestep.discount)
+        return state, timestep.replace(discount=on, step_type=jnp.ones_like(timestep.step_type))
+
+
+def test_an_episode_ends_at_the_time_limit_whatever_the_environment_says():
+    env = Endless(m=4, good_branches=4)
+    play = partial(play_rows, env, AGENT, PARAMS, sample_latent=draw, behaviour=random_actions)
+    played = jax.jit(lambda key: play(key=key, num_envs=2, num_slots=13))(jax.random.key(0))
+    assert np.array_equal(np.flatnonzero(played.episodes.first[:, 0]), [0, 5, 10])
+    assert np.array_equal(np.flatnonzero(played.ended[:, 0]), [3, 8])
+    assert np.array_equal(np.flatnonzero(played.counted[:, 0]), [3, 8])
 
 
 def test_z_is_drawn_anew_for_every_episode(played):

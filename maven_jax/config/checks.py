@@ -148,7 +148,8 @@ def _validate_latent(config: Config) -> None:
         _check_sizes(config, section)
     if latent.kind != "uniform":  # nothing is learnt, so nothing is replayed
         _check_replay("latent", latent, "latent.batch_size", latent.batch_size)
-        _check_replay("latent", latent, "training.num_envs", config.training.num_envs)
+        if not config.training.row_slots:
+            _check_replay("latent", latent, "training.num_envs", config.training.num_envs)
     check(
         latent.size >= 2 or latent.kind in ("gaussian", "logistic"),
         "latent.size",

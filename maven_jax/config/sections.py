@@ -101,7 +101,8 @@ class LatentConfig:
     batch_size: int = 64
     """Episodes in each of them."""
     replay_size: int = 512
-    """How many of the last episodes they are drawn from."""
+    """How many of the last episodes they are drawn from; with `training.row_slots` at least as many
+    as a round ends, or those that end first in it are lost."""
 
 
 @dataclass(frozen=True)
@@ -155,11 +156,13 @@ class TrainingConfig:
     """Gradient steps after each round."""
     env_steps_per_update: float = 0.0
     """Environment steps to each gradient step, with `row_slots` and in place of
-    `updates_per_round`, which is set to the nearest; 0 to go by the latter."""
+    `updates_per_round`, which is set to the nearest; 0 to go by the latter. Every slot of a row but
+    its last counts as a step: episodes of n steps take n for each n + 1 of them."""
     target_update_interval: int = 200
     """Gradient steps between copies of the weights to the target network."""
     updates_per_evaluation: int = 100
-    """Gradient steps between evaluations: the length of a compiled chunk."""
+    """Gradient steps between evaluations, the length of a compiled chunk; with
+    `env_steps_per_update` at least so many, in whole rounds."""
 
 
 @dataclass(frozen=True)
