@@ -13,7 +13,7 @@ from jax.experimental.compilation_cache import compilation_cache
 # Most of the suite's time is compilation; programs as small as these need no optimising.
 QUICKLY = "--xla_backend_optimization_level=0"
 if jax.__version_info__ < (0, 11):  # later ones stop at a flag that they do not know
-    QUICKLY += " --xla_cpu_use_fusion_emitters=false"
+    QUICKLY += " --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICKLY}"
 jax.config.update("jax_num_cpu_devices", 2)  # sweeps share their seeds, and pad odd ones
 

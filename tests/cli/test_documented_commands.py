@@ -50,6 +50,10 @@ NOT_RUN = {
     "python benchmarks/throughput.py": BENCHMARK,
     "python benchmarks/fuzz.py": BENCHMARK,
     "python benchmarks/fuzz_folders.py": BENCHMARK,
+    "python benchmarks/environments.py --environments smax level_based_foraging --parallel 8 "
+    "--row-slots 0 200 --repeats 2": BENCHMARK,
+    "python benchmarks/environments.py --environments robot_warehouse --parallel 8 "
+    "--row-slots 0 1002 --repeats 1": BENCHMARK,
     "maven-jax --distributed sweep maven --seeds 1000": HOSTS,
 }
 """What no test can run, and why; that it exists and takes its options is tested."""
