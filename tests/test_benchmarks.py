@@ -74,6 +74,7 @@ def test_kill_and_resume(tmp_path, capsys):
     kill_and_resume = load("kill_and_resume")
     out = tmp_path / "record.json"
     config = kill_and_resume.CONFIG | {"network": {"hidden_size": 4, "mixer_embed_size": 4}}
+    config["training"] = config["training"] | {"total_env_steps": 1000}
     kill_and_resume.main(["--sigkill", "1", "--sigterm", "1", "--out", str(out)], config)
     printed = capsys.readouterr().out
     assert "SIGKILL: 1 of 1 identical" in printed

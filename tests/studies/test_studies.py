@@ -137,7 +137,7 @@ def start_and_kill(arguments: list[str], second: Path) -> None:
 
 def test_figure3_that_was_killed_resumes_bit_for_bit(tmp_path, monkeypatch):
     monkeypatch.setenv("MAVEN_JAX_SMOKE", "1")
-    sizes = ["--seeds", "2", "--m", "3", "--steps", "2000000", "--no-tensorboard"]
+    sizes = ["--seeds", "2", "--m", "3", "--steps", "1000000", "--no-tensorboard"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     start_and_kill(["figure3", *sizes, "--out", str(killed)], killed / "qmix")
     assert load_setup(killed / "maven")[1]["status"] == "finished"
@@ -151,7 +151,7 @@ def test_figure3_that_was_killed_resumes_bit_for_bit(tmp_path, monkeypatch):
 
 
 def test_a_study_of_four_that_was_killed_resumes_bit_for_bit(here):
-    command = ["study", "four.yaml", "--steps", "3000", "--no-tensorboard", "--out"]
+    command = ["study", "four.yaml", "--steps", "1000", "--no-tensorboard", "--out"]
     start_and_kill([*command, "killed"], here / "killed" / "b")
     assert run(["resume", "killed", "--no-tensorboard"]) == 0
     assert run([*command, "whole"]) == 0
