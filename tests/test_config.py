@@ -231,6 +231,10 @@ def test_wrong_keys_and_types_are_named(overrides, message):
             {"hyperparameters": {"td_lambda": 1.5}},
             "hyperparameters.td_lambda is 1.5; allowed: a number from 0 to 1",
         ),
+        (
+            {"hyperparameters": {"reward_scale": 0.0}},
+            "hyperparameters.reward_scale is 0.0; allowed: a positive number",
+        ),
         ({"latent": {"size": 1}}, "latent.size is 1; allowed: a whole number of at least 2"),
         (
             {"hyperparameters": {"gamma": 1.5}},

@@ -49,6 +49,7 @@ def validate(config: Config) -> None:
             check(0 <= single <= 1, name, value, "a number from 0 to 1")
         elif key.endswith("temperature") or key in (
             "epsilon_steps",
+            "reward_scale",
             "rms_epsilon",
             "max_grad_norm",
         ):
