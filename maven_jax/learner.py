@@ -113,7 +113,7 @@ def loss(
     """
     online = Networks(utilities(algorithm, params, batch), params.mixer)
     target = Networks(utilities(algorithm, target_params, batch), target_params.mixer)
-    reward, mi_loss = hyperparameters.reward_scale * batch.reward, jnp.float32(0.0)
+    reward, mi_loss = batch.reward, jnp.float32(0.0)
     metrics: Metrics = {}
     if algorithm.discriminator is not None:
         log_q, weight = posterior(

@@ -78,7 +78,7 @@ class Collected(NamedTuple):
     """What a round's acting leaves for the replays."""
 
     episodes: Episodes
-    """Time-major rows `T E ...`, in the replay's types."""
+    """Time-major rows `T E ...`, in the replay's types, `reward` times `reward_scale`."""
     outcomes: LatentOutcome | None
     """`K ...`, for the latent policy; None where none learns."""
     counted: Bool[Array, "K"] | None
@@ -117,6 +117,7 @@ def collect(
         train_return = episodes.reward.sum(0).mean()
         if parts.latent_replay is not None:
             outcomes = latent_outcome(episodes)
+    episodes = episodes._replace(reward=hyperparameters.reward_scale * episodes.reward)
     one_hot = algorithm.latent.size > 0 and algorithm.latent.discrete
     episodes = as_stored(episodes, parts.spec.num_actions, one_hot=one_hot)
     metrics = {"epsilon": epsilon, "train_return": train_return}

@@ -68,17 +68,6 @@ def metrics_of(config, algorithm, weights, batch, **hyperparameters):
     )[1]
 
 
-@pytest.mark.parametrize("signal", ["gradient", "reward"])
-def test_a_scaled_reward_is_as_if_the_environment_paid_it(signal, weights, batch):
-    """r_aux is not scaled."""
-    config, algorithm = make(signal=signal)
-    scaled = metrics_of(config, algorithm, weights, batch, intrinsic_weight=0.5, reward_scale=8.0)
-    paid = batch._replace(reward=8 * batch.reward)
-    expected = metrics_of(config, algorithm, weights, paid, intrinsic_weight=0.5)
-    assert scaled == expected
-    assert scaled["loss"] > metrics_of(config, algorithm, weights, batch)["loss"]
-
-
 @pytest.mark.parametrize("fidelity", ["paper", "reference"])
 def test_the_auxiliary_reward_reaches_the_target(fidelity, weights, batch):
     config, algorithm = make(fidelity)

@@ -136,6 +136,19 @@ def test_rows_are_collected_and_what_is_counted_is_an_outcome(state_of_rows):
     assert same(rested.latent_replay, state.latent_replay)
 
 
+@pytest.mark.parametrize("in_rows", [False, True])
+def test_the_reward_that_is_kept_is_scaled_and_no_return(in_rows, state, state_of_rows):
+    parts, state = (ROW_PARTS, state_of_rows) if in_rows else (PARTS, state)
+    collected = jax.jit(lambda numbers: collect(parts, state, jax.random.key(5), numbers))
+    plain, said = collected(NUMBERS)
+    scaled, said_of_scaled = collected(NUMBERS._replace(reward_scale=jnp.float32(8)))
+    assert plain.episodes.reward.any()
+    assert np.array_equal(scaled.episodes.reward, 8 * plain.episodes.reward)
+    unscaled = scaled._replace(episodes=scaled.episodes._replace(reward=plain.episodes.reward))
+    assert same(unscaled, plain)
+    assert same(said_of_scaled, said)
+
+
 def test_gradient_steps_follow_the_steps_of_a_round(state_of_rows):
     """40 steps have room in a round: two updates of 20."""
     rests = jnp.array(False)

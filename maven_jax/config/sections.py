@@ -23,7 +23,7 @@ class Hyperparameters(NamedTuple):
     td_lambda: float = 0.0
     """Weight of the rewards that followed against bootstrapped values: 0 for one-step targets."""
     reward_scale: float = 1.0
-    """Factor on the environment's reward in the targets; returns are reported without it. The
+    """Factor on the reward that is kept and learnt from; returns are reported without it. The
     latent policy has `latent_return_scale`."""
     epsilon_start: float = 1.0
     """Exploration at environment step 0."""
