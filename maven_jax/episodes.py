@@ -2,7 +2,7 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from maven_jax.types import Episodes, LatentOutcome
 
@@ -59,10 +59,15 @@ def next_latent(episodes: Episodes) -> Float[Array, "*#L B Z"]:
     return episodes.latent if episodes.first is None else episodes.latent[1:]
 
 
+def start_index(first: Bool[Array, "T B"]) -> Int[Array, "T B"]:
+    """At every step of time-major rows, the slot of its episode's first step."""
+    steps = jnp.arange(len(first)).reshape(-1, *[1] * (first.ndim - 1))
+    return jax.lax.cummax(jnp.where(first, steps, 0))
+
+
 def from_start(x: Array, first: Bool[Array, "T B"]) -> Array:
     """At every step of time-major rows `T B ...`, the value of its episode's first step."""
-    steps = jnp.arange(len(first)).reshape(-1, *[1] * (first.ndim - 1))
-    began = jax.lax.cummax(jnp.where(first, steps, 0))
+    began = start_index(first)
     return jnp.take_along_axis(x, began.reshape(*began.shape, *[1] * (x.ndim - began.ndim)), axis=0)
 
 

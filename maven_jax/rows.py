@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from maven_jax.agents import RecurrentAgent
-from maven_jax.episodes import from_start
+from maven_jax.episodes import from_start, start_index
 from maven_jax.exploration import Behaviour
 from maven_jax.rollout import Acting, Start, act, env_sizes, keep, start_episodes
 from maven_jax.types import Episodes, LatentOutcome, MarlEnv, NetworkParams, ScalarKey
@@ -72,7 +72,6 @@ def play_rows(
         num_slots: `T + 1` of each; more than the time limit, so that an episode always fits.
     """
     num_agents, num_actions, time_limit = env_sizes(env)
-    last_start = num_slots - 1 - time_limit
     unmoved = Acting(
         agent.initial_carry(num_envs, num_agents),
         jnp.zeros((num_envs, num_agents, num_actions), jnp.float32),
@@ -89,8 +88,7 @@ def play_rows(
             over=jnp.zeros(num_envs, bool),
         )
 
-    def step(slot: _Slot, row: tuple[Int[Array, ""], Array]) -> tuple[_Slot, Any]:
-        index, keys = row
+    def step(slot: _Slot, keys: Array) -> tuple[_Slot, Any]:
         act_key, reset_key, latent_key = keys
         acting, _, actions = act(
             agent, params, act_key, slot.acting, slot.observation, slot.latent, behaviour
@@ -117,7 +115,6 @@ def play_rows(
             keep(taken, timestep.discount.astype(jnp.float32)),
             taken,
             ended,
-            ended & (index - slot.steps <= last_start),
             stepped.returned,
         )
         return following, (_shown(slot), done)
@@ -125,13 +122,14 @@ def play_rows(
     start_key, latent_key, step_key = jax.random.split(key, 3)
     begun = begin(start_episodes(env, start_key, num_envs), latent_key)
     step_keys = jax.random.split(step_key, (num_slots - 1, 3))
-    end, (shown, done) = jax.lax.scan(step, begun, (jnp.arange(num_slots - 1), step_keys))
+    end, (shown, done) = jax.lax.scan(step, begun, step_keys)
     shown = jax.tree.map(lambda x, y: jnp.concatenate([x, y[None]]), shown, _shown(end))
     view, action_mask, global_state, latent, first = shown
-    actions, reward, discount, mask, ended, counted, returns = done
+    actions, reward, discount, mask, ended, returns = done
     episodes = Episodes(
         view, action_mask, global_state, actions, reward, discount, mask, latent, first
     )
+    counted = ended & (start_index(first[:-1]) < num_slots - time_limit)
     return PlayedRows(episodes, ended, counted, returns)
 
 

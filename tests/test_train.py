@@ -279,7 +279,8 @@ def test_impossible_values_are_refused_before_tracing():
         make_train(small_config("mavem"), MStepMatrixGame(m=2))
     with pytest.raises(ConfigError, match="replay_size is 3; allowed: at least"):
         make_train(small_config("qmix", replay_size=3), MStepMatrixGame(m=2))
-    with pytest.raises(ConfigError, match=r"total_env_steps is 60; allowed: more than 60, the steps"):
+    too_few = "total_env_steps is 60; allowed: more than 60, the steps of the rounds"
+    with pytest.raises(ConfigError, match=too_few):
         make_train(small_config("qmix"), MStepMatrixGame(m=15))
 
 
