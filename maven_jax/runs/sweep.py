@@ -6,6 +6,7 @@ are shared by all devices of all processes (`jax.distributed`), every process dr
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
@@ -167,14 +168,16 @@ def compile_sweep(
         weights = (jax.tree.map(laned, (fresh.params, fresh.latent_params)),)
     jitted = jax.jit(over_lanes(init, mesh), compiler_options=compiler_options)
     traced = jitted.trace(keys, hyperparameters, *weights)
-    compiled_init = traced.lower().compile()
+    lowered = traced.lower()
+    sharding = NamedSharding(mesh, LANES)
     state = jax.tree.map(
-        lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
-        traced.out_info.state,
-        compiled_init.output_shardings.state,
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), traced.out_info.state
     )
-    lowered = jax.jit(over_lanes(chunk, mesh), donate_argnums=0).lower(state, hyperparameters)
-    compiled_chunk = lowered.compile()
+    with ThreadPoolExecutor(1) as beside:  # the compiler leaves Python to others
+        init_at_work = beside.submit(lowered.compile)
+        chunk_jitted = jax.jit(over_lanes(chunk, mesh), donate_argnums=0)
+        compiled_chunk = chunk_jitted.lower(state, hyperparameters).compile()
+        compiled_init = init_at_work.result()
     memory = compiled_chunk.memory_analysis()
     return Sweep(
         init=compiled_init,
