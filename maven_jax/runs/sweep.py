@@ -153,9 +153,10 @@ def compile_sweep(
     def leave(state: TrainState, metrics: Metrics) -> Step:
         return Step(state, metrics, trainer.finished(state), state.diverged)
 
+    sharding = NamedSharding(mesh, LANES)
+
     def laned(x: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
         lanes = num_lanes + -num_lanes % mesh.size
-        sharding = NamedSharding(mesh, LANES)
         return jax.ShapeDtypeStruct((lanes, *x.shape), x.dtype, sharding=sharding)
 
     keys = laned(jax.eval_shape(lambda: jax.random.key(0)))
@@ -168,15 +169,13 @@ def compile_sweep(
         weights = (jax.tree.map(laned, (fresh.params, fresh.latent_params)),)
     jitted = jax.jit(over_lanes(init, mesh), compiler_options=compiler_options)
     traced = jitted.trace(keys, hyperparameters, *weights)
-    lowered = traced.lower()
-    sharding = NamedSharding(mesh, LANES)
     state = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), traced.out_info.state
     )
     with ThreadPoolExecutor(1) as beside:  # the compiler leaves Python to others
-        init_at_work = beside.submit(lowered.compile)
-        chunk_jitted = jax.jit(over_lanes(chunk, mesh), donate_argnums=0)
-        compiled_chunk = chunk_jitted.lower(state, hyperparameters).compile()
+        init_at_work = beside.submit(traced.lower().compile)
+        lowered = jax.jit(over_lanes(chunk, mesh), donate_argnums=0).lower(state, hyperparameters)
+        compiled_chunk = lowered.compile()
         compiled_init = init_at_work.result()
     memory = compiled_chunk.memory_analysis()
     return Sweep(
