@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from maven_jax.layers import GRU, GRUParams, Linear, gru_project, gru_step, gru_unroll
+from maven_jax.layers import GRU, GRUParams, Linear, fresh_params, gru_project, gru_step, gru_unroll
 from maven_jax.types import EnvSpec
 
 
@@ -165,4 +165,4 @@ class RecurrentAgent(nn.Module):
             (1, spec.num_agents, spec.view_size + spec.num_actions + spec.num_agents)
         )
         carry = self.initial_carry(1, spec.num_agents)
-        return self.init(key, carry, inputs, jnp.zeros((1, latent_size)))
+        return fresh_params(self, key, carry, inputs, jnp.zeros((1, latent_size)))

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from maven_jax.episodes import last_step
-from maven_jax.layers import GRU, Linear, apply, gru_unroll, relu_layers
+from maven_jax.layers import GRU, Linear, apply, fresh_params, gru_unroll, relu_layers
 from maven_jax.types import EnvSpec, NetworkParams, ScalarKey
 
 
@@ -98,7 +98,8 @@ class Discriminator(nn.Module):
     def init_params(self, key: ScalarKey, spec: EnvSpec, latent_size: int) -> NetworkParams:
         """Fresh weights for an environment's sizes."""
         features = jnp.zeros((1, 1, feature_size(spec)))
-        return self.init(key, features, jnp.ones((1, 1), bool), jnp.zeros((1, latent_size)))
+        mask = jnp.ones((1, 1), bool)
+        return fresh_params(self, key, features, mask, jnp.zeros((1, latent_size)))
 
 
 class FeedForwardDiscriminator(Discriminator):

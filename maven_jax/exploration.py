@@ -1,5 +1,6 @@
 """How agents act: masked epsilon-greedy and Boltzmann actions, and the policies behind them."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Protocol, TypeAlias, runtime_checkable
@@ -88,10 +89,11 @@ def _explore(
     coins: tuple[int, ...],
 ) -> Int[Array, "*L"]:
     """Greedy actions, or uniform legal ones where a coin says so; `coins` is their shape."""
-    explore_key, action_key = jax.random.split(key)
-    explore = jax.random.bernoulli(explore_key, epsilon, coins)
-    logits = masked_utilities(jnp.zeros_like(q_values), action_mask)
-    random_actions = jax.random.categorical(action_key, logits)
+    lead, num_coins = action_mask.shape[:-1], math.prod(coins)
+    draws = jax.random.uniform(key, (num_coins + math.prod(lead),), jnp.float32)
+    explore = draws[:num_coins].reshape(coins) < epsilon
+    which = jnp.floor(draws[num_coins:].reshape(lead) * action_mask.sum(-1))  # of the legal ones
+    random_actions = (action_mask.cumsum(-1) > which[..., None]).argmax(-1)
     return jnp.where(explore, random_actions, greedy_actions(q_values, action_mask))
 
 

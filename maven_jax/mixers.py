@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from maven_jax.layers import Linear
+from maven_jax.layers import Linear, fresh_params
 from maven_jax.types import EnvSpec, NetworkParams, ScalarKey
 
 
@@ -93,7 +93,8 @@ class QMixer(Mixer):
 
     def init_params(self, key: ScalarKey, spec: EnvSpec, latent_size: int) -> NetworkParams:
         """Fresh weights for an environment's sizes."""
-        return self.init(
+        return fresh_params(
+            self,
             key,
             jnp.zeros(spec.num_agents),
             jnp.zeros(spec.state_size),
@@ -144,7 +145,8 @@ class JointCritic(Mixer):
 
     def init_params(self, key: ScalarKey, spec: EnvSpec, latent_size: int) -> NetworkParams:
         """Fresh weights for an environment's sizes."""
-        return self.init(
+        return fresh_params(
+            self,
             key,
             jnp.zeros((spec.num_agents, spec.num_actions)),
             jnp.zeros(spec.state_size),

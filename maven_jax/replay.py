@@ -30,7 +30,8 @@ class Absent:
 def make_replay(capacity: int, batch_size: int) -> TrajectoryBuffer:
     """A ring of `capacity` items, of which `sample` draws `batch_size` uniformly, with replacement.
 
-    `add` takes one or more items, with a leading axis. Arrays of no elements are not stored.
+    `add` takes one or more items, with a leading axis. Arrays of no elements are not stored. One
+    draw serves a batch: flashbax's own `sample` makes nine, each a loop to compile and to launch.
 
     Raises:
         ValueError: a batch is larger than the ring.
@@ -46,8 +47,10 @@ def make_replay(capacity: int, batch_size: int) -> TrajectoryBuffer:
         return buffer.add(state, _without_empty(items, lead=1))
 
     def sample(state: Any, key: ScalarKey) -> TrajectoryBufferSample:
-        sampled = buffer.sample(state, key)
-        return sampled.replace(experience=_with_empty(sampled.experience, batch_size))
+        stored = jnp.where(state.is_full, capacity, state.current_index).astype(jnp.uint32)
+        index = jax.random.bits(key, (batch_size,), jnp.uint32) % stored
+        sampled = jax.tree.map(lambda x: x[0, index], state.experience)
+        return TrajectoryBufferSample(experience=_with_empty(sampled, batch_size))
 
     return buffer.replace(init=init, add=add, sample=sample)
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool
 
 from maven_jax.budget import check_steps, first_rounds, max_chunks, rounds_per_chunk
@@ -49,7 +50,7 @@ def in_single_precision(hyperparameters: Hyperparameters) -> Hyperparameters:
 
 def all_finite(tree: Any) -> Bool[Array, ""]:
     """Whether no array of a tree holds a NaN or an infinity."""
-    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()
+    return jnp.isfinite(ravel_pytree(tree)[0]).all()
 
 
 def make_trainer(config: Config, env: MarlEnv) -> Trainer:

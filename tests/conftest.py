@@ -1,5 +1,6 @@
 """Two virtual CPU devices for every test, and the recorded cases that the golden tests read."""
 
+import importlib
 import json
 import os
 from pathlib import Path
@@ -16,6 +17,22 @@ if jax.__version_info__ < (0, 11):  # later ones stop at a flag that they do not
     QUICKLY += " --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICKLY}"
 jax.config.update("jax_num_cpu_devices", 2)  # sweeps share their seeds, and pad odd ones
+
+# What a module whose shapes are checked is the first to import, Python compiles anew: jaxtyping
+# gives cached bytecode other names meanwhile. So the large packages come before.
+for package in (
+    "distrax",
+    "flashbax",
+    "jumanji",
+    "matplotlib.backends.backend_agg",
+    "optax",
+    "orbax.checkpoint",
+    "rich.progress",
+    "scipy.stats",
+    "tensorboardX",
+    "tyro",
+):
+    importlib.import_module(package)
 
 GOLDEN_DIR = Path(os.environ.get("MAVEN_GOLDEN_DIR") or Path(__file__).parent / "golden")
 

@@ -2,11 +2,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from experiments import FORMS, form_config
 from jax.test_util import check_grads
 
-from maven_jax.layers import FULL_UNROLL, GRU, GRUParams, Linear, gru_project, gru_step, gru_unroll
+from maven_jax import agents, discriminators, layers, mixers
+from maven_jax.algorithms import make_algorithm
+from maven_jax.latents import bandit, categorical, location_scale
+from maven_jax.layers import (
+    FULL_UNROLL,
+    GRU,
+    GRUParams,
+    Linear,
+    fresh_params,
+    gru_project,
+    gru_step,
+    gru_unroll,
+)
+from maven_jax.types import EnvSpec
 
 INPUTS, HIDDEN = 3, 40
+SPEC = EnvSpec(num_agents=2, num_actions=3, view_size=5, state_size=4, time_limit=2)
 
 
 @jax.jit
@@ -17,6 +32,11 @@ def linear_params(key):
 @jax.jit
 def gru_params(key):
     return GRU(HIDDEN).init_with_output(key, INPUTS)[0]
+
+
+@jax.jit
+def params_of_one_draw(key):
+    return fresh_params(Linear(100), key, jnp.zeros(6))["params"]
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +64,9 @@ def test_linear_without_bias():
 
 
 @pytest.mark.parametrize(
-    ("initialise", "fan_in"), [(linear_params, 6), (gru_params, HIDDEN)], ids=["linear", "gru"]
+    ("initialise", "fan_in"),
+    [(linear_params, 6), (gru_params, HIDDEN), (params_of_one_draw, 6)],
+    ids=["linear", "gru", "one_draw"],
 )
 def test_weights_and_biases_fill_their_range(initialise, fan_in):
     bound = fan_in**-0.5
@@ -54,7 +76,40 @@ def test_weights_and_biases_fill_their_range(initialise, fan_in):
         assert abs(weights.mean()) < 0.2 * bound
 
 
-@pytest.mark.parametrize("initialise", [linear_params, gru_params], ids=["linear", "gru"])
+@pytest.mark.parametrize("form", FORMS, ids=str)
+def test_one_draw_has_the_weights_and_the_ranges_that_the_layers_ask_for(form, monkeypatch):
+    """Of every network; what the layers ask for is what they give where U(-b, b) is b."""
+    algorithm = make_algorithm(form_config(form), SPEC)
+    latent_key, *keys = jax.random.split(jax.random.key(0), 4)
+    networks = [algorithm.agent, algorithm.mixer, *filter(None, [algorithm.discriminator])]
+
+    def fresh():
+        size = algorithm.latent.size
+        weights = [
+            net.init_params(key, SPEC, size) for net, key in zip(networks, keys, strict=False)
+        ]
+        return [*weights, algorithm.latent.init_params(latent_key, SPEC.state_size)]
+
+    drawn = jax.jit(fresh)()
+    for place in (agents, bandit, categorical, discriminators, location_scale, mixers):
+        monkeypatch.setattr(place, "fresh_params", lambda net, *args: net.init(*args))
+    monkeypatch.setattr(
+        layers, "symmetric_uniform", lambda bound: lambda key, shape: jnp.full(shape, bound)
+    )
+    bounds = jax.jit(lambda: fresh())()  # traced anew
+    shares = jax.tree.map(lambda weight, bound: np.asarray(weight / bound), drawn, bounds)
+    together = np.concatenate([share.ravel() for share in jax.tree.leaves(shares)])
+    assert (np.abs(together) <= 1.0001).all()
+    assert len(np.unique(together)) > 0.99 * together.size
+    for share in jax.tree.leaves(shares):
+        assert np.abs(share).max() > 0.9 if share.size > 100 else share.size > 0
+
+
+@pytest.mark.parametrize(
+    "initialise",
+    [linear_params, gru_params, params_of_one_draw],
+    ids=["linear", "gru", "one_draw"],
+)
 def test_different_keys_draw_different_weights(initialise):
     drawn = [jax.tree.leaves(initialise(jax.random.key(seed))) for seed in (0, 1)]
     for first, second in zip(*drawn, strict=True):

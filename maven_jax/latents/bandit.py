@@ -9,7 +9,7 @@ import optax
 from jaxtyping import Array, Float
 
 from maven_jax.latents.distribution import DistributionLatent, StateNetwork
-from maven_jax.layers import apply
+from maven_jax.layers import apply, fresh_params
 from maven_jax.types import NetworkParams
 
 
@@ -41,7 +41,7 @@ class BanditLatent(DistributionLatent):
         return StateNetwork(self.hidden_size, 2, self.size)
 
     def init_params(self, key, state_size):
-        return self.network.init(key, jnp.zeros(state_size))
+        return fresh_params(self.network, key, jnp.zeros(state_size))
 
     def estimates(
         self, params: NetworkParams, initial_state: Float[Array, "*L S"]

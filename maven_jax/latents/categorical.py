@@ -6,7 +6,7 @@ import distrax
 import jax.numpy as jnp
 
 from maven_jax.latents.distribution import DistributionLatent, StateNetwork
-from maven_jax.layers import apply
+from maven_jax.layers import apply, fresh_params
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class CategoricalLatent(DistributionLatent):
         return StateNetwork(self.hidden_size, 1, self.size)
 
     def init_params(self, key, state_size):
-        return self.network.init(key, jnp.zeros(state_size))
+        return fresh_params(self.network, key, jnp.zeros(state_size))
 
     def distribution(self, params, initial_state):
         logits = apply(self.network, params, initial_state)
