@@ -36,7 +36,7 @@ class Play:
 
         self.compiled = play
 
-    def __call__(self, epsilon, seed=0):
+    def __call__(self, epsilon, seed=1):
         key = jax.random.key(seed)
         return jax.device_get(self.compiled(self.params, key, self.latent, epsilon))
 
@@ -131,7 +131,7 @@ def test_extras_name_the_branch_that_the_first_joint_action_opened(played):
 
 def test_same_key_same_episodes(game, played):
     chex.assert_trees_all_equal(game(epsilon=1.0), played)
-    assert (game(epsilon=1.0, seed=1).episodes.actions != played.episodes.actions).any()
+    assert (game(epsilon=1.0, seed=0).episodes.actions != played.episodes.actions).any()
 
 
 def test_parallel_episodes_differ(played):
@@ -160,7 +160,7 @@ def test_epsilon_zero_plays_the_best_utility(game):
     played = game(epsilon=0.0)
     mask = played.episodes.mask
     np.testing.assert_array_equal(played.episodes.actions[mask], played.q_values.argmax(-1)[mask])
-    chex.assert_trees_all_equal(game(epsilon=0.0, seed=1).episodes, played.episodes)
+    chex.assert_trees_all_equal(game(epsilon=0.0, seed=0).episodes, played.episodes)
 
 
 class CountObservation(NamedTuple):
