@@ -92,6 +92,7 @@ def latent_behaviour(
     return LatentBehaviour(support.probs.mean(-1), returns, taken / taken.sum(-1, keepdims=True))
 
 
+@jax.named_scope("evaluation")
 def evaluate(
     params: Params,
     latent_params: NetworkParams,

@@ -89,6 +89,7 @@ def latent_log_prob(
     return from_start(log_prob, batch.first[:-1])
 
 
+@jax.named_scope("loss")
 def loss(
     params: Params,
     target_params: Params,
@@ -152,10 +153,10 @@ def update(
     grads, metrics = jax.grad(loss, has_aux=True)(
         params, target_params, latent_params, batch, hyperparameters, algorithm, config
     )
-    optimizer = make_optimizer(hyperparameters)
-    updates, opt_state = optimizer.update(grads, opt_state, params)
-    metrics["grad_norm"] = optax.global_norm(grads)
-    return optax.apply_updates(params, updates), opt_state, metrics
+    with jax.named_scope("optimizer"):
+        updates, opt_state = make_optimizer(hyperparameters).update(grads, opt_state, params)
+        metrics["grad_norm"] = optax.global_norm(grads)
+        return optax.apply_updates(params, updates), opt_state, metrics
 
 
 def update_latent(

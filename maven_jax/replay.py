@@ -69,36 +69,18 @@ def _with_empty(items: Any, batch_size: int) -> Any:
     return jax.tree.map(put_back, items, is_leaf=lambda x: isinstance(x, Absent))
 
 
-def add_unless(rests: jax.Array, ring: TrajectoryBuffer, state: Any, items: Any) -> Any:
-    """`ring.add`; where `rests`, the ring stays as it is: what is there is written once more.
-
-    Args:
-        rests: one flag.
-        ring: from `make_replay`.
-        state: its state.
-        items: with a leading axis.
-    """
-    items = _without_empty(items, lead=1)
-    written = state.current_index + jnp.arange(jax.tree.leaves(items)[0].shape[0])
-    there = jax.tree.map(lambda x: x[0, written % x.shape[1]], state.experience)
-    items = jax.tree.map(lambda old, new: jnp.where(rests, old, new), there, items)
-    added = ring.add(state, items)
-    return added.replace(
-        current_index=jnp.where(rests, state.current_index, added.current_index),
-        is_full=jnp.where(rests, state.is_full, added.is_full),
-    )
-
-
-def add_where(counted: Bool[Array, "K"], state: Any, items: Any) -> Any:
+def add_where(counted: Bool[Array, "K"] | Bool[Array, ""], state: Any, items: Any) -> Any:
     """A ring with those items added that are counted, one after the other, and no others.
 
     Args:
-        counted: which items; where more are than the ring has room for, the last ones stay.
+        counted: which items, or one flag for all; where more are than the ring has room for, the
+            last ones stay.
         state: of a ring from `make_replay`.
         items: with a leading axis `K`.
     """
     items = _without_empty(items, lead=1)
     capacity = jax.tree.leaves(state.experience)[0].shape[1]
+    counted = jnp.broadcast_to(counted, jax.tree.leaves(items)[0].shape[:1])
     rank, number = counted.cumsum(), counted.sum()
     is_kept = counted & (rank > number - capacity)
     index = (state.current_index + rank - 1) % capacity

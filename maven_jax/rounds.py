@@ -20,7 +20,7 @@ from maven_jax.errors import unknown
 from maven_jax.exploration import EXPLORATIONS, Behaviour, linear_schedule
 from maven_jax.learner import READS, update, update_latent
 from maven_jax.losses import weighted_mean
-from maven_jax.replay import add_unless, add_where, make_replay
+from maven_jax.replay import add_where, make_replay
 from maven_jax.rollout import env_spec, rollout, start_episodes
 from maven_jax.rows import play_rows, row_outcomes
 from maven_jax.types import (
@@ -85,6 +85,7 @@ class Collected(NamedTuple):
     """Which of them are outcomes; None where all are."""
 
 
+@jax.named_scope("acting")
 def collect(
     parts: Parts, state: TrainState, key: ScalarKey, hyperparameters: Hyperparameters
 ) -> tuple[Collected, Metrics]:
@@ -138,6 +139,7 @@ def _explore(
     return epsilon, explore(epsilon, hyperparameters.exploration_temperature)
 
 
+@jax.named_scope("storing")
 def store(
     parts: Parts, state: TrainState, collected: Collected, rests: Bool[Array, ""]
 ) -> TrainState:
@@ -147,27 +149,25 @@ def store(
         parts: the run's.
         state: where to store it.
         collected: from `collect`.
-        rests: the replays stay as they are, since the run has finished; see `add_unless`.
+        rests: the replays stay as they are, since the run has finished; what comes is dropped.
     """
     episodes, outcomes, counted = collected
     state = state._replace(
-        replay=add_unless(rests, parts.replay, state.replay, swap_time_and_batch(episodes)),
+        replay=add_where(~rests, state.replay, swap_time_and_batch(episodes)),
         env_steps=state.env_steps + episodes.mask.sum(dtype=jnp.int32),
     )
     if parts.latent_replay is None:
         return state
-    if counted is None:
-        stored = add_unless(rests, parts.latent_replay, state.latent_replay, outcomes)
-    else:
-        stored = add_where(counted & ~rests, state.latent_replay, outcomes)
-    return state._replace(latent_replay=stored)
+    counted = ~rests if counted is None else counted & ~rests
+    return state._replace(latent_replay=add_where(counted, state.latent_replay, outcomes))
 
 
 def gradient_step(
     parts: Parts, state: TrainState, key: ScalarKey, hyperparameters: Hyperparameters
 ) -> tuple[TrainState, Metrics]:
     """One gradient step on a replayed batch, and the target network's copy when it is due."""
-    sampled = parts.replay.sample(state.replay, key).experience
+    with jax.named_scope("sampling"):
+        sampled = parts.replay.sample(state.replay, key).experience
     params, opt_state, metrics = update(
         state.params,
         state.target_params,
@@ -180,13 +180,15 @@ def gradient_step(
     )
     num_updates = state.num_updates + 1
     interval = parts.config.training.target_update_interval
-    target = optax.periodic_update(params, state.target_params, num_updates, interval)
+    with jax.named_scope("optimizer"):
+        target = optax.periodic_update(params, state.target_params, num_updates, interval)
     state = state._replace(
         params=params, target_params=target, opt_state=opt_state, num_updates=num_updates
     )
     return state, metrics
 
 
+@jax.named_scope("latent_steps")
 def latent_steps(
     parts: Parts, state: TrainState, key: ScalarKey, hyperparameters: Hyperparameters
 ) -> TrainState:

@@ -119,6 +119,13 @@ def test_those_that_are_counted_are_added_in_order(ring, counted, stored):
     assert set(np.concatenate(drawn).tolist()) == {*kept, 20, 21}
 
 
+@pytest.mark.parametrize("flag", [True, False])
+def test_one_flag_is_that_of_all_items(ring, flag):
+    added = jax.jit(add_where)(np.array(flag), ring.after(3), batched(8, 9))
+    expected = ring.add(ring.after(3), batched(8, 9)) if flag else ring.after(3)
+    chex.assert_trees_all_equal(added, expected)
+
+
 def test_rings_of_several_seeds_take_what_each_counts(ring):
     state = ring.after(3)
     flags = np.array([[True, False], [True, True]])
