@@ -1,24 +1,15 @@
 """Each benchmark runs, tiny, and writes what it printed."""
 
-import importlib.util
 import json
 import re
 import sys
-from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import pytest
+from benchmark_files import load
 
 from maven_jax.config import from_dict
-
-BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
-
-
-def load(name: str):
-    spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
 
 TINY = from_dict(
     {
@@ -38,9 +29,23 @@ def test_throughput(tmp_path, capsys):
     assert "tiny" in capsys.readouterr().out
     (row,) = json.loads(out.read_text())["rows"]
     assert row["seeds"] == 2
-    assert min(row["updates_per_s"], row["compile_s"]) > 0
+    assert min(row["updates_per_s"], row["compile_s"], row["mib"], row["env_steps_per_s"]) > 0
+    assert 0 < row["matmul_share"] < 1
     with pytest.raises(SystemExit, match="2"):
         throughput.main(arguments, {"tiny": TINY})
+
+
+def test_operations_of_matmuls_are_counted():
+    """A batch of 5 products of 2 x 3 and 3 x 4, and a loop of 7 of a vector and a matrix."""
+
+    def program(a, b, x, w):
+        step = jax.jit(lambda x, _: (x @ w, None))
+        return a @ b, jax.lax.scan(step, x, length=7)
+
+    shapes = (5, 2, 3), (5, 3, 4), (6,), (6, 6)
+    jaxpr = jax.make_jaxpr(program)(*(jnp.zeros(shape) for shape in shapes)).jaxpr
+    counted = load("throughput").matmul_operations(jaxpr)
+    assert counted == 2 * 5 * 2 * 3 * 4 + 7 * 2 * 6 * 6
 
 
 def test_environments(tmp_path, capsys):
@@ -139,3 +144,46 @@ def test_fuzz_counts_what_fails(capsys):
     printed = capsys.readouterr().out
     assert "things 1: [shown]\n    why" in printed
     assert "3 things, seed 0: 1 works, 1 refused, 1 FAILED" in printed
+
+
+PROGRAM = """
+HloModule jit_chunk
+
+%fused (x: f32[2]) -> f32[2] {
+  %x = f32[2]{0} parameter(0)
+  ROOT %y = f32[2]{0} add(%x, %x)
+}
+
+%step (carry: (s32[], f32[2])) -> (s32[], f32[2]) {
+  %carry = (s32[], f32[2]{0}) parameter(0)
+  %a = f32[2]{0} get-tuple-element(%carry), index=1
+  %b = f32[2]{0} fusion(%a), calls=%fused, metadata={op_name="chunk/while/acting/add"}
+  %c = (f32[2]{0}, f32[9]{0}) custom-call(%b), metadata={op_name="chunk/jvp(loss)/dot"}
+  %g = f32[2]{0} copy(%b)
+  ROOT %d = (s32[], f32[2]{0}) tuple(%a, %b)
+}
+
+%commands (x.1: f32[2]) -> f32[2] {
+  %x.1 = f32[2]{0} parameter(0)
+  %e = f32[2]{0} copy(%x.1), metadata={op_name="chunk/transpose(jvp(loss))/mul"}
+  ROOT %f = f32[2]{0} fusion(%e), kind=kLoop, calls=%fused
+}
+
+ENTRY %main (p: f32[2]) -> f32[2] {
+  %p = f32[2]{0} parameter(0)
+  %w = (s32[], f32[2]) while(%p), body=%step, metadata={op_name="chunk/acting/while"}, \
+backend_config={"known_trip_count":{"n":"5"}}
+  %q = f32[2]{0} get-tuple-element(%w), index=1
+  ROOT %r = f32[2]{0} call(%q), to_apply=%commands
+}
+"""
+
+
+def test_launches_are_counted_in_loops_and_calls():
+    """Five rounds of a fusion, a matmul and a copy of no name, then a copy and such a fusion."""
+    launches = load("launches")
+    counts = launches.count_launches(PROGRAM)
+    assert counts == {"acting": 10, "forward": 5, "backward": 1, "other": 1}
+    unknown = PROGRAM.replace("known_trip_count", "no_trip_count")
+    with pytest.raises(ValueError, match="a loop without a known number of rounds: %w = "):
+        launches.count_launches(unknown)
