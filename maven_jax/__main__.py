@@ -10,6 +10,8 @@ import sys
 
 import jax
 
+from maven_jax.cli.program_cache import keep_programs
+
 
 def count_cores() -> int:
     """CPU cores that this process may use."""
@@ -75,6 +77,7 @@ def main() -> None:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # joining puts its own there
     if not start_devices():
         sys.exit(2)
+    keep_programs()
     from maven_jax.cli.main import INTERRUPTED, run
 
     try:

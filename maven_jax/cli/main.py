@@ -82,6 +82,8 @@ def _usage() -> str:
     lines += ["", f"packaged configurations: {packaged}", f"packaged studies: {studies}"]
     lines += ["maven-jax COMMAND --help tells more."]
     lines += ["maven-jax --distributed COMMAND ... shares the work among several processes."]
+    if jax.config.jax_compilation_cache_dir:
+        lines += [f"Compiled programs are kept in {jax.config.jax_compilation_cache_dir}."]
     lines += [f"{smoke.VARIABLE}=1 in the environment tries a command: sizes are cut."]
     return "\n".join(lines)
 

@@ -37,7 +37,7 @@ BENCHMARK = "takes up to hours; tests/test_benchmarks.py runs it small"
 HOSTS = "waits for the other host; tests/runs/test_devices.py starts two processes"
 NOT_RUN = {
     "pip install .": INSTALLS,
-    "pip install '.[cuda]'": INSTALLS,
+    "pip install '.[cuda12]'": INSTALLS,
     "pip install '.[smax]'": INSTALLS,
     "make figure3": BUILDS,
     "make test": BUILDS,
