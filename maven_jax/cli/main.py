@@ -16,6 +16,7 @@ from maven_jax import __version__
 from maven_jax.cli import smoke
 from maven_jax.cli.commands import COMMANDS
 from maven_jax.cli.parsing import last_value, parse
+from maven_jax.cli.program_cache import folder_in_use
 from maven_jax.cli.training import Experiment
 from maven_jax.config import override
 from maven_jax.config.checks import validate
@@ -82,8 +83,8 @@ def _usage() -> str:
     lines += ["", f"packaged configurations: {packaged}", f"packaged studies: {studies}"]
     lines += ["maven-jax COMMAND --help tells more."]
     lines += ["maven-jax --distributed COMMAND ... shares the work among several processes."]
-    if jax.config.jax_compilation_cache_dir:
-        lines += [f"Compiled programs are kept in {jax.config.jax_compilation_cache_dir}."]
+    if folder := folder_in_use():
+        lines += [f"compiled programs are kept in {folder}"]
     lines += [f"{smoke.VARIABLE}=1 in the environment tries a command: sizes are cut."]
     return "\n".join(lines)
 

@@ -22,7 +22,7 @@ def keep_programs() -> None:
 
     `JAX_COMPILATION_CACHE_DIR` names another folder, `JAX_ENABLE_COMPILATION_CACHE=0` keeps none.
     """
-    if jax.config.jax_compilation_cache_dir or not jax.config.jax_enable_compilation_cache:
+    if folder_in_use() or not jax.config.jax_enable_compilation_cache:  # type: ignore[attr-defined]
         return
     try:
         folder = default_folder()
@@ -32,6 +32,11 @@ def keep_programs() -> None:
         return
     if os.access(folder, os.W_OK):
         jax.config.update("jax_compilation_cache_dir", str(folder))
+
+
+def folder_in_use() -> str | None:
+    """Where JAX keeps compiled programs; None where it does not."""
+    return jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
 
 
 def default_folder() -> Path:
