@@ -34,6 +34,7 @@ DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 INSTALLS = "installs packages"
 BUILDS = "makes a virtual environment and installs packages first"
 BENCHMARK = "takes up to hours; tests/test_benchmarks.py runs it small"
+COMPILERS = "needs the compilers of accelerators; tests/test_accelerators.py runs it small"
 HOSTS = "waits for the other host; tests/runs/test_devices.py starts two processes"
 NOT_RUN = {
     "pip install .": INSTALLS,
@@ -48,6 +49,7 @@ NOT_RUN = {
     "python benchmarks/checkpoints.py": BENCHMARK,
     "python benchmarks/checkpoints.py --pairs 4": BENCHMARK,
     "python benchmarks/throughput.py": BENCHMARK,
+    "python benchmarks/launches.py": COMPILERS,
     "python benchmarks/fuzz.py": BENCHMARK,
     "python benchmarks/fuzz_folders.py": BENCHMARK,
     "python benchmarks/environments.py --environments smax level_based_foraging --parallel 8 "
