@@ -31,7 +31,7 @@ def make_replay(capacity: int, batch_size: int) -> TrajectoryBuffer:
     """A ring of `capacity` items, of which `sample` draws `batch_size` uniformly, with replacement.
 
     `add` takes one or more items, with a leading axis. Arrays of no elements are not stored. One
-    draw serves a batch: flashbax's own `sample` makes nine, each a loop to compile and to launch.
+    draw serves a batch: flashbax's own `sample` makes several, each a loop to compile.
 
     Raises:
         ValueError: a batch is larger than the ring.

@@ -37,7 +37,7 @@ class Trainer(NamedTuple):
 
 
 def rest_if(done: jax.Array, old: TrainState, new: TrainState) -> TrainState:
-    """The old state where the run is done, but for the replay, to which nothing was added."""
+    """The old state where the run is done, but for the replay: none is added to a finished one."""
     small_old, small_new = (s._replace(replay=None, latent_replay=None) for s in (old, new))
     kept = jax.tree.map(lambda a, b: jnp.where(done, a, b), small_old, small_new)
     return kept._replace(replay=new.replay, latent_replay=new.latent_replay)

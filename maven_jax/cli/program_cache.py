@@ -22,6 +22,7 @@ def keep_programs() -> None:
 
     `JAX_COMPILATION_CACHE_DIR` names another folder, `JAX_ENABLE_COMPILATION_CACHE=0` keeps none.
     """
+    # JAX adds its settings to `jax.config` as it starts: their types are not declared
     if folder_in_use() or not jax.config.jax_enable_compilation_cache:  # type: ignore[attr-defined]
         return
     try:
@@ -36,6 +37,7 @@ def keep_programs() -> None:
 
 def folder_in_use() -> str | None:
     """Where JAX keeps compiled programs; None where it does not."""
+    # not declared either, see `keep_programs`
     return jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
 
 
