@@ -4,6 +4,8 @@ It is JAX's persistent compilation cache, in a folder of the machine's kind of p
 compiled for one may use instructions that another lacks, and homes are shared among machines.
 """
 
+import contextlib
+import importlib
 import os
 import platform
 import zlib
@@ -12,7 +14,9 @@ from pathlib import Path
 import jax
 
 LARGEST = 2 * 2**30
-"""Bytes that the folder may hold when a command starts; what was used longest ago goes first."""
+"""Bytes that the folders may hold when a command starts; what was used longest ago goes first."""
+CHECKED = "checked"
+"""File that is as old as the last look for damaged programs."""
 TELLS_PROCESSORS_APART = ("model name", "flags", "Features", "CPU part")
 """How lines of /proc/cpuinfo begin that do."""
 
@@ -20,15 +24,19 @@ TELLS_PROCESSORS_APART = ("model name", "flags", "Features", "CPU part")
 def keep_programs() -> None:
     """Gives JAX a folder for compiled programs, unless it has one, shall have none, or cannot.
 
-    `JAX_COMPILATION_CACHE_DIR` names another folder, `JAX_ENABLE_COMPILATION_CACHE=0` keeps none.
+    `JAX_COMPILATION_CACHE_DIR` names another folder or, empty, none;
+    `JAX_ENABLE_COMPILATION_CACHE=0` keeps none. Of several processes the first tidies.
     """
     # JAX adds its settings to `jax.config` as it starts: their types are not declared
-    if folder_in_use() or not jax.config.jax_enable_compilation_cache:  # type: ignore[attr-defined]
+    enabled = jax.config.jax_enable_compilation_cache  # type: ignore[attr-defined]
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ or folder_in_use() or not enabled:
         return
     try:
         folder = default_folder()
         folder.mkdir(parents=True, exist_ok=True)
-        make_room(folder, LARGEST)
+        if jax.process_index() == 0:
+            drop_damaged(folder)
+            make_room(folder.parent, LARGEST)
     except (OSError, RuntimeError):  # no home, or none that can be written to
         return
     if os.access(folder, os.W_OK):
@@ -38,7 +46,9 @@ def keep_programs() -> None:
 def folder_in_use() -> str | None:
     """Where JAX keeps compiled programs; None where it does not."""
     # not declared either, see `keep_programs`
-    return jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
+    enabled = jax.config.jax_enable_compilation_cache  # type: ignore[attr-defined]
+    folder: str | None = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
+    return (folder or None) if enabled else None
 
 
 def default_folder() -> Path:
@@ -52,14 +62,55 @@ def default_folder() -> Path:
 
 
 def make_room(folder: Path, largest: int) -> None:
-    """Deletes what was used longest ago until a folder's files hold at most `largest` bytes."""
-    files = [(path, path.stat()) for path in folder.iterdir() if path.is_file()]
-    files.sort(key=lambda file: max(file[1].st_atime, file[1].st_mtime), reverse=True)
+    """Deletes what was used longest ago until the files in a folder hold at most `largest` bytes."""
+    files = sorted(_files(folder), key=lambda file: _last_used(file[1]), reverse=True)
     held = 0
     for path, stat in files:
         held += stat.st_size
         if held > largest:
             path.unlink(missing_ok=True)
+
+
+def drop_damaged(folder: Path) -> None:
+    """Deletes the programs of which only a part was written, as by a process that was killed.
+
+    JAX does not write them in one piece, nor replace what it cannot read. Only what was written
+    since the last call is read, so that a full folder costs no time.
+    """
+    stamp = folder / CHECKED
+    since = stamp.stat().st_mtime_ns if stamp.exists() else 0
+    stamp.touch()
+    for path, stat in _files(folder):
+        new = path.name.endswith("-cache") and stat.st_mtime_ns >= since
+        if new and not _is_readable(path):
+            path.unlink(missing_ok=True)
+
+
+def _is_readable(path: Path) -> bool:
+    """Whether JAX could unpack what a file holds."""
+    try:
+        unpack = importlib.import_module("zstandard").decompress  # what JAX packs with, if it can
+    except ImportError:
+        unpack = zlib.decompress
+    try:
+        unpack(path.read_bytes())
+    except Exception:  # each library has an error of its own
+        return False
+    return True
+
+
+def _files(folder: Path) -> list[tuple[Path, os.stat_result]]:
+    """The files in a folder and beneath; other processes may delete some meanwhile."""
+    found = []
+    for path in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            if not path.is_dir():
+                found.append((path, path.stat()))
+    return found
+
+
+def _last_used(stat: os.stat_result) -> float:
+    return max(stat.st_atime, stat.st_mtime)
 
 
 def _processor() -> str:

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import jax
@@ -10,13 +11,22 @@ import pytest
 from experiments import SMALL
 
 from maven_jax.cli import program_cache
-from maven_jax.cli.program_cache import default_folder, keep_programs, make_room
+from maven_jax.cli.program_cache import (
+    CHECKED,
+    default_folder,
+    drop_damaged,
+    folder_in_use,
+    keep_programs,
+    make_room,
+)
 
 
-def train(folder: Path, name: str, **environment) -> bytes:
-    """Trains in a process that has no folder for programs but what it finds itself."""
-    unset = {"JAX_COMPILATION_CACHE_DIR", "XDG_CACHE_HOME"}
-    inherited = {key: value for key, value in os.environ.items() if key not in unset}
+def train(folder: Path, name: str) -> tuple[bytes, str]:
+    """Trains in a process that has no folder for programs but what it finds itself.
+
+    Gives its metrics, and what JAX says of the programs.
+    """
+    inherited = {key: value for key, value in os.environ.items() if "JAX_" not in key}
     ended = subprocess.run(
         [
             sys.executable,
@@ -29,27 +39,40 @@ def train(folder: Path, name: str, **environment) -> bytes:
             name,
         ],
         cwd=folder,
-        env=inherited | {"PYTHONPATH": os.getcwd(), **environment},
+        env=inherited
+        | {
+            "PYTHONPATH": os.getcwd(),
+            "XDG_CACHE_HOME": str(folder / "kept"),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3",
+            "JAX_DEBUG_LOG_MODULES": "jax._src.compiler",  # names what is found, what is compiled
+        },
         capture_output=True,
+        text=True,
         check=True,
     )
-    assert b"arning" not in ended.stderr
-    return (folder / name / "metrics.csv").read_bytes()
+    assert "arning" not in ended.stderr
+    return (folder / name / "metrics.csv").read_bytes(), ended.stderr.lower()
 
 
-def test_a_second_start_finds_the_programs_and_trains_the_same(tmp_path):
+def test_a_later_start_finds_the_programs_and_trains_the_same(tmp_path):
     (tmp_path / "small.yaml").write_text(SMALL.format(algorithm="qmix"))
-    first = train(tmp_path, "first", XDG_CACHE_HOME=str(tmp_path / "kept"))
-    (folder,) = (tmp_path / "kept" / "maven-jax").iterdir()
-    kept = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
-    assert any(name.startswith("jit_chunk") for name in kept)
-    assert train(tmp_path, "second", XDG_CACHE_HOME=str(tmp_path / "kept")) == first
-    assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == kept
+    first, said = train(tmp_path, "first")
+    assert "cache miss for 'jit_chunk'" in said
+    (kept,) = tmp_path.glob("kept/maven-jax/*/jit_chunk*-cache")
+    whole = kept.stat().st_size
+    kept.write_bytes(kept.read_bytes()[:-100])  # as a process leaves it that is killed in writing
+    second, said = train(tmp_path, "second")
+    assert "cache miss for 'jit_chunk'" in said
+    assert kept.stat().st_size >= whole - 10, "written anew"
+    third, said = train(tmp_path, "third")
+    assert "cache hit for 'jit_chunk'" in said
+    assert first == second == third
 
 
 @pytest.fixture
 def settings(monkeypatch, tmp_path):
-    """JAX's settings, as before afterwards; caches would go to `tmp_path`."""
+    """JAX's settings, as before afterwards; caches would go to `tmp_path`, and none is named."""
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     names = "jax_compilation_cache_dir", "jax_enable_compilation_cache"
     before = {name: getattr(jax.config, name) for name in names}
@@ -65,11 +88,16 @@ def test_a_folder_that_is_named_stays(settings):
     assert jax.config.jax_compilation_cache_dir == named
 
 
-def test_nothing_is_kept_where_that_is_asked_for(settings, tmp_path):
+@pytest.mark.parametrize("asked", ["disabled", "empty"])
+def test_nothing_is_kept_where_that_is_asked_for(asked, settings, monkeypatch, tmp_path):
+    if asked == "disabled":
+        jax.config.update("jax_enable_compilation_cache", False)
+        assert folder_in_use() is None, "though a folder is named"
+    else:
+        monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")
     jax.config.update("jax_compilation_cache_dir", None)
-    jax.config.update("jax_enable_compilation_cache", False)
     keep_programs()
-    assert jax.config.jax_compilation_cache_dir is None
+    assert folder_in_use() is None
     assert not list(tmp_path.iterdir())
 
 
@@ -79,7 +107,26 @@ def test_a_place_that_takes_no_folder_keeps_nothing(caches, settings, monkeypatc
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / caches))
     jax.config.update("jax_compilation_cache_dir", None)
     keep_programs()
-    assert jax.config.jax_compilation_cache_dir is None
+    assert folder_in_use() is None
+
+
+def test_a_folder_that_cannot_be_written_to_is_not_used(settings, monkeypatch):
+    jax.config.update("jax_compilation_cache_dir", None)
+    monkeypatch.setattr(program_cache.os, "access", lambda folder, mode: False)
+    keep_programs()
+    assert folder_in_use() is None
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_of_several_processes_the_first_tidies(first, settings, monkeypatch):
+    jax.config.update("jax_compilation_cache_dir", None)
+    monkeypatch.setattr(program_cache.jax, "process_index", lambda: 0 if first else 1)
+    default_folder().mkdir(parents=True)
+    damaged = default_folder() / "jit_chunk-key-cache"
+    damaged.touch()
+    keep_programs()
+    assert folder_in_use() == str(default_folder())
+    assert damaged.exists() != first
 
 
 def test_processors_of_other_kinds_have_other_folders(settings, monkeypatch):
@@ -88,6 +135,15 @@ def test_processors_of_other_kinds_have_other_folders(settings, monkeypatch):
     monkeypatch.setattr(program_cache.platform, "machine", lambda: "riscv64")
     assert default_folder().name.startswith("riscv64-")
     assert default_folder() != here
+
+
+def test_processors_of_other_flags_have_other_folders(settings, monkeypatch):
+    names = set()
+    for flags in ("avx2", "avx2 avx512f", "avx2"):
+        lines = f"processor : 0\nflags : {flags}\ncpu MHz : {len(names)}\n"
+        monkeypatch.setattr(program_cache.Path, "read_text", lambda _, lines=lines: lines)
+        names.add(default_folder().name)
+    assert len(names) == 2
 
 
 def test_what_was_used_longest_ago_makes_room(tmp_path):
@@ -99,3 +155,28 @@ def test_what_was_used_longest_ago_makes_room(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == set("abcd")
     make_room(tmp_path, 25)
     assert {path.name for path in tmp_path.iterdir()} == {"a", "d"}
+
+
+def test_subfolders_make_room_too(tmp_path):
+    (tmp_path / "another-processor").mkdir()
+    (tmp_path / "another-processor" / "old").write_bytes(bytes(10))
+    (tmp_path / "new").write_bytes(bytes(10))
+    os.utime(tmp_path / "another-processor" / "old", (900, 900))
+    make_room(tmp_path, 10)
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["new"]
+
+
+def test_only_what_cannot_be_read_is_dropped_and_only_new_files_are_read(tmp_path):
+    whole = zlib.compress(bytes(range(256)) * 40)
+    contents = {"whole-cache": whole, "part-cache": whole[:-1], "empty-cache": b"", "part": b"x"}
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    drop_damaged(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"whole-cache", "part", CHECKED}
+    (tmp_path / "whole-cache").write_bytes(b"")
+    os.utime(tmp_path / "whole-cache", (900, 900))  # older than the last look
+    drop_damaged(tmp_path)
+    assert (tmp_path / "whole-cache").exists()
+    os.utime(tmp_path / "whole-cache")
+    drop_damaged(tmp_path)
+    assert not (tmp_path / "whole-cache").exists()
