@@ -13,7 +13,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,12 +31,17 @@ from maven_jax.runs.sweep import LANES, over_lanes, seed_keys, spread
 from maven_jax.types import MarlEnv
 
 H100 = Path(__file__).parent / "targets" / "h100_sxm.txtpb"
-COLLECTIVE = re.compile(r"\b(all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter)\b")
+COLLECTIVE = re.compile(
+    r"(all-reduce|all-gather|all-to-all|collective-permute|collective-broadcast|reduce-scatter)"
+    r"(-start)?"
+)
 NO_LAUNCH = {
     *("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all"),
-    *("partition-id", "replica-id", "copy-done", "async-start", "async-done"),
+    *("partition-id", "replica-id", "copy-done", "async-done", "opt-barrier", "add-dependency"),
 }
 """Operations that a GPU launches nothing for; loops and calls are counted by what is in them."""
+UNCOUNTED = {"conditional", "async-start"}
+"""Operations that launch what their computations hold, which of them is not known."""
 PARTS = {
     "evaluation": "evaluation",
     "acting": "acting",
@@ -70,9 +75,10 @@ TARGETS: dict[str, Callable[[], Mesh]] = {"h100": h100s, "tpu_v5e_2x2": tpus}
 
 
 def compile_chunk(config: Config, env: MarlEnv, num_seeds: int, mesh: Mesh) -> Any:
-    """A chunk of every seed's training, compiled for the devices of a mesh."""
+    """A chunk of every seed's training, compiled for the devices of a mesh, which share evenly."""
     trainer = make_trainer(config, env)
-    lanes = seed_keys(0, num_seeds), spread(config.hyperparameters, num_seeds)
+    num_lanes = num_seeds + -num_seeds % mesh.size
+    lanes = seed_keys(0, num_lanes), spread(config.hyperparameters, num_lanes)
     state = jax.eval_shape(jax.vmap(trainer.init), *lanes)
     arguments = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=NamedSharding(mesh, LANES)),
@@ -101,7 +107,8 @@ def read_program(text: str) -> dict[str, list[Operation]]:
     """Every computation's operations; the entry's is called `ENTRY`.
 
     Raises:
-        ValueError: a loop whose number of rounds is not known.
+        ValueError: a loop whose number of rounds is not known, a branch, or a computation that
+            runs beside others: what these launch cannot be counted.
     """
     program: dict[str, list[Operation]] = {}
     operations: list[Operation] = []
@@ -120,6 +127,8 @@ def _read_operation(opcode: str, line: str) -> Operation:
         return found[1] if found else None
 
     name = of(r'op_name="([^"]*)"') or ""
+    if opcode in UNCOUNTED:
+        raise ValueError(f"cannot count what {opcode} launches: {line.strip()[:80]}")
     if opcode == "while":
         times = of(r'"known_trip_count":\{"n":"(\d+)"\}')
         if times is None:
@@ -147,6 +156,12 @@ def count_launches(text: str) -> Counter[str]:
     return counts
 
 
+def count_collectives(text: str) -> int:
+    """Operations of a compiled program, wherever they stand, by which devices communicate."""
+    operations = chain.from_iterable(read_program(text).values())
+    return sum(COLLECTIVE.fullmatch(operation.opcode) is not None for operation in operations)
+
+
 def part_of(name: str, around: str) -> str:
     """The part that an operation belongs to by its name, else that of the loop around it."""
     return next((part for part, holds in PARTS.items() if holds in name), around)
@@ -159,7 +174,7 @@ def measure(config: Config, env: MarlEnv, num_seeds: int, target: str) -> dict[s
     row: dict[str, Any] = {
         "target": target,
         "seeds": num_seeds,
-        "collectives": len(COLLECTIVE.findall(text)),
+        "collectives": count_collectives(text),
         "mib": (memory.argument_size_in_bytes + memory.temp_size_in_bytes) / 2**20,
     }
     if target == "h100":

@@ -79,7 +79,8 @@ def measure(configs: dict[str, Config], seeds: list[int], chunks: int) -> list[d
         for num_seeds in seeds:
             sweep = compile_sweep(trainer, num_seeds)
             run = run_sweep(sweep, seed_keys(0, num_seeds), config.hyperparameters)
-            mib = (state_memory(sweep.state_shapes).total + sweep.scratch_bytes) / 2**20
+            scratch = sweep.mesh.size * sweep.scratch_bytes
+            mib = (state_memory(sweep.state_shapes).total + scratch) / 2**20
             row = {"algorithm": name, "seeds": num_seeds, "compile_s": sweep.compile_seconds}
             rows.append(row | {"mib": mib, "mflop_per_update": operations / updates / 1e6})
             runs.append((run, updates, [], []))

@@ -187,3 +187,18 @@ def test_launches_are_counted_in_loops_and_calls():
     unknown = PROGRAM.replace("known_trip_count", "no_trip_count")
     with pytest.raises(ValueError, match="a loop without a known number of rounds: %w = "):
         launches.count_launches(unknown)
+
+
+def test_what_a_branch_or_an_asynchronous_call_launches_is_not_guessed():
+    launches = load("launches")
+    for opcode in ("conditional", "async-start"):
+        with pytest.raises(ValueError, match=f"cannot count what {opcode} launches: ROOT %r"):
+            launches.count_launches(PROGRAM.replace("call(%q)", f"{opcode}(%q)"))
+
+
+def test_collectives_are_operations_not_mentions():
+    launches = load("launches")
+    assert launches.count_collectives(PROGRAM) == 0
+    assert launches.count_collectives(PROGRAM.replace("%q", "%all-reduce")) == 0
+    assert launches.count_collectives(PROGRAM.replace("copy(%b)", "all-reduce(%b)")) == 1
+    assert launches.count_collectives(PROGRAM.replace("copy(%b)", "all-gather-start(%b)")) == 1

@@ -62,7 +62,7 @@ def default_folder() -> Path:
 
 
 def make_room(folder: Path, largest: int) -> None:
-    """Deletes what was used longest ago until the files in a folder hold at most `largest` bytes."""
+    """Deletes what was used longest ago until a folder holds at most `largest` bytes."""
     files = sorted(_files(folder), key=lambda file: _last_used(file[1]), reverse=True)
     held = 0
     for path, stat in files:

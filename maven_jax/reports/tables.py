@@ -5,7 +5,6 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
-from scipy.stats import bootstrap, trim_mean
 
 from maven_jax.runs.grid import short_names
 from maven_jax.runs.run import Point, Run
@@ -93,6 +92,8 @@ def _number(value: float) -> str:
 
 def interquartile_mean(values: np.ndarray) -> tuple[float, float, float]:
     """Interquartile mean over seeds, and its 95 % bootstrap interval, always drawn alike."""
+    from scipy.stats import bootstrap, trim_mean  # slow to import, seldom used
+
     mean = float(trim_mean(values, 0.25))
     if len(np.unique(values)) == 1:
         return mean, mean, mean
