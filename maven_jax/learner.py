@@ -20,14 +20,21 @@ from maven_jax.losses import intrinsic_reward, weighted_mean
 from maven_jax.objectives import Networks
 from maven_jax.types import Episodes, LatentOutcome, Metrics, NetworkParams, Params
 
+OPTIMIZERS: dict[str, Callable[[Hyperparameters], optax.GradientTransformation]] = {
+    "rmsprop": lambda hyperparameters: optax.scale_by_rms(
+        hyperparameters.rms_decay, hyperparameters.rms_epsilon, eps_in_sqrt=False
+    ),
+    "adam": lambda _: optax.scale_by_adam(),
+    "radam": lambda _: optax.scale_by_radam(),
+}
+"""From gradients to steps of unit rate. RMSprop has its epsilon outside the root, as published."""
 
-def make_optimizer(hyperparameters: Hyperparameters) -> optax.GradientTransformation:
-    """RMSprop after clipping by global norm; epsilon outside the root, as published."""
+
+def make_optimizer(kind: str, hyperparameters: Hyperparameters) -> optax.GradientTransformation:
+    """One of `OPTIMIZERS`, after clipping by global norm."""
     return optax.chain(
         optax.clip_by_global_norm(hyperparameters.max_grad_norm),
-        optax.scale_by_rms(
-            hyperparameters.rms_decay, hyperparameters.rms_epsilon, eps_in_sqrt=False
-        ),
+        OPTIMIZERS[kind](hyperparameters),
         optax.scale(-hyperparameters.learning_rate),
     )
 
@@ -154,7 +161,8 @@ def update(
         params, target_params, latent_params, batch, hyperparameters, algorithm, config
     )
     with jax.named_scope("optimizer"):
-        updates, opt_state = make_optimizer(hyperparameters).update(grads, opt_state, params)
+        optimizer = make_optimizer(config.training.optimizer, hyperparameters)
+        updates, opt_state = optimizer.update(grads, opt_state, params)
         metrics["grad_norm"] = optax.global_norm(grads)
         return optax.apply_updates(params, updates), opt_state, metrics
 

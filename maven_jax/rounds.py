@@ -18,7 +18,7 @@ from maven_jax.config import Config, Hyperparameters
 from maven_jax.episodes import as_floats, as_stored, latent_outcome, swap_time_and_batch
 from maven_jax.errors import unknown
 from maven_jax.exploration import EXPLORATIONS, Behaviour, linear_schedule
-from maven_jax.learner import READS, update, update_latent
+from maven_jax.learner import OPTIMIZERS, READS, update, update_latent
 from maven_jax.losses import weighted_mean
 from maven_jax.replay import add_where, make_replay
 from maven_jax.rollout import env_spec, rollout, start_episodes
@@ -57,6 +57,7 @@ def make_parts(config: Config, env: MarlEnv) -> Parts:
     for field, kind, known in (
         ("exploration.kind", config.exploration.kind, EXPLORATIONS),
         ("discriminator.reads", config.discriminator.reads, READS),
+        ("training.optimizer", config.training.optimizer, OPTIMIZERS),
     ):
         if kind not in known:
             raise unknown(field, kind, known)

@@ -96,7 +96,7 @@ def init_state(
     state = TrainState(
         params=params,
         target_params=params,
-        opt_state=make_optimizer(hyperparameters).init(params),
+        opt_state=make_optimizer(parts.config.training.optimizer, hyperparameters).init(params),
         latent_params=latent_params,
         latent_opt_state=latent.optimizer(hyperparameters).init(latent_params),
         replay=None,

@@ -51,6 +51,9 @@ def _reasons(config: Config) -> Iterator[tuple[str, Sequence[str]]]:
         yield name, ("hyperparameters.optimum_weight", "hyperparameters.nonoptimum_weight")
     if objective is qtran and config.fidelity == "reference":
         yield f"{name} and fidelity reference", ("training.double_q",)
+    if config.training.optimizer != "rmsprop":
+        reason = f"training.optimizer is {config.training.optimizer}"
+        yield reason, _dotted("hyperparameters", ["rms_decay", "rms_epsilon"])
     if config.exploration.kind == "boltzmann":
         epsilons = [key for key in Hyperparameters._fields if key.startswith("epsilon_")]
         yield "exploration.kind is boltzmann", _dotted("hyperparameters", epsilons)

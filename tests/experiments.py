@@ -54,9 +54,13 @@ PARTS = [
     *({"latent": {"kind": kind}} for kind in ("gaussian", "logistic", "bandit", "uniform")),
     {"discriminator": {"reads": "taken_actions", "signal": "reward"}},
     {"discriminator": {"kind": "feed_forward", "reads": "taken_actions", "signal": "reward"}},
-    {"discriminator": {"kind": "feed_forward", "reads": "greedy_actions"}},
+    {
+        "discriminator": {"kind": "feed_forward", "reads": "greedy_actions"},
+        "training": {"optimizer": "adam"},
+    },
     {"latent": {"kind": "bandit", "bandit_epsilon": 0.5}, "exploration": {"kind": "boltzmann"}},
     {"exploration": {"kind": "team_epsilon_greedy"}, "network": {"latent_head": "paired"}},
+    {"algorithm": "qmix", "training": {"optimizer": "radam"}},
     {"algorithm": "maven_qtran", "latent": {"kind": "gaussian"}, "fidelity": "reference"},
 ]
 """What sets one experiment with MAVEN apart from another: latent, discriminator and so on."""

@@ -419,6 +419,7 @@ def test_a_large_value_is_shown_in_part():
         ("latent", {"kind": "x"}, "latent.kind is 'x'; allowed: categorical"),
         ("discriminator", {"reads": "x"}, "discriminator.reads is 'x'; allowed: policies"),
         ("exploration", {"kind": "x"}, "exploration.kind is 'x'; allowed: epsilon_greedy"),
+        ("training", {"optimizer": "sgd"}, "training.optimizer is 'sgd'; allowed: rmsprop, adam"),
         ("training", {"double_q": "no"}, "training.double_q is 'no'; allowed: true or false"),
         ("training", {"target_update_interval": np.int32(0)}, "is 0; allowed: a whole number from"),
         ("evaluation", {"episodes": np.int64(0)}, "evaluation.episodes is 0; allowed: a whole"),

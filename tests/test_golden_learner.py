@@ -171,7 +171,7 @@ def test_clipped_gradient(case):
 
 def test_three_optimiser_steps(case):
     params, target_params = case.params("params"), case.params("target_params")
-    opt_state = learner.make_optimizer(case.hyperparameters).init(params)
+    opt_state = learner.make_optimizer("rmsprop", case.hyperparameters).init(params)
     step = jax.jit(partial(learner.update, algorithm=case.algorithm, config=case.config))
     history = []
     for _ in range(case.arrays["out/loss"].shape[0]):

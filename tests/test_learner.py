@@ -1,5 +1,6 @@
 """The loss in the paper's form, which the recorded cases do not cover: r_aux, and its absence."""
 
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -10,7 +11,7 @@ from helpers import random_params
 
 from maven_jax import learner
 from maven_jax.algorithms import make_algorithm
-from maven_jax.config import from_dict
+from maven_jax.config import Hyperparameters, from_dict
 from maven_jax.types import EnvSpec, Episodes, LatentOutcome, Params
 
 SPEC = EnvSpec(num_agents=2, num_actions=3, view_size=4, state_size=5, time_limit=3)
@@ -124,3 +125,45 @@ def test_the_latent_policy_moves_towards_what_pays(weights):
     unpaid = outcomes._replace(episode_return=jnp.zeros(3))
     spread = step(unpaid, latent_entropy_weight=1.0)
     assert latent.entropy(spread, state)[0] > latent.entropy(params, state)[0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "first_steps"),
+    [
+        ("rmsprop", [-0.6 / (0.5 * 0.6 + 0.25), 0.8 / (0.5 * 0.8 + 0.25)]),
+        ("adam", [-1, 1]),  # means of one gradient are it and its square
+        ("radam", [-0.6, 0.8]),  # not rectified as yet: the mean of the gradient
+    ],
+)
+def test_the_first_step_of_each_optimizer(kind, first_steps, variant):
+    """Of a gradient of norm 10, clipped to 1."""
+
+    def step(grads):
+        hyperparameters = Hyperparameters(
+            learning_rate=0.1, rms_decay=0.75, rms_epsilon=0.25, max_grad_norm=1.0
+        )
+        optimizer = learner.make_optimizer(kind, hyperparameters)
+        return optimizer.update(grads, optimizer.init(grads))[0]
+
+    np.testing.assert_allclose(
+        variant(step)(jnp.array([6.0, -8.0])), 0.1 * np.array(first_steps), rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("kind", learner.OPTIMIZERS)
+def test_an_update_takes_the_step_of_the_optimizer_that_is_configured(kind, weights, batch):
+    config, algorithm = make()
+    config = replace(config, training=replace(config.training, optimizer=kind))
+    params, latent_params = weights
+    hyperparameters = Hyperparameters(learning_rate=0.1)
+    optimizer = learner.make_optimizer(kind, hyperparameters)
+    arguments = latent_params, batch, hyperparameters, algorithm, config
+    grads, _ = jax.grad(learner.loss, has_aux=True)(params, params, *arguments)
+    steps, _ = optimizer.update(grads, optimizer.init(params))
+    moved, _, _ = learner.update(params, params, optimizer.init(params), *arguments)
+    jax.tree.map(
+        lambda new, old, step: np.testing.assert_allclose(new, old + step, rtol=1e-4, atol=1e-6),
+        moved,
+        params,
+        steps,
+    )

@@ -11,7 +11,13 @@ import pytest
 from experiments import small_config
 
 from maven_jax import algorithms, exploration, learner
-from maven_jax.config import DiscriminatorConfig, ExplorationConfig, Hyperparameters, LatentConfig
+from maven_jax.config import (
+    DiscriminatorConfig,
+    ExplorationConfig,
+    Hyperparameters,
+    LatentConfig,
+    TrainingConfig,
+)
 from maven_jax.envs import MStepMatrixGame
 from maven_jax.errors import ConfigError
 from maven_jax.rounds import (
@@ -159,6 +165,7 @@ def test_gradient_steps_follow_the_steps_of_a_round(state_of_rows):
 TABLES = [
     (exploration.EXPLORATIONS, ExplorationConfig, "kind", "exploration.kind"),
     (learner.READS, DiscriminatorConfig, "reads", "discriminator.reads"),
+    (learner.OPTIMIZERS, TrainingConfig, "optimizer", "training.optimizer"),
     (algorithms.LATENTS, LatentConfig, "kind", "latent.kind"),
     (algorithms.DISCRIMINATORS, DiscriminatorConfig, "kind", "discriminator.kind"),
 ]

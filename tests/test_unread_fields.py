@@ -49,6 +49,11 @@ from maven_jax.unread_fields import remarks, unread
             "hyperparameters.temperature",
             "discriminator.reads is taken_actions",
         ),
+        (
+            {"training": {"optimizer": "adam"}},
+            "hyperparameters.rms_decay",
+            "training.optimizer is adam",
+        ),
         ({}, "hyperparameters.exploration_temperature", "exploration.kind is epsilon_greedy"),
         (
             {"exploration": {"kind": "boltzmann"}},

@@ -11,7 +11,7 @@ class Hyperparameters(NamedTuple):
     """Traced numbers; under `vmap` each may carry an axis of values. The defaults are MAVEN's."""
 
     learning_rate: float = 5e-4
-    """RMSprop step size of utilities, mixer and discriminator."""
+    """Step size of utilities, mixer and discriminator."""
     rms_decay: float = 0.99
     """RMSprop decay of the mean square."""
     rms_epsilon: float = 1e-5
@@ -161,6 +161,9 @@ class TrainingConfig:
     """Environment steps to each gradient step, with `row_slots` and in place of
     `updates_per_round`, which is set to the nearest; 0 to go by the latter. Every slot of a row but
     its last counts as a step: episodes of n steps take n for each n + 1 of them."""
+    optimizer: Literal["rmsprop", "adam", "radam"] = "rmsprop"
+    """Of utilities, mixer and discriminator: RMSprop, as published, Adam or rectified Adam (Liu et
+    al. 2020), the latter two with the constants of their papers."""
     target_update_interval: int = 200
     """Gradient steps between copies of the weights to the target network."""
     updates_per_evaluation: int = 100

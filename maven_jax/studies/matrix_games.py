@@ -117,7 +117,8 @@ def make_fit(config: Config, env: MarlEnv, num_steps: int) -> Fit:
             )
             return (params, opt_state), None
 
-        carry = (params, make_optimizer(hyperparameters).init(params))
+        optimizer = make_optimizer(config.training.optimizer, hyperparameters)
+        carry = (params, optimizer.init(params))
         keys = jax.random.split(play_key, num_steps)
         (params, _), _ = jax.lax.scan(step, carry, (jnp.arange(num_steps), keys))
         return _read(algorithm, params, play(params, play_key, lane.payoff, take_all))
