@@ -20,6 +20,8 @@ from maven_jax.types import NetworkParams, ScalarKey
 FULL_UNROLL = 16
 """Scans up to this long are unrolled whole, longer ones by half of it: measured on a CPU, a longer
 unrolling compiles slower and runs no faster."""
+WEIGHTS = {"kernel", "bias", "input_kernel", "input_bias", "hidden_kernel", "hidden_bias"}
+"""Names of the weights of a `Linear` and of a `GRU`."""
 
 
 def apply(module: nn.Module, params: NetworkParams, *args: Any, method: str | None = None) -> Any:
@@ -37,13 +39,18 @@ def fresh_params(module: nn.Module, key: ScalarKey, *inputs: Any) -> NetworkPara
         module: made of `Linear` and `GRU`.
         key: used once.
         inputs: arrays of the shapes that the module is called with.
+
+    Raises:
+        ValueError: it has weights of other layers.
     """
     shapes = flatten_dict(jax.eval_shape(module.init, key, *inputs))
     ends = [*accumulate(leaf.size for leaf in shapes.values())]
     parts = jnp.split(jax.random.uniform(key, ends[-1:], jnp.float32, -1, 1), ends[:-1])
     weights = {}
     for (path, leaf), part in zip(shapes.items(), parts, strict=True):
-        *layer, _ = path
+        *layer, name = path
+        if name not in WEIGHTS:
+            raise ValueError(f"a weight is {'.'.join(path)}; allowed: one of a Linear or a GRU")
         kernel = shapes.get((*layer, "kernel"), shapes.get((*layer, "hidden_kernel")))
         fan_in = kernel.shape[0] if kernel is not None else 1
         weights[path] = fan_in**-0.5 * part.reshape(leaf.shape)

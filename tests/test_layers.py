@@ -1,3 +1,4 @@
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -114,6 +115,11 @@ def test_different_keys_draw_different_weights(initialise):
     drawn = [jax.tree.leaves(initialise(jax.random.key(seed))) for seed in (0, 1)]
     for first, second in zip(*drawn, strict=True):
         assert (first != second).mean() > 0.99
+
+
+def test_weights_of_other_layers_are_not_made_up():
+    with pytest.raises(ValueError, match=r"a weight is params\.scale; allowed: one of a L"):
+        layers.fresh_params(nn.LayerNorm(use_bias=False), jax.random.key(0), jnp.ones(3))
 
 
 def numpy_gru(params, carry, x):

@@ -64,6 +64,16 @@ def test_samples_come_from_the_newest_items(ring, count, stored):
     assert set(np.concatenate(drawn).tolist()) == stored
 
 
+@pytest.mark.parametrize("count", [3, CAPACITY, 2 * CAPACITY + 1])
+def test_every_item_that_is_stored_is_drawn_as_often(ring, count):
+    state, keys = ring.after(count), jax.random.split(jax.random.key(0), 2000)
+    drawn = jax.jit(jax.vmap(lambda key: ring.sample(state, key).reward[:, 0]))(keys)
+    _, counts = np.unique(drawn, return_counts=True)
+    assert len(counts) == min(count, CAPACITY)
+    mean = drawn.size / len(counts)
+    assert (np.abs(counts - mean) < 5 * mean**0.5).all()
+
+
 def test_several_items_are_added_in_order(ring):
     state = ring.add(ring.after(3), batched(3, 4, 5, 6))
     drawn = [ring.sample(state, jax.random.key(seed)).reward[:, 0] for seed in range(20)]

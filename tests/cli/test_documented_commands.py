@@ -66,9 +66,11 @@ CHECKED = {
     "maven-jax train foraging --algorithm qmix --seeds 5": SLOW,
     "maven-jax train foraging --algorithm maven --seeds 5": SLOW,
     "maven-jax train smax_3m --seeds 5": SLOW,
-    "maven-jax train smax_3m --algorithm qmix --seeds 5 --training.total-env-steps 40000": SLOW,
+    "maven-jax train smax_3m --algorithm vdn --seeds 5": SLOW,
+    "maven-jax train smax_3m --algorithm maven --seeds 5": SLOW,
     "maven-jax study ten_step": SLOW,
-    "maven-jax study environments": SLOW,
+    "maven-jax study foraging": SLOW,
+    "maven-jax study smax": SLOW,
 }
 """What goes as far as an output folder that exists, once all else has been found right."""
 if os.environ.get("DOCUMENTED") == "all":

@@ -166,7 +166,7 @@ def test_packaged_studies_can_be_trained(name):
     study = load_study(name)
     for study_run in study.runs.values():
         make_env(study_run.config)
-    assert len(study.runs) == {"figure3": 3, "ten_step": 19, "environments": 5}[name]
+    assert len(study.runs) == {"figure3": 3, "ten_step": 19, "foraging": 3, "smax": 3}[name]
 
 
 @pytest.mark.parametrize(
