@@ -15,13 +15,19 @@ from jaxtyping import Array, Bool, Float
 from maven_jax.algorithms import Algorithm, make_algorithm
 from maven_jax.budget import updates_per_round
 from maven_jax.config import Config, Hyperparameters
-from maven_jax.episodes import as_floats, as_stored, latent_outcome, swap_time_and_batch
+from maven_jax.episodes import (
+    as_floats,
+    as_stored,
+    last_step,
+    latent_outcome,
+    swap_time_and_batch,
+)
 from maven_jax.errors import unknown
 from maven_jax.exploration import EXPLORATIONS, Behaviour, linear_schedule
 from maven_jax.learner import OPTIMIZERS, READS, update, update_latent
 from maven_jax.losses import weighted_mean
 from maven_jax.replay import add_where, make_replay
-from maven_jax.rollout import env_spec, rollout, start_episodes
+from maven_jax.rollout import env_spec, keep, rollout, start_episodes
 from maven_jax.rows import play_rows, row_outcomes
 from maven_jax.types import (
     EnvSpec,
@@ -106,7 +112,7 @@ def collect(
         epsilon, behaviour = _explore(parts, state, hyperparameters)
         size = training.num_envs, training.row_slots
         played = play_rows(parts.env, agent, params, key, sample_latent, behaviour, *size)
-        episodes = played.episodes
+        episodes, ended = played.episodes, played.ended
         train_return = weighted_mean(played.returns, played.counted)
         if parts.latent_replay is not None:
             outcomes, counted = row_outcomes(played)
@@ -116,9 +122,12 @@ def collect(
         z = sample_latent(latent_key, start.initial_state)
         epsilon, behaviour = _explore(parts, state, hyperparameters)
         episodes = rollout(parts.env, agent, params, act_key, start, z, behaviour).episodes
+        ended = last_step(episodes.mask)
         train_return = episodes.reward.sum(0).mean()
         if parts.latent_replay is not None:
             outcomes = latent_outcome(episodes)
+    if not training.bootstrap_at_limit:
+        episodes = episodes._replace(discount=keep(~ended, episodes.discount))
     episodes = episodes._replace(reward=hyperparameters.reward_scale * episodes.reward)
     one_hot = algorithm.latent.size > 0 and algorithm.latent.discrete
     episodes = as_stored(episodes, parts.spec.num_actions, one_hot=one_hot)

@@ -60,6 +60,34 @@ def test_collect_plays_a_round_and_changes_nothing(state):
     assert of_seeds[0].episodes.actions.shape == (5, 3, 4, 2)
 
 
+class Endless(MStepMatrixGame):
+    """Every end is one by a time limit, as the game tells it."""
+
+    def step(self, state, actions):
+        state, timestep = super().step(state, actions)
+        return state, timestep.replace(discount=jnp.ones_like(timestep.discount))
+
+
+@pytest.mark.parametrize("row_slots", [0, 9])
+def test_a_time_limit_is_an_end_where_that_is_asked_for(row_slots):
+    env, played = Endless(m=3), []
+    for bootstrap in (True, False):
+        form = {"row_slots": row_slots, "bootstrap_at_limit": bootstrap}
+        config = small_config("qmix", num_envs=8, total_env_steps=200, **form)
+        parts = make_parts(config, env)
+        state = jax.jit(make_trainer(config, env).init)(jax.random.key(0), NUMBERS)
+        play = jax.jit(lambda state, parts=parts: collect(parts, state, jax.random.key(1), NUMBERS))
+        played.append(jax.device_get(play(state)[0].episodes))
+    valued, ended = played
+    np.testing.assert_array_equal(valued.discount, valued.mask)
+    follows = np.concatenate([valued.mask[1:], np.zeros((1, 8), bool)])
+    told = slice(-1) if row_slots else slice(None)  # not whether the end of a row is one
+    np.testing.assert_array_equal(ended.discount[told], (valued.mask & follows)[told])
+    assert ended.discount[-1].any() == (row_slots > 0), "episodes that a row's end cuts go on"
+    same_but = [e._replace(discount=None) for e in played]
+    chex.assert_trees_all_equal(*same_but)
+
+
 def test_store_counts_steps_really_taken_unless_it_rests(state):
     collected, _ = collect(PARTS, state, jax.random.key(1), NUMBERS)
     episodes = collected.episodes

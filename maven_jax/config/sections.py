@@ -148,6 +148,9 @@ class TrainingConfig:
     """Rows in a gradient step."""
     replay_size: int = 1_000
     """Rows kept."""
+    bootstrap_at_limit: bool = True
+    """Value what would have followed an episode that its time limit cut; otherwise the limit counts
+    as an end, as some libraries have it."""
     double_q: bool = True
     """Choose the next actions by the online network, value them by the target's."""
     num_envs: int = 1
