@@ -6,14 +6,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from maven_jax.agents import episode_inputs
 from maven_jax.algorithms import Algorithm
 from maven_jax.config import Config, Hyperparameters
 from maven_jax.discriminators import Discriminator, Posterior, trajectory_features
 from maven_jax.episodes import from_start, step_latent
-from maven_jax.exploration import boltzmann_policy, greedy_policy
+from maven_jax.exploration import boltzmann_policy, greedy_policy, linear_schedule
 from maven_jax.latents import Latent
 from maven_jax.layers import apply
 from maven_jax.losses import intrinsic_reward, weighted_mean
@@ -37,6 +37,13 @@ def make_optimizer(kind: str, hyperparameters: Hyperparameters) -> optax.Gradien
         OPTIMIZERS[kind](hyperparameters),
         optax.scale(-hyperparameters.learning_rate),
     )
+
+
+def step_size(env_steps: Int[Array, ""], hyperparameters: Hyperparameters) -> Float[Array, ""]:
+    """The learning rate after the environment steps taken so far."""
+    duration = jnp.float32(hyperparameters.learning_rate_steps)
+    left = 1 - linear_schedule(env_steps, 0.0, 1.0, jnp.maximum(duration, 1.0))
+    return hyperparameters.learning_rate * jnp.where(duration > 0, left, 1.0)
 
 
 def utilities(algorithm: Algorithm, params: Params, batch: Episodes) -> Float[Array, "T1 B N A"]:

@@ -24,7 +24,7 @@ from maven_jax.episodes import (
 )
 from maven_jax.errors import unknown
 from maven_jax.exploration import EXPLORATIONS, Behaviour, linear_schedule
-from maven_jax.learner import OPTIMIZERS, READS, update, update_latent
+from maven_jax.learner import OPTIMIZERS, READS, step_size, update, update_latent
 from maven_jax.losses import weighted_mean
 from maven_jax.replay import add_where, make_replay
 from maven_jax.rollout import env_spec, keep, rollout, start_episodes
@@ -178,13 +178,14 @@ def gradient_step(
     """One gradient step on a replayed batch, and the target network's copy when it is due."""
     with jax.named_scope("sampling"):
         sampled = parts.replay.sample(state.replay, key).experience
+    rate = step_size(state.env_steps, hyperparameters)
     params, opt_state, metrics = update(
         state.params,
         state.target_params,
         state.opt_state,
         state.latent_params,
         as_floats(swap_time_and_batch(sampled), parts.algorithm.latent.size),
-        hyperparameters,
+        hyperparameters._replace(learning_rate=rate),
         parts.algorithm,
         parts.config,
     )

@@ -150,6 +150,17 @@ def test_the_first_step_of_each_optimizer(kind, first_steps, variant):
     )
 
 
+@pytest.mark.parametrize(
+    ("duration", "rates"),
+    [(0.0, [0.5, 0.5, 0.5, 0.5]), (1000.0, [0.5, 0.375, 0.0, 0.0]), (0.5, [0.5, 0.0, 0.0, 0.0])],
+)
+def test_the_learning_rate_falls_to_0_where_that_is_asked_for(duration, rates, variant):
+    hyperparameters = Hyperparameters(learning_rate=0.5, learning_rate_steps=duration)
+    steps = jnp.array([0, 250, 1000, 2000])
+    found = [variant(lambda s: learner.step_size(s, hyperparameters))(step) for step in steps]
+    np.testing.assert_allclose(found, rates)
+
+
 @pytest.mark.parametrize("kind", learner.OPTIMIZERS)
 def test_an_update_takes_the_step_of_the_optimizer_that_is_configured(kind, weights, batch):
     config, algorithm = make()

@@ -114,6 +114,21 @@ def test_a_gradient_step_moves_the_weights_and_the_target_when_it_is_due(state):
     assert all(same(s.latent_params, state.latent_params) for s in seen)
 
 
+def test_gradient_steps_shrink_with_the_learning_rate(state):
+    """RMSprop's steps are in proportion to it: an eighth is left; later none is."""
+    shrinking = NUMBERS._replace(learning_rate_steps=jnp.float32(400))
+    step = jax.jit(lambda state, numbers: gradient_step(PARTS, state, jax.random.key(2), numbers))
+
+    def moved(env_steps, numbers):
+        after, _ = step(state._replace(env_steps=jnp.int32(env_steps)), numbers)
+        return jax.tree.map(jnp.subtract, after.params, state.params)
+
+    whole = moved(350, NUMBERS)
+    part = jax.tree.map(lambda x: 8 * x, moved(350, shrinking))
+    chex.assert_trees_all_close(part, whole, rtol=1e-2, atol=1e-6)
+    assert not any(leaf.any() for leaf in jax.tree.leaves(moved(400, shrinking)))
+
+
 def test_latent_steps_move_the_latent_policy_alone(state):
     moved = jax.jit(lambda s: latent_steps(PARTS, s, jax.random.key(3), NUMBERS))(state)
     assert not same(moved.latent_params, state.latent_params)

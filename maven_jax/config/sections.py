@@ -12,6 +12,8 @@ class Hyperparameters(NamedTuple):
 
     learning_rate: float = 5e-4
     """Step size of utilities, mixer and discriminator."""
+    learning_rate_steps: float = 0.0
+    """Environment steps over which that step size falls linearly to 0; 0 for a constant one."""
     rms_decay: float = 0.99
     """RMSprop decay of the mean square."""
     rms_epsilon: float = 1e-5
