@@ -4,7 +4,7 @@ Every function is of one seed, pure, and of use alone; `train` puts them togethe
 """
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -178,7 +178,7 @@ def gradient_step(
     """One gradient step on a replayed batch, and the target network's copy when it is due."""
     with jax.named_scope("sampling"):
         sampled = parts.replay.sample(state.replay, key).experience
-    rate = step_size(state.env_steps, hyperparameters)
+    rate: Any = step_size(state.env_steps, hyperparameters)
     params, opt_state, metrics = update(
         state.params,
         state.target_params,
