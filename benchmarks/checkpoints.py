@@ -8,7 +8,6 @@ is written takes longer; medians are reported, and the share of training at the 
 """
 
 import argparse
-import json
 import os
 import tempfile
 import time
@@ -23,13 +22,13 @@ if __name__ == "__main__" and "JAX_NUM_CPU_DEVICES" not in os.environ:
     jax.config.update("jax_num_cpu_devices", count_cores())
 
 import numpy as np
+from record import add_out, write_record
 
 from maven_jax import Config, compile_sweep, load_config, make_trainer, run_sweep, seed_keys
 from maven_jax.envs import MStepMatrixGame
 from maven_jax.runs.checkpoint import Checkpointing, CheckpointWriter
 from maven_jax.runs.memory import state_memory
 from maven_jax.runs.metrics import Rows
-from maven_jax.runs.new_folder import describe_machine
 
 
 def measure(config: Config, num_seeds: int, pairs: int) -> dict[str, Any]:
@@ -80,18 +79,14 @@ def main(argv: list[str] | None = None, config: Config | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--pairs", type=int, default=5, help="chunks with and without, each")
-    parser.add_argument("--out", type=Path, help="JSON file to write")
+    add_out(parser)
     arguments = parser.parse_args(argv)
-    if arguments.out is not None and arguments.out.exists():
-        parser.error(f"--out is '{arguments.out}', which exists; allowed: a new file")
     if min(arguments.seeds, arguments.pairs) < 1:
         parser.error("--seeds and --pairs; allowed: whole numbers of at least 1")
     row = measure(config or load_config("maven"), arguments.seeds, arguments.pairs)
     for name, value in row.items():
         print(f"{name:20} {value:.4g}")
-    if arguments.out is not None:
-        record = {"machine": describe_machine(), **row}
-        arguments.out.write_text(json.dumps(record, indent=2) + "\n")
+    write_record(arguments.out, **row)
 
 
 if __name__ == "__main__":

@@ -12,11 +12,9 @@ timed; return and length of random play are means of all episodes of that number
 """
 
 import argparse
-import json
 import os
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -28,6 +26,7 @@ if __name__ == "__main__" and "JAX_NUM_CPU_DEVICES" not in os.environ:
 
 import jax.numpy as jnp
 import numpy as np
+from record import add_out, write_record
 from rich.console import Console
 from rich.table import Table
 
@@ -35,7 +34,6 @@ from maven_jax import Config, from_dict, make_trainer, override
 from maven_jax.budget import rounds_per_chunk, steps_of_row
 from maven_jax.environments import ENVIRONMENTS, make_env
 from maven_jax.random_play import RandomStep, random_episode
-from maven_jax.runs.new_folder import describe_machine
 from maven_jax.types import MarlEnv
 
 CONFIG: dict[str, Any] = {
@@ -163,10 +161,8 @@ def main(
         "--row-slots", type=int, nargs="+", default=[0], help="0: one episode a row"
     )
     parser.add_argument("--repeats", type=int, default=3, help="timed calls of each")
-    parser.add_argument("--out", type=Path, help="JSON file to write")
+    add_out(parser)
     arguments = parser.parse_args(argv)
-    if arguments.out is not None and arguments.out.exists():
-        parser.error(f"--out is '{arguments.out}', which exists; allowed: a new file")
     if min(*arguments.parallel, arguments.repeats) < 1:
         parser.error("--parallel and --repeats; allowed: whole numbers of at least 1")
     plain = overrides or CONFIG
@@ -192,9 +188,7 @@ def main(
         for row in rows:
             table.add_row(*(_text(row[column]) for column in columns))
         Console().print(table)
-    if arguments.out is not None:
-        record = {"machine": describe_machine(), "rows": rows}
-        arguments.out.write_text(json.dumps(record, indent=2) + "\n")
+    write_record(arguments.out, rows=rows)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ had been learned. The table says what was on disk when the signal came.
 """
 
 import argparse
-import json
 import os
 import random
 import shutil
@@ -26,11 +25,11 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import yaml
+from record import add_out, write_record
 from rich.console import Console
 from rich.table import Table
 
 from maven_jax.runs.folder import load_setup
-from maven_jax.runs.new_folder import describe_machine
 
 CONFIG = {
     "algorithm": "maven",
@@ -129,10 +128,8 @@ def main(argv: list[str] | None = None, config: dict[str, Any] = CONFIG) -> None
     parser.add_argument("--sigkill", type=int, default=25, help="runs killed with SIGKILL")
     parser.add_argument("--sigterm", type=int, default=10, help="runs stopped with SIGTERM")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
-    parser.add_argument("--out", type=Path, help="JSON file to write")
+    add_out(parser)
     arguments = parser.parse_args(argv)
-    if arguments.out is not None and arguments.out.exists():
-        parser.error(f"--out is '{arguments.out}', which exists; allowed: a new file")
     moments = random.Random(arguments.seed)
     rows = []
     with tempfile.TemporaryDirectory() as temporary:
@@ -161,9 +158,7 @@ def main(argv: list[str] | None = None, config: dict[str, Any] = CONFIG) -> None
     for name in ("SIGKILL", "SIGTERM"):
         same = [row["identical"] for row in rows if row["signal"] == name]
         print(f"{name}: {sum(same)} of {len(same)} identical to the run that was never stopped")
-    if arguments.out is not None:
-        record = {"machine": describe_machine(), "whole_run_s": round(whole, 2), "rows": rows}
-        arguments.out.write_text(json.dumps(record, indent=2) + "\n")
+    write_record(arguments.out, whole_run_s=round(whole, 2), rows=rows)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ whole), collectives in the program, and the memory of a device that it would tak
 """
 
 import argparse
-import json
 import os
 import re
 from collections import Counter
@@ -21,12 +20,12 @@ import jax
 import numpy as np
 from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding
+from record import add_out, write_record
 from rich.console import Console
 from rich.table import Table
 
 from maven_jax import Config, load_config, make_trainer
 from maven_jax.environments import make_env
-from maven_jax.runs.new_folder import describe_machine
 from maven_jax.runs.sweep import LANES, over_lanes, seed_keys, spread
 from maven_jax.types import MarlEnv
 
@@ -212,10 +211,8 @@ def main(argv: list[str] | None = None, configs: dict[str, Config] | None = None
     parser.add_argument("--seeds", type=int, nargs="+", default=[20])
     parser.add_argument("--configs", nargs="+", default=["qmix", "maven"], help="names or files")
     parser.add_argument("--targets", nargs="+", choices=TARGETS, default=[*TARGETS])
-    parser.add_argument("--out", type=Path, help="JSON file to write")
+    add_out(parser)
     arguments = parser.parse_args(argv)
-    if arguments.out is not None and arguments.out.exists():
-        parser.error(f"--out is '{arguments.out}', which exists; allowed: a new file")
     if min(arguments.seeds) < 1:
         parser.error("--seeds; allowed: whole numbers of at least 1")
     configs = configs or {name: load_config(name) for name in arguments.configs}
@@ -226,9 +223,7 @@ def main(argv: list[str] | None = None, configs: dict[str, Config] | None = None
             rows.append({"config": name} | row)
             print(rows[-1], flush=True)
     print_tables(rows)
-    if arguments.out is not None:
-        record = {"machine": describe_machine(), "rows": rows}
-        arguments.out.write_text(json.dumps(record, indent=2) + "\n")
+    write_record(arguments.out, rows=rows)
 
 
 if __name__ == "__main__":

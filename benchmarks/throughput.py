@@ -9,13 +9,11 @@ the floating-point operations of a variant's own matmuls as a share of that larg
 """
 
 import argparse
-import json
 import math
 import os
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -29,13 +27,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import jaxprs_in_params
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from record import add_out, write_record
 from rich.console import Console
 from rich.table import Table
 
 from maven_jax import Config, compile_sweep, load_config, make_trainer, run_sweep, seed_keys
 from maven_jax.envs import MStepMatrixGame
 from maven_jax.runs.memory import state_memory
-from maven_jax.runs.new_folder import describe_machine
 
 MATMUL_SIZE = 2048
 """Of the square matrices that the machine's matmul rate is measured with, one a device."""
@@ -121,19 +119,15 @@ def main(argv: list[str] | None = None, configs: dict[str, Config] | None = None
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 4, 20])
     parser.add_argument("--chunks", type=int, default=5, help="timed chunks of each variant")
-    parser.add_argument("--out", type=Path, help="JSON file to write")
+    add_out(parser)
     arguments = parser.parse_args(argv)
-    if arguments.out is not None and arguments.out.exists():
-        parser.error(f"--out is '{arguments.out}', which exists; allowed: a new file")
     if min(*arguments.seeds, arguments.chunks) < 1:
         parser.error("--seeds and --chunks; allowed: whole numbers of at least 1")
     if configs is None:
         configs = {name: load_config(name) for name in ("qmix", "maven")}
     rows = measure(configs, arguments.seeds, arguments.chunks)
     print_table(rows)
-    if arguments.out is not None:
-        record = {"machine": describe_machine(), "rows": rows}
-        arguments.out.write_text(json.dumps(record, indent=2) + "\n")
+    write_record(arguments.out, rows=rows)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Each benchmark runs, tiny, and writes what it printed."""
 
+import argparse
 import json
 import re
 import sys
@@ -144,6 +145,23 @@ def test_fuzz_counts_what_fails(capsys):
     printed = capsys.readouterr().out
     assert "things 1: [shown]\n    why" in printed
     assert "3 things, seed 0: 1 works, 1 refused, 1 FAILED" in printed
+
+
+def test_a_record_is_a_new_file_with_the_machine_in_it(tmp_path, capsys):
+    record, out = load("record"), tmp_path / "record.json"
+    parser = argparse.ArgumentParser()
+    record.add_out(parser)
+    record.write_record(parser.parse_args([]).out, rows=[1])
+    assert not list(tmp_path.iterdir()), "none was asked for"
+    record.write_record(parser.parse_args(["--out", str(out)]).out, rows=[1])
+    written = out.read_bytes()
+    read = json.loads(written)
+    assert read.pop("machine")
+    assert read == {"rows": [1]}
+    with pytest.raises(SystemExit, match="2"):
+        parser.parse_args(["--out", str(out)])
+    assert f"argument --out: '{out}' exists; allowed: a new file" in capsys.readouterr().err
+    assert out.read_bytes() == written
 
 
 PROGRAM = """

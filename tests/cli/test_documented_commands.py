@@ -285,6 +285,7 @@ def test_what_is_not_run_is_there(shown, monkeypatch, capfd, tmp_path):
         script, *options = words
         monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "2")  # which this process has already
         monkeypatch.setattr(sys, "argv", [script, "--help"])
+        monkeypatch.syspath_prepend(str((ROOT / script).parent))  # as Python itself does
         with pytest.raises(SystemExit, match="0"):
             runpy.run_path(str(ROOT / script), run_name="__main__")
         printed = capfd.readouterr().out
