@@ -62,12 +62,8 @@ NOT_RUN = {
 
 SLOW = "compiles for half a minute or more; another line runs the like"
 CHECKED = {
-    "maven-jax train foraging --algorithm vdn --seeds 5": SLOW,
-    "maven-jax train foraging --algorithm qmix --seeds 5": SLOW,
     "maven-jax train foraging --algorithm maven --seeds 5": SLOW,
     "maven-jax train smax_3m --seeds 5": SLOW,
-    "maven-jax train smax_3m --algorithm vdn --seeds 5": SLOW,
-    "maven-jax train smax_3m --algorithm maven --seeds 5": SLOW,
     "maven-jax study ten_step": SLOW,
     "maven-jax study foraging": SLOW,
     "maven-jax study smax": SLOW,
