@@ -34,7 +34,7 @@ def losses(key: jax.Array, num_steps: int, config=CONFIG) -> list[float]:
     z = algorithm.latent.sample({}, act_key, start.initial_state)
     played = rollout(ENV, algorithm.agent, params.agent, act_key, start, z, act_greedily)
     batch, target = as_floats(played.episodes), params
-    opt_state = make_optimizer(config.hyperparameters).init(params)
+    opt_state = make_optimizer(config.training.optimizer, config.hyperparameters).init(params)
     found = []
     for _ in range(num_steps):
         params, opt_state, metrics = jitted_update(
