@@ -63,7 +63,7 @@ PARTS = [
     {"algorithm": "qmix", "training": {"optimizer": "radam"}},
     {"algorithm": "maven_qtran", "latent": {"kind": "gaussian"}, "fidelity": "reference"},
 ]
-"""What sets one experiment with MAVEN apart from another: latent, discriminator and so on."""
+"""What sets one experiment apart from another: latent, discriminator, optimiser and so on."""
 FORMS = [*({"algorithm": name} for name in sorted(ALGORITHMS)), *PARTS]
 
 

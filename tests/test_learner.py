@@ -1,4 +1,4 @@
-"""The loss in the paper's form, which the recorded cases do not cover: r_aux, and its absence."""
+"""What the recorded cases do not cover: r_aux, and its absence, optimisers, the learning rate."""
 
 from dataclasses import replace
 from functools import partial

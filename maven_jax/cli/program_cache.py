@@ -10,6 +10,7 @@ import os
 import platform
 import zlib
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -27,8 +28,7 @@ def keep_programs() -> None:
     `JAX_COMPILATION_CACHE_DIR` names another folder or, empty, none;
     `JAX_ENABLE_COMPILATION_CACHE=0` keeps none. Of several processes the first tidies.
     """
-    # JAX adds its settings to `jax.config` as it starts: their types are not declared
-    enabled = jax.config.jax_enable_compilation_cache  # type: ignore[attr-defined]
+    enabled = _setting("jax_enable_compilation_cache")
     if "JAX_COMPILATION_CACHE_DIR" in os.environ or folder_in_use() or not enabled:
         return
     try:
@@ -45,10 +45,8 @@ def keep_programs() -> None:
 
 def folder_in_use() -> str | None:
     """Where JAX keeps compiled programs; None where it does not."""
-    # not declared either, see `keep_programs`
-    enabled = jax.config.jax_enable_compilation_cache  # type: ignore[attr-defined]
-    folder: str | None = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
-    return (folder or None) if enabled else None
+    enabled = _setting("jax_enable_compilation_cache")
+    return (_setting("jax_compilation_cache_dir") or None) if enabled else None
 
 
 def default_folder() -> Path:
@@ -111,6 +109,11 @@ def _files(folder: Path) -> list[tuple[Path, os.stat_result]]:
 
 def _last_used(stat: os.stat_result) -> float:
     return max(stat.st_atime, stat.st_mtime)
+
+
+def _setting(name: str) -> Any:
+    """One of JAX's, which it adds to `jax.config` as it starts: their types are not declared."""
+    return getattr(jax.config, name)
 
 
 def _processor() -> str:
