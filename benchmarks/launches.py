@@ -95,20 +95,17 @@ class Operation(NamedTuple):
     """That of what it was compiled from; empty where XLA made it itself."""
     called: str | None
     """The computation that it runs: of a loop its body, of a call what is called."""
-    times: int
-    """How often it runs that."""
+    times: int | None
+    """How often it runs that; None where the program does not say."""
+    line: str
+    """Where it stands, for messages."""
 
 
 OPERATION = re.compile(r"\s+(?:ROOT )?%?\S+ = (?:\(.*?\)|\S+) ([\w-]+)\(")
 
 
 def read_program(text: str) -> dict[str, list[Operation]]:
-    """Every computation's operations; the entry's is called `ENTRY`.
-
-    Raises:
-        ValueError: a loop whose number of rounds is not known, a branch, or a computation that
-            runs beside others: what these launch cannot be counted.
-    """
+    """Every computation's operations; the entry's is called `ENTRY`."""
     program: dict[str, list[Operation]] = {}
     operations: list[Operation] = []
     for line in text.splitlines():
@@ -125,25 +122,34 @@ def _read_operation(opcode: str, line: str) -> Operation:
         found = re.search(pattern, line)
         return found[1] if found else None
 
+    line = line.strip()
     name = of(r'op_name="([^"]*)"') or ""
-    if opcode in UNCOUNTED:
-        raise ValueError(f"cannot count what {opcode} launches: {line.strip()[:80]}")
     if opcode == "while":
-        times = of(r'"known_trip_count":\{"n":"(\d+)"\}')
-        if times is None:
-            raise ValueError(f"a loop without a known number of rounds: {line.strip()[:80]}")
-        return Operation(opcode, name, of(r"body=%?([\w.-]+)"), int(times))
+        rounds = of(r'"known_trip_count":\{"n":"(\d+)"\}')
+        times = None if rounds is None else int(rounds)
+        return Operation(opcode, name, of(r"body=%?([\w.-]+)"), times, line)
     called = of(r"to_apply=%?([\w.-]+)") if opcode == "call" else None
-    return Operation(opcode, name, called, 1)
+    return Operation(opcode, name, called, 1, line)
 
 
 def count_launches(text: str) -> Counter[str]:
-    """Kernels that a compiled program launches, by part."""
+    """Kernels that a compiled program launches, by part.
+
+    Raises:
+        ValueError: a loop whose number of rounds is not known, a branch, or a computation that
+            runs beside others: what these launch cannot be counted.
+    """
     program = read_program(text)
 
     def launched(computation: str, times: int, around: str) -> Iterator[tuple[str, int]]:
         for operation in program[computation]:
             part = part_of(operation.name, around)
+            if operation.opcode in UNCOUNTED:
+                raise ValueError(
+                    f"cannot count what {operation.opcode} launches: {operation.line[:80]}"
+                )
+            if operation.times is None:
+                raise ValueError(f"a loop without a known number of rounds: {operation.line[:80]}")
             if operation.called is not None:
                 yield from launched(operation.called, times * operation.times, part)
             elif operation.opcode not in NO_LAUNCH:

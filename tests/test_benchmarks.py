@@ -220,3 +220,6 @@ def test_collectives_are_operations_not_mentions():
     assert launches.count_collectives(PROGRAM.replace("%q", "%all-reduce")) == 0
     assert launches.count_collectives(PROGRAM.replace("copy(%b)", "all-reduce(%b)")) == 1
     assert launches.count_collectives(PROGRAM.replace("copy(%b)", "all-gather-start(%b)")) == 1
+    for unknown in ("no_trip_count", "known_trip_count"):
+        branching = PROGRAM.replace("known_trip_count", unknown).replace("call(", "conditional(")
+        assert launches.count_collectives(branching.replace("copy(%b)", "all-reduce(%b)")) == 1
