@@ -40,11 +40,13 @@ def as_stored(episodes: Episodes, num_actions: int, *, one_hot: bool) -> Episode
     """
     latent = episodes.latent
     if episodes.first is not None and one_hot:
-        latent = latent.argmax(-1).astype(_smallest(latent.shape[-1]))
-    return episodes._replace(actions=episodes.actions.astype(_smallest(num_actions)), latent=latent)
+        latent = latent.argmax(-1).astype(smallest_index(latent.shape[-1]))
+    return episodes._replace(
+        actions=episodes.actions.astype(smallest_index(num_actions)), latent=latent
+    )
 
 
-def _smallest(count: int) -> type[jnp.int8] | type[jnp.int32]:
+def smallest_index(count: int) -> type[jnp.int8] | type[jnp.int32]:
     """The type of an index below `count`."""
     return jnp.int8 if count <= 2**7 else jnp.int32
 

@@ -1,10 +1,14 @@
-"""A loop that stops early."""
+"""A loop that stops early, and the rows of a loop in few arrays."""
 
+import math
 from collections.abc import Callable
-from typing import TypeVar
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.custom_batching import custom_vmap
 from jaxtyping import Array, Bool
 
@@ -59,3 +63,44 @@ def _in_any_lane(flag: Bool[Array, ""]) -> Bool[Array, ""]:
 def _(axis_size, is_batched, flag):
     del axis_size, is_batched
     return _in_any_lane(flag.any()), False
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["vectors"], meta_fields=["tree", "shapes"])
+@dataclass(frozen=True)
+class Packed:
+    """What a loop's step leaves, a vector of each dtype: few arrays are written at every step."""
+
+    vectors: Any
+    """A dict by dtype; from a loop, with a leading axis of steps. What float32 holds exactly, such
+    as truth values and the smallest whole numbers, is float32 here."""
+    tree: Any
+    """The structure of what was packed."""
+    shapes: tuple[jax.ShapeDtypeStruct, ...]
+    """Of one step's arrays."""
+
+    def rows(self) -> Any:
+        """The arrays that were packed, each with a leading axis of steps."""
+        taken = dict.fromkeys(self.vectors, 0)
+        rows = []
+        for shape in self.shapes:
+            kind = _kept_as(shape).name
+            start, taken[kind] = taken[kind], taken[kind] + math.prod(shape.shape)
+            every = self.vectors[kind][:, start : taken[kind]]
+            rows.append(every.reshape(len(every), *shape.shape).astype(shape.dtype))
+        return jax.tree.unflatten(self.tree, rows)
+
+
+def pack(row: Any) -> Packed:
+    """A tree of arrays as a row of a loop, from whose result `rows` takes them again."""
+    leaves, tree = jax.tree.flatten(row)
+    kinds: dict[str, list[Array]] = {}
+    for x in leaves:
+        kind = _kept_as(x)
+        kinds.setdefault(kind.name, []).append(x.astype(kind).reshape(-1))
+    vectors = {kind: jnp.concatenate(parts) for kind, parts in kinds.items()}
+    return Packed(vectors, tree, tuple(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in leaves))
+
+
+def _kept_as(x: Array | jax.ShapeDtypeStruct) -> np.dtype:
+    dtype = np.dtype(x.dtype)
+    return np.promote_types(dtype, np.float32) if dtype.itemsize <= 2 else dtype

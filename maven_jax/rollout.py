@@ -9,11 +9,11 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from maven_jax.agents import RecurrentAgent, agent_inputs
-from maven_jax.episodes import last_step
+from maven_jax.episodes import last_step, smallest_index
 from maven_jax.errors import ConfigError
 from maven_jax.exploration import Behaviour
 from maven_jax.layers import apply
-from maven_jax.loops import scan_until
+from maven_jax.loops import pack, scan_until
 from maven_jax.types import EnvSpec, Episodes, MarlEnv, Metrics, NetworkParams, ScalarKey
 
 
@@ -113,12 +113,44 @@ def start_episodes(env: MarlEnv, key: ScalarKey, num_envs: int) -> Start:
     return Start(*jax.vmap(env.reset)(jax.random.split(key, num_envs)))
 
 
+class _Slot(NamedTuple):
+    """What is recorded of one step; every leaf has a leading axis `E`, and `T E` of an episode."""
+
+    agents_view: Array
+    action_mask: Array
+    global_state: Array
+    actions: Array
+    reward: Array
+    discount: Array
+    last: Array
+
+
+class _Going(NamedTuple):
+    """Which episodes go on, as far as is known when a step begins."""
+
+    active: Bool[Array, "E"]
+    seen: Bool[Array, "E"]
+    """Those, and the ones that the step before has ended: what follows its end is shown once."""
+
+
 class Acting(NamedTuple):
     """What agents carry from step to step."""
 
     hidden: Float[Array, "E N H"]
-    last_action: Float[Array, "E N A"]
-    """One-hot; zeros before the first."""
+    last_action: Int[Array, "E N"]
+    """`NO_ACTION` before the first."""
+
+
+NO_ACTION = -1
+"""Its one-hot form is zeros."""
+
+
+def unmoved(agent: RecurrentAgent, num_envs: int, num_agents: int) -> Acting:
+    """What agents carry into an episode's first step."""
+    return Acting(
+        agent.initial_carry(num_envs, num_agents),
+        jnp.full((num_envs, num_agents), NO_ACTION, jnp.int32),
+    )
 
 
 def act(
@@ -132,11 +164,11 @@ def act(
 ) -> tuple[Acting, Float[Array, "E N A"], Int[Array, "E N"]]:
     """One decision of all agents: what they carry on, their utilities, and their actions."""
     view = observation.agents_view.astype(jnp.float32)
-    inputs = agent_inputs(view, carried.last_action)
+    last_action = jax.nn.one_hot(carried.last_action, agent.num_actions, dtype=view.dtype)
+    inputs = agent_inputs(view, last_action)
     hidden, q_values = apply(agent, params, carried.hidden, inputs, latent)
     actions = behaviour(key, q_values, observation.action_mask).astype(jnp.int32)
-    last_action = jax.nn.one_hot(actions, q_values.shape[-1], dtype=view.dtype)
-    return Acting(hidden, last_action), q_values, actions
+    return Acting(hidden, actions), q_values, actions
 
 
 def rollout(
@@ -171,69 +203,62 @@ def rollout(
     num_agents, num_actions, time_limit = env_sizes(env)
 
     def step(carry, step_key):
-        before, observation, hidden, last_action, active, seen = carry
-        acting = Acting(hidden, last_action)
-        (hidden, last_action), q_values, actions = act(
+        before, observation, acting, going = carry
+        acting, q_values, actions = act(
             agent, params, step_key, acting, observation, latent, behaviour
         )
         env_state, timestep = jax.vmap(env.step)(before, actions)
-        carry = (
-            env_state,
-            timestep.observation,
-            hidden,
-            last_action,
-            active & ~timestep.last(),
-            active,
-        )
-        shown = _shown(observation, seen)
-        kept = None if stop_early else before
-        return carry, (kept, shown, q_values, actions, timestep, active)
+        last = timestep.last()
+        if stop_early:
+            going = _Going(going.active & ~last, going.active)
+        taken = actions.astype(smallest_index(num_actions))
+        slot = _Slot(*_shown(observation), taken, timestep.reward, timestep.discount, last)
+        apart = None if stop_early else before, q_values, timestep.extras or {}
+        return (env_state, timestep.observation, acting, going), (pack(slot), apart)
 
     first = start.timestep.observation
     everywhere = jnp.ones(num_envs, bool)
-    carry = (
-        start.env_state,
-        first,
-        agent.initial_carry(num_envs, num_agents),
-        jnp.zeros((num_envs, num_agents, num_actions), jnp.float32),
-        everywhere,
-        everywhere,
-    )
+    acting = unmoved(agent, num_envs, num_agents)
+    carry = start.env_state, first, acting, _Going(everywhere, everywhere)
     step_keys = jax.random.split(key, time_limit)
     if stop_early:
-        # the slot after an episode's end is shown one step later
-        carry, history = scan_until(lambda carry: ~carry[-1].any(), step, carry, step_keys)
+        carry, history = scan_until(lambda carry: ~carry[-1].seen.any(), step, carry, step_keys)
     else:
         carry, history = jax.lax.scan(step, carry, step_keys)
-    end, last, *_, seen = carry
-    states, shown, q_values, actions, timesteps, mask = history
+    end, observation, *_ = carry
+    packed, (states, q_values, extras) = history
+    slots = packed.rows()
+    mask = _until(slots.last)
+    seen = jnp.concatenate([everywhere[None], mask])
     states, shown = jax.tree.map(
         lambda x, y: jnp.concatenate([x, y[None]]),
-        (states, shown),
-        (None if stop_early else end, _shown(last, seen)),
+        (states, slots[:3]),
+        (None if stop_early else end, _shown(observation)),
     )
+    view, action_mask, global_state = (keep(seen, x) for x in shown)
     episode = Episodes(
-        agents_view=shown[0],
-        action_mask=shown[1],
-        global_state=shown[2],
-        actions=keep(mask, actions),
-        reward=keep(mask, timesteps.reward.astype(jnp.float32)),
-        discount=keep(mask, timesteps.discount.astype(jnp.float32)),
+        agents_view=view,
+        action_mask=action_mask,
+        global_state=global_state,
+        actions=keep(mask, slots.actions.astype(jnp.int32)),
+        reward=keep(mask, slots.reward.astype(jnp.float32)),
+        discount=keep(mask, slots.discount.astype(jnp.float32)),
         mask=mask,
         latent=latent,
     )
     at_end = last_step(mask)
-    extras = {name: keep(at_end, value).sum(0) for name, value in (timesteps.extras or {}).items()}
+    extras = {name: keep(at_end, value).sum(0) for name, value in extras.items()}
     return Rollout(episode, q_values, states, extras)
 
 
-def _shown(observation: Any, seen: Bool[Array, "E"]) -> tuple[Array, Array, Array]:
-    """View, action mask and state where they are seen, zeros after an episode's end."""
-    return (
-        keep(seen, observation.agents_view),
-        keep(seen, observation.action_mask),
-        keep(seen, observation.global_state),
-    )
+def _shown(observation: Any) -> tuple[Array, Array, Array]:
+    return observation.agents_view, observation.action_mask, observation.global_state
+
+
+def _until(last: Bool[Array, "T E"]) -> Bool[Array, "T E"]:
+    """The steps up to each episode's first last one; all where there is none."""
+    ends = jnp.where(last.any(0), last.argmax(0), last.shape[0])
+    return jnp.arange(last.shape[0])[:, None] <= ends
 
 
 def keep(mask: Array, x: Array) -> Array:

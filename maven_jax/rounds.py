@@ -25,6 +25,7 @@ from maven_jax.episodes import (
 from maven_jax.errors import unknown
 from maven_jax.exploration import EXPLORATIONS, Behaviour, linear_schedule
 from maven_jax.learner import OPTIMIZERS, READS, step_size, update, update_latent
+from maven_jax.loops import pack
 from maven_jax.losses import weighted_mean
 from maven_jax.replay import add_where, make_replay
 from maven_jax.rollout import env_spec, keep, rollout, start_episodes
@@ -246,8 +247,9 @@ def play_round(
         step_keys = tuple(jax.random.split(k, num_updates) for k in keys)
 
         def step(state, keys):
-            return learn(parts, state, keys, hyperparameters)
+            state, metrics = learn(parts, state, keys, hyperparameters)
+            return state, pack(metrics)
 
         state, history = jax.lax.scan(step, state, step_keys)
-        update_metrics = jax.tree.map(jnp.mean, history)
+        update_metrics = jax.tree.map(jnp.mean, history.rows())
     return state, metrics | update_metrics

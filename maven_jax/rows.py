@@ -8,9 +8,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from maven_jax.agents import RecurrentAgent
-from maven_jax.episodes import from_start, start_index
+from maven_jax.episodes import from_start, smallest_index, start_index
 from maven_jax.exploration import Behaviour
-from maven_jax.rollout import Acting, Start, act, env_sizes, keep, start_episodes
+from maven_jax.loops import pack
+from maven_jax.rollout import Acting, Start, act, env_sizes, keep, start_episodes, unmoved
 from maven_jax.types import Episodes, LatentOutcome, MarlEnv, NetworkParams, ScalarKey
 
 SampleLatent = Callable[[ScalarKey, Float[Array, "E S"]], Float[Array, "E Z"]]
@@ -72,16 +73,12 @@ def play_rows(
         num_slots: `T + 1` of each; more than the time limit, so that an episode always fits.
     """
     num_agents, num_actions, time_limit = env_sizes(env)
-    unmoved = Acting(
-        agent.initial_carry(num_envs, num_agents),
-        jnp.zeros((num_envs, num_agents, num_actions), jnp.float32),
-    )
 
     def begin(start: Start, latent_key: ScalarKey) -> _Slot:
         return _Slot(
             env_state=start.env_state,
             observation=start.timestep.observation,
-            acting=unmoved,
+            acting=unmoved(agent, num_envs, num_agents),
             latent=sample_latent(latent_key, start.initial_state),
             returned=jnp.zeros(num_envs, jnp.float32),
             steps=jnp.zeros(num_envs, jnp.int32),
@@ -110,22 +107,24 @@ def play_rows(
         fresh = begin(start_episodes(env, reset_key, num_envs), latent_key)
         following = jax.tree.map(lambda new, old: _choose(slot.over, new, old), fresh, stepped)
         done = (
-            keep(taken, actions),
+            keep(taken, actions).astype(smallest_index(num_actions)),
             reward,
             keep(taken, timestep.discount.astype(jnp.float32)),
             taken,
             ended,
             stepped.returned,
         )
-        return following, (_shown(slot), done)
+        return following, pack((_shown(slot), done))
 
     start_key, latent_key, step_key = jax.random.split(key, 3)
     begun = begin(start_episodes(env, start_key, num_envs), latent_key)
     step_keys = jax.random.split(step_key, (num_slots - 1, 3))
-    end, (shown, done) = jax.lax.scan(step, begun, step_keys)
+    end, packed = jax.lax.scan(step, begun, step_keys)
+    shown, done = packed.rows()
     shown = jax.tree.map(lambda x, y: jnp.concatenate([x, y[None]]), shown, _shown(end))
     view, action_mask, global_state, latent, first = shown
     actions, reward, discount, mask, ended, returns = done
+    actions = actions.astype(jnp.int32)
     episodes = Episodes(
         view, action_mask, global_state, actions, reward, discount, mask, latent, first
     )

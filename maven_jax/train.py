@@ -15,6 +15,7 @@ from maven_jax.config.checks import validate
 from maven_jax.episodes import swap_time_and_batch
 from maven_jax.evaluation import evaluate
 from maven_jax.learner import make_optimizer
+from maven_jax.loops import pack
 from maven_jax.rounds import Parts, collect, make_parts, play_round, store
 from maven_jax.types import MarlEnv, Metrics, NetworkParams, Params, ScalarKey, TrainState
 
@@ -146,7 +147,8 @@ def run_chunk(
     was_finished = is_finished(parts, state)
 
     def body(state, _):
-        return play_round(parts, state, hyperparameters, was_finished)
+        state, metrics = play_round(parts, state, hyperparameters, was_finished)
+        return state, pack(metrics)
 
     length = rounds_per_chunk(parts.config.training)
     new, history = jax.lax.scan(body, state, length=length)
@@ -164,7 +166,7 @@ def run_chunk(
     state = rest_if(was_finished | broken, state, new._replace(key=key))
     state = state._replace(diverged=state.diverged | (broken & ~was_finished))
     counts = {"env_steps": state.env_steps, "num_updates": state.num_updates}
-    return state, counts | jax.tree.map(jnp.mean, history) | test
+    return state, counts | jax.tree.map(jnp.mean, history.rows()) | test
 
 
 def is_finished(parts: Parts, state: TrainState) -> jax.Array:

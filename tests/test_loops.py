@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from maven_jax.loops import scan_until
+from maven_jax.loops import pack, scan_until
 
 
 def count_up(total, x):
@@ -58,3 +58,51 @@ def test_of_lanes_nothing_is_selected_at_every_step():
     assert len(loops) == 1
     whole_arrays = re.search(r"\[[0-9,]+\] = select_n", str(loops[0].params["body_jaxpr"]))
     assert whole_arrays is None
+
+
+ROW = {
+    "views": jnp.arange(12, dtype=jnp.float32).reshape(2, 3, 2),
+    "legal": jnp.array([[True, False], [False, True]]),
+    "actions": jnp.array([-128, 127], jnp.int8),
+    "seeds": jnp.array([2**31 - 1, -(2**31)], jnp.int32),
+    "none": jnp.zeros((2, 0), jnp.float32),
+    "both": (jnp.float32(0.1), jnp.uint32(2**32 - 1)),
+}
+
+
+def packed_rows(row, length=3):
+    """The row, times 1, 0 and -1 where it is float32, and packed all the while."""
+
+    def step(scale, _):
+        scaled = jax.tree.map(lambda x: x * scale if x.dtype == jnp.float32 else x, row)
+        return scale - 1, pack(scaled)
+
+    return jax.lax.scan(step, jnp.float32(1), length=length)[1]
+
+
+def test_packed_rows_come_back_as_they_were(variant):
+    rows = variant(lambda row: packed_rows(row).rows())(ROW)
+    for path, x in jax.tree_util.tree_leaves_with_path(rows):
+        row = np.asarray(dict(jax.tree_util.tree_leaves_with_path(ROW))[path])
+        scales = np.array([1, 0, -1], np.float32) if row.dtype == np.float32 else np.ones(3, int)
+        assert x.dtype == row.dtype
+        expected = [row * scale if row.dtype == np.float32 else row for scale in scales]
+        np.testing.assert_array_equal(x, expected)
+
+
+def test_what_float32_holds_is_packed_together():
+    vectors = packed_rows(ROW).vectors
+    assert {name: (x.dtype, x.shape) for name, x in vectors.items()} == {
+        "float32": (jnp.float32, (3, 12 + 4 + 2 + 1)),
+        "int32": (jnp.int32, (3, 2)),
+        "uint32": (jnp.uint32, (3, 1)),
+    }
+
+
+def test_packed_rows_have_gradients():
+    def total(x):
+        return packed_rows({"x": x, "flag": jnp.array(True)}).rows()["x"].sum()
+
+    np.testing.assert_array_equal(jax.grad(total)(jnp.ones(2)), [0.0, 0.0])  # 1 + 0 - 1
+    first = jax.grad(lambda x: packed_rows({"x": x}, length=1).rows()["x"].sum())
+    np.testing.assert_array_equal(first(jnp.ones(2)), [1.0, 1.0])

@@ -55,10 +55,11 @@ class DistributionLatent(ABC):
         return Support(values, jnp.exp(log_probs))
 
     def loss(self, params, batch, hyperparameters, *, reference):
+        policy = self.distribution(params, batch.initial_state)
         return latent_policy_loss(
-            self.log_prob(params, batch.initial_state, batch.latent),
+            policy.log_prob(batch.latent),
             hyperparameters.latent_return_scale * batch.episode_return,
-            self.entropy(params, batch.initial_state),
+            policy.entropy(),
             hyperparameters.latent_entropy_weight,
             reference=reference,
         )

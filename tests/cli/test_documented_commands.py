@@ -62,6 +62,8 @@ NOT_RUN = {
 
 SLOW = "compiles for half a minute or more; another line runs the like"
 CHECKED = {
+    "maven-jax train foraging --seeds 5": SLOW,
+    "maven-jax train foraging --algorithm vdn --seeds 5": SLOW,
     "maven-jax train foraging --algorithm maven --seeds 5": SLOW,
     "maven-jax train smax_3m --seeds 5": SLOW,
     "maven-jax study ten_step": SLOW,
