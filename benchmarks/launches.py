@@ -26,7 +26,7 @@ from rich.table import Table
 
 from maven_jax import Config, load_config, make_trainer
 from maven_jax.environments import make_env
-from maven_jax.runs.sweep import LANES, over_lanes, seed_keys, spread
+from maven_jax.runs.sweep import LANES, over_lanes, padded, seed_keys, spread
 from maven_jax.types import MarlEnv
 
 H100 = Path(__file__).parent / "targets" / "h100_sxm.txtpb"
@@ -76,7 +76,7 @@ TARGETS: dict[str, Callable[[], Mesh]] = {"h100": h100s, "tpu_v5e_2x2": tpus}
 def compile_chunk(config: Config, env: MarlEnv, num_seeds: int, mesh: Mesh) -> Any:
     """A chunk of every seed's training, compiled for the devices of a mesh, which share evenly."""
     trainer = make_trainer(config, env)
-    num_lanes = num_seeds + -num_seeds % mesh.size
+    num_lanes = padded(num_seeds, mesh)
     lanes = seed_keys(0, num_lanes), spread(config.hyperparameters, num_lanes)
     state = jax.eval_shape(jax.vmap(trainer.init), *lanes)
     arguments = jax.tree.map(

@@ -95,6 +95,11 @@ def make_mesh(num_lanes: int) -> Mesh:
     return Mesh(np.array(devices[:used]), ("lanes",))
 
 
+def padded(num_lanes: int, mesh: Mesh) -> int:
+    """How many lanes a program has: those and a padding that makes the devices' shares even."""
+    return num_lanes + -num_lanes % mesh.size
+
+
 def place_lanes(lanes: Any, mesh: Mesh) -> Any:
     """Shares a tree of arrays among a mesh's devices, with a padding that makes the shares even.
 
@@ -107,10 +112,10 @@ def place_lanes(lanes: Any, mesh: Mesh) -> Any:
     def place(x: Any) -> jax.Array:
         if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
             return jax.random.wrap_key_data(place(jax.random.key_data(x)))
-        missing = -x.shape[0] % mesh.size
-        padded = np.concatenate([x, np.repeat(x[-1:], missing, axis=0)])
+        missing = padded(x.shape[0], mesh) - x.shape[0]
+        every = np.concatenate([x, np.repeat(x[-1:], missing, axis=0)])
         sharding = NamedSharding(mesh, LANES)
-        return jax.make_array_from_callback(padded.shape, sharding, lambda index: padded[index])
+        return jax.make_array_from_callback(every.shape, sharding, lambda index: every[index])
 
     return jax.tree.map(place, lanes)
 
@@ -156,8 +161,8 @@ def compile_sweep(
     sharding = NamedSharding(mesh, LANES)
 
     def laned(x: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
-        lanes = num_lanes + -num_lanes % mesh.size
-        return jax.ShapeDtypeStruct((lanes, *x.shape), x.dtype, sharding=sharding)
+        shape = padded(num_lanes, mesh), *x.shape
+        return jax.ShapeDtypeStruct(shape, x.dtype, sharding=sharding)
 
     keys = laned(jax.eval_shape(lambda: jax.random.key(0)))
     number = laned(jax.ShapeDtypeStruct((), jnp.float32))
