@@ -132,11 +132,15 @@ def _read_operation(opcode: str, line: str) -> Operation:
     return Operation(opcode, name, called, 1, line)
 
 
-def count_launches(text: str) -> Counter[str]:
+def count_launches(text: str, most_rounds: int | None = None) -> Counter[str]:
     """Kernels that a compiled program launches, by part.
 
+    Args:
+        text: the program, in XLA's text form.
+        most_rounds: how often a loop runs that ends by what it computes, such as test episodes'.
+
     Raises:
-        ValueError: a loop whose number of rounds is not known, a branch, or a computation that
+        ValueError: such a loop where `most_rounds` is not given, a branch, or a computation that
             runs beside others: what these launch cannot be counted.
     """
     program = read_program(text)
@@ -148,10 +152,11 @@ def count_launches(text: str) -> Counter[str]:
                 raise ValueError(
                     f"cannot count what {operation.opcode} launches: {operation.line[:80]}"
                 )
-            if operation.times is None:
+            rounds = most_rounds if operation.times is None else operation.times
+            if rounds is None:
                 raise ValueError(f"a loop without a known number of rounds: {operation.line[:80]}")
             if operation.called is not None:
-                yield from launched(operation.called, times * operation.times, part)
+                yield from launched(operation.called, times * rounds, part)
             elif operation.opcode not in NO_LAUNCH:
                 yield part, times
 
@@ -184,7 +189,7 @@ def measure(config: Config, env: MarlEnv, num_seeds: int, target: str) -> dict[s
     }
     if target == "h100":
         updates = config.training.updates_per_evaluation
-        parts = count_launches(text)
+        parts = count_launches(text, env.time_limit)
         row["launches_per_evaluation"] = parts.pop("evaluation", 0)
         row["launches_per_update"] = sum(parts.values()) / updates
         row["parts"] = {part: parts[part] / updates for part in (*PARTS, OTHER) if part in parts}

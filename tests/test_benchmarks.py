@@ -198,13 +198,16 @@ backend_config={"known_trip_count":{"n":"5"}}
 
 
 def test_launches_are_counted_in_loops_and_calls():
-    """Five rounds of a fusion, a matmul and a copy of no name, then a copy and such a fusion."""
+    """Five rounds of a fusion, a matmul and a copy of no name, then a copy and such a fusion; where
+    the program does not say how many rounds, at most those that are given."""
     launches = load("launches")
     counts = launches.count_launches(PROGRAM)
     assert counts == {"acting": 10, "forward": 5, "backward": 1, "other": 1}
     unknown = PROGRAM.replace("known_trip_count", "no_trip_count")
     with pytest.raises(ValueError, match="a loop without a known number of rounds: %w = "):
         launches.count_launches(unknown)
+    counts = launches.count_launches(unknown, most_rounds=7)
+    assert counts == {"acting": 14, "forward": 7, "backward": 1, "other": 1}
 
 
 def test_what_a_branch_or_an_asynchronous_call_launches_is_not_guessed():
