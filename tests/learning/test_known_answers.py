@@ -167,7 +167,7 @@ def test_the_bandit_finds_the_latents_that_pay():
     )
     of_each, probs = metrics["return_z"], metrics["latent_probs"]
     assert (of_each.min(-1) <= 2.0).sum() >= 4
-    # The estimate of a z that has just changed lags behind: at the end two of 16 seeds had such a z.
+    # The estimate of a z that has just changed lags behind: at the end two of 16 seeds had one.
     paying = np.where(of_each >= 2.5, probs, 0.0).sum(-1)
     assert (paying >= 0.85).sum() >= 5
     assert np.median(paying) >= 0.99
