@@ -117,7 +117,6 @@ class _Slot(NamedTuple):
     """What is recorded of one step; every leaf has a leading axis `E`, and `T E` of an episode."""
 
     agents_view: Array
-    action_mask: Array
     global_state: Array
     actions: Array
     reward: Array
@@ -209,11 +208,14 @@ def rollout(
         )
         env_state, timestep = jax.vmap(env.step)(before, actions)
         last = timestep.last()
-        if stop_early:
-            going = _Going(going.active & ~last, going.active)
         taken = actions.astype(smallest_index(num_actions))
-        slot = _Slot(*_shown(observation), taken, timestep.reward, timestep.discount, last)
-        apart = None if stop_early else before, q_values, timestep.extras or {}
+        view, action_mask, global_state = _shown(observation)
+        slot = _Slot(view, global_state, taken, timestep.reward, timestep.discount, last)
+        # The action mask is masked and written here: XLA's compiler for GPUs (of jax 0.10) fails
+        # where a softmax of utilities is fused with doing so afterwards.
+        action_mask = keep(going.seen, action_mask)
+        going = _Going(going.active & ~last, going.active)
+        apart = action_mask, None if stop_early else before, q_values, timestep.extras or {}
         return (env_state, timestep.observation, acting, going), (pack(slot), apart)
 
     first = start.timestep.observation
@@ -225,21 +227,21 @@ def rollout(
         carry, history = scan_until(lambda carry: ~carry[-1].seen.any(), step, carry, step_keys)
     else:
         carry, history = jax.lax.scan(step, carry, step_keys)
-    end, observation, *_ = carry
-    packed, (states, q_values, extras) = history
+    end, observation, _, going = carry
+    packed, (action_mask, states, q_values, extras) = history
     slots = packed.rows()
     mask = _until(slots.last)
     seen = jnp.concatenate([everywhere[None], mask])
-    states, shown = jax.tree.map(
+    view, last_mask, global_state = _shown(observation)
+    states, view, action_mask, global_state = jax.tree.map(
         lambda x, y: jnp.concatenate([x, y[None]]),
-        (states, slots[:3]),
-        (None if stop_early else end, _shown(observation)),
+        (states, slots.agents_view, action_mask, slots.global_state),
+        (None if stop_early else end, view, keep(going.seen, last_mask), global_state),
     )
-    view, action_mask, global_state = (keep(seen, x) for x in shown)
     episode = Episodes(
-        agents_view=view,
+        agents_view=keep(seen, view),
         action_mask=action_mask,
-        global_state=global_state,
+        global_state=keep(seen, global_state),
         actions=keep(mask, slots.actions.astype(jnp.int32)),
         reward=keep(mask, slots.reward.astype(jnp.float32)),
         discount=keep(mask, slots.discount.astype(jnp.float32)),
