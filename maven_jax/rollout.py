@@ -121,7 +121,7 @@ class _Slot(NamedTuple):
     actions: Array
     reward: Array
     discount: Array
-    last: Array
+    mask: Array
 
 
 class _Going(NamedTuple):
@@ -207,14 +207,13 @@ def rollout(
             agent, params, step_key, acting, observation, latent, behaviour
         )
         env_state, timestep = jax.vmap(env.step)(before, actions)
-        last = timestep.last()
         taken = actions.astype(smallest_index(num_actions))
         view, action_mask, global_state = _shown(observation)
-        slot = _Slot(view, global_state, taken, timestep.reward, timestep.discount, last)
+        slot = _Slot(view, global_state, taken, timestep.reward, timestep.discount, going.active)
         # The action mask is masked and written here: XLA's compiler for GPUs (of jax 0.10) fails
         # where a softmax of utilities is fused with doing so afterwards.
         action_mask = keep(going.seen, action_mask)
-        going = _Going(going.active & ~last, going.active)
+        going = _Going(going.active & ~timestep.last(), going.active)
         apart = action_mask, None if stop_early else before, q_values, timestep.extras or {}
         return (env_state, timestep.observation, acting, going), (pack(slot), apart)
 
@@ -230,7 +229,7 @@ def rollout(
     end, observation, _, going = carry
     packed, (action_mask, states, q_values, extras) = history
     slots = packed.rows()
-    mask = _until(slots.last)
+    mask = slots.mask
     seen = jnp.concatenate([everywhere[None], mask])
     view, last_mask, global_state = _shown(observation)
     states, view, action_mask, global_state = jax.tree.map(
@@ -255,12 +254,6 @@ def rollout(
 
 def _shown(observation: Any) -> tuple[Array, Array, Array]:
     return observation.agents_view, observation.action_mask, observation.global_state
-
-
-def _until(last: Bool[Array, "T E"]) -> Bool[Array, "T E"]:
-    """The steps up to each episode's first last one; all where there is none."""
-    ends = jnp.where(last.any(0), last.argmax(0), last.shape[0])
-    return jnp.arange(last.shape[0])[:, None] <= ends
 
 
 def keep(mask: Array, x: Array) -> Array:
