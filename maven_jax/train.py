@@ -194,15 +194,16 @@ def make_train(
         ConfigError: a value of the configuration that cannot work.
     """
     trainer = make_trainer(config, env)
+    run_one_chunk = jax.jit(trainer.chunk, inline=True)  # traced once, though it is asked twice
 
     def train(key: ScalarKey, hyperparameters: Hyperparameters) -> tuple[TrainState, Metrics]:
         state = trainer.init(key, hyperparameters)
-        _, row = jax.eval_shape(trainer.chunk, state, hyperparameters)
+        _, row = jax.eval_shape(run_one_chunk, state, hyperparameters)
         blank = jax.tree.map(lambda x: jnp.zeros((trainer.max_chunks, *x.shape), x.dtype), row)
 
         def body(carry):
             state, metrics, index = carry
-            state, row = trainer.chunk(state, hyperparameters)
+            state, row = run_one_chunk(state, hyperparameters)
             metrics = jax.tree.map(lambda m, r: m.at[index].set(r), metrics, row)
             return state, metrics, index + 1
 

@@ -243,7 +243,7 @@ def take_lanes(tree: Any, num_lanes: int) -> Any:
     """Copies a sweep's arrays to the host's memory, without its padding lanes."""
     if jax.process_count() > 1:
         tree = multihost_utils.process_allgather(tree, tiled=True)
-    return jax.tree.map(lambda x: np.array(x[:num_lanes]), tree)
+    return jax.tree.map(lambda x: np.asarray(x)[:num_lanes].copy(), tree)  # cut on the host
 
 
 def _cheap_compilation(mesh: Mesh) -> dict[str, int]:
