@@ -1,7 +1,8 @@
 """Compiled programs, kept on disk: a second start of the same program does not compile it again.
 
-It is JAX's persistent compilation cache, in a folder of the machine's kind of processor: what was
-compiled for one may use instructions that another lacks, and homes are shared among machines.
+They are JAX's persistent compilation cache and, in a subfolder, whole sweeps. The folder is of the
+machine's kind of processor: what was compiled for one may use instructions that another lacks, and
+homes are shared among machines.
 """
 
 import contextlib
@@ -47,6 +48,14 @@ def folder_in_use() -> str | None:
     """Where JAX keeps compiled programs; None where it does not."""
     enabled = _setting("jax_enable_compilation_cache")
     return (_setting("jax_compilation_cache_dir") or None) if enabled else None
+
+
+def sweeps_folder() -> Path | None:
+    """Where whole sweeps are kept, beside what JAX keeps; None where it keeps nothing."""
+    folder = folder_in_use()
+    if not folder or "://" in folder:  # JAX's may be in a cloud
+        return None
+    return Path(folder) / f"sweeps-{_processor()}"
 
 
 def default_folder() -> Path:

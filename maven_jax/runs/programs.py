@@ -8,6 +8,7 @@ from jax.sharding import Mesh
 
 from maven_jax.config import Config
 from maven_jax.errors import ConfigError, first_line
+from maven_jax.runs.kept_programs import find, hits_of_jax_cache, keep, kept_file
 from maven_jax.runs.memory import Memory, check_memory, format_bytes, free_bytes, state_memory
 from maven_jax.runs.options import Options
 from maven_jax.runs.processes import together
@@ -28,9 +29,14 @@ def check_run(config: Config, env: MarlEnv, num_lanes: int) -> Memory:
         ConfigError: a value that cannot work, or the lanes do not fit.
     """
     trainer, mesh = make_trainer(config, env), make_mesh(num_lanes)
+    state = jax.eval_shape(trainer.init, jax.random.key(0), config.hyperparameters)
+    return _check_state(state_memory(state), num_lanes, mesh)
+
+
+def _check_state(lane: Memory, num_lanes: int, mesh: Mesh) -> Memory:
+    """What the lanes hold on the devices of this process, from what one lane does."""
     here = _devices_here(mesh)
     lanes_here = -(-num_lanes // mesh.size) * len(here)
-    lane = state_memory(jax.eval_shape(trainer.init, jax.random.key(0), config.hyperparameters))
     copy = lane.total if here[0].platform == "cpu" else 0
     held = Memory(*(number * lanes_here for number in lane._replace(checkpoint=copy)))
     together(lambda: check_memory(held, free_bytes(here), num_lanes, mesh.size))
@@ -44,17 +50,32 @@ def _devices_here(mesh: Mesh) -> list[jax.Device]:
 def compile_run(
     config: Config, env: MarlEnv, num_lanes: int, options: Options, from_weights: bool = False
 ) -> Sweep:
-    """The program of a sweep, once it is known that its memory is there."""
-    held = check_run(config, env, num_lanes)
+    """The program of a sweep, once it is known that its memory is there.
+
+    Where `options.programs` is a folder, it is found there or kept there.
+    """
     trainer, mesh, name = make_trainer(config, env), make_mesh(num_lanes), config.algorithm.upper()
     here = _devices_here(mesh)
     free = free_bytes(here)
     runs = count_of(num_lanes, "run")
-    with (
-        options.console.status(f"{name}: compiling one program for {runs}"),
-        told_of_memory(num_lanes),
-    ):
-        sweep = compile_sweep(trainer, num_lanes, mesh, from_weights=from_weights)
+    kept, sweep = None, None
+    if options.programs is not None and jax.process_count() == 1:
+        kept = kept_file(options.programs, config, num_lanes, mesh, from_weights=from_weights)
+        sweep = find(kept, trainer, num_lanes, mesh)
+    if sweep is not None:
+        lanes = mesh.size * -(-num_lanes // mesh.size)
+        whole = state_memory(sweep.state_shapes)
+        held = _check_state(Memory(*(number // lanes for number in whole)), num_lanes, mesh)
+    else:
+        held = check_run(config, env, num_lanes)
+        with (
+            options.console.status(f"{name}: compiling one program for {runs}"),
+            told_of_memory(num_lanes),
+            hits_of_jax_cache() as hits,
+        ):
+            sweep = compile_sweep(trainer, num_lanes, mesh, from_weights=from_weights)
+        if kept is not None and not hits:
+            keep(kept, sweep)
     held = held._replace(scratch=sweep.scratch_bytes * len(here))
     together(lambda: check_memory(held, free, num_lanes, mesh.size))
     known = f"; {format_bytes(free)} are free" if free is not None else ""

@@ -3,7 +3,6 @@
 `DOCUMENTED=all` in the environment runs those of `CHECKED`, too, which add minutes of compiling.
 """
 
-import dataclasses
 import json
 import os
 import re
@@ -20,12 +19,10 @@ import pytest
 
 from maven_jax.cli import smoke
 from maven_jax.cli.main import run
-from maven_jax.config import Hyperparameters
 from maven_jax.config.files import load_config
 from maven_jax.environments import make_env
 from maven_jax.pymarl.weights import expected_state_dicts
 from maven_jax.rollout import env_spec
-from maven_jax.runs import part_by_part, runner
 from maven_jax.runs.folder import is_study
 
 ROOT = Path(__file__).parent.parent.parent
@@ -167,28 +164,6 @@ def test_every_command_is_found():
             assert words.count(name) == shown, (document.name, name)
     assert set(NOT_RUN) | set(CHECKED) <= {command.shown for command in COMMANDS}
     assert {command.words[0] for command in RUN} == {"maven-jax"}
-
-
-@pytest.fixture(scope="module")
-def programs():
-    """Compiled programs, by what they are of."""
-    return {}
-
-
-@pytest.fixture(autouse=True)
-def programs_are_shared(programs, monkeypatch):
-    """A program that an earlier command has compiled is taken from there; it traces all numbers."""
-    compile_program = runner.compile_run
-
-    def take_or_compile(config, env, num_lanes, options, from_weights=False):
-        static = dataclasses.replace(config, hyperparameters=Hyperparameters())
-        key = static, num_lanes, from_weights
-        if key not in programs:
-            programs[key] = compile_program(config, env, num_lanes, options, from_weights)
-        return programs[key]
-
-    for module in (runner, part_by_part):
-        monkeypatch.setattr(module, "compile_run", take_or_compile)
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ from maven_jax.cli.program_cache import (
     folder_in_use,
     keep_programs,
     make_room,
+    sweeps_folder,
 )
 
 
@@ -59,13 +60,22 @@ def test_a_later_start_finds_the_programs_and_trains_the_same(tmp_path):
     first, said = train(tmp_path, "first")
     assert "cache miss for 'jit_chunk'" in said
     (kept,) = tmp_path.glob("kept/maven-jax/*/jit_chunk*-cache")
-    kept.write_bytes(kept.read_bytes()[:-100])  # as a process leaves it that is killed in writing
+    (whole,) = tmp_path.glob("kept/maven-jax/*/sweeps-*/*")
+    for file in (
+        whole,
+        *kept.parent.glob("*-cache"),
+    ):  # as a process leaves JAX's that is killed in writing
+        file.write_bytes(file.read_bytes()[:-100])
     second, said = train(tmp_path, "second")
     assert "cache miss for 'jit_chunk'" in said
     zlib.decompress(kept.read_bytes())  # written anew
     third, said = train(tmp_path, "third")
+    assert "jit_chunk" not in said, "neither traced nor compiled"
+    whole.unlink()
+    fourth, said = train(tmp_path, "fourth")
     assert "cache hit for 'jit_chunk'" in said
-    assert first == second == third
+    assert not whole.exists(), "XLA cannot write down what it has read"
+    assert first == second == third == fourth
 
 
 @pytest.fixture
@@ -85,6 +95,15 @@ def test_a_folder_that_is_named_stays(settings):
     assert named, "the suite names one"
     keep_programs()
     assert jax.config.jax_compilation_cache_dir == named
+
+
+def test_whole_sweeps_are_kept_beside_unless_that_is_no_folder_of_this_machine(settings, tmp_path):
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path / "named"))
+    assert sweeps_folder().parent == tmp_path / "named"
+    jax.config.update("jax_compilation_cache_dir", "gs://bucket/programs")
+    assert sweeps_folder() is None
+    jax.config.update("jax_compilation_cache_dir", None)
+    assert sweeps_folder() is None
 
 
 @pytest.mark.parametrize("asked", ["disabled", "empty"])

@@ -1,0 +1,140 @@
+"""Compiled sweeps on disk: found again where all is as it was, and nowhere else."""
+
+import os
+from dataclasses import replace
+
+import chex
+import jax
+import numpy as np
+import pytest
+from experiments import small_config
+from jax.sharding import Mesh
+
+from maven_jax.config import Hyperparameters
+from maven_jax.config.files import load_config
+from maven_jax.envs import MStepMatrixGame
+from maven_jax.runs import kept_programs
+from maven_jax.runs.kept_programs import find, hits_of_jax_cache, keep, kept_file
+from maven_jax.runs.sweep import compile_sweep, make_mesh, run_sweep, seed_keys
+from maven_jax.train import make_trainer
+
+CONFIG = small_config("vdn")
+KEYS = seed_keys(0, 3)
+TRAINER = make_trainer(CONFIG, MStepMatrixGame(m=3))
+
+
+@pytest.fixture(scope="module")
+def sweep():
+    """Three lanes on two devices."""
+    return compile_sweep(TRAINER, 3)
+
+
+def file_of(folder, config=CONFIG, num_lanes=3, **options):
+    return kept_file(folder, config, num_lanes, make_mesh(num_lanes), **options)
+
+
+def test_what_was_kept_is_found_and_trains_the_same_bit_for_bit(sweep, tmp_path):
+    path = file_of(tmp_path / "programs")
+    assert find(path, TRAINER, 3, sweep.mesh) is None
+    keep(path, sweep)
+    assert list(path.parent.iterdir()) == [path]
+    found = find(path, TRAINER, 3, sweep.mesh)
+    assert jax.tree.map(str, found.state_shapes) == jax.tree.map(str, sweep.state_shapes)
+    assert found.scratch_bytes == sweep.scratch_bytes
+    once, again = (
+        [(chunk.metrics, chunk.active) for chunk in run_sweep(s, KEYS, Hyperparameters())]
+        for s in (sweep, found)
+    )
+    chex.assert_trees_all_equal(once, again)
+    assert len(once) > 1
+
+
+def test_a_program_of_fewer_devices_than_there_are_is_found(tmp_path):
+    alone = compile_sweep(TRAINER, 1)
+    assert alone.mesh.size == 1 < len(jax.devices())
+    path = file_of(tmp_path, num_lanes=1)
+    keep(path, alone)
+    found = find(path, TRAINER, 1, alone.mesh)
+    once, again = (next(run_sweep(s, KEYS[:1], Hyperparameters())) for s in (alone, found))
+    chex.assert_trees_all_equal(once.metrics, again.metrics)
+
+
+@pytest.mark.parametrize("left", [0, 1, 1000, -1])
+def test_what_is_damaged_is_not_found_and_is_replaced(sweep, tmp_path, left):
+    path = file_of(tmp_path)
+    keep(path, sweep)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:left])
+    assert find(path, TRAINER, 3, sweep.mesh) is None
+    keep(path, sweep)
+    assert path.read_bytes() == whole
+
+
+def test_where_nothing_can_be_written_nothing_is_kept(sweep, tmp_path):
+    (tmp_path / "file").touch()
+    keep(tmp_path / "file" / "program", sweep)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_what_is_traced_has_no_part_in_where_a_program_is_kept(tmp_path):
+    rate = CONFIG.hyperparameters._replace(learning_rate=0.1)
+    assert file_of(tmp_path) == file_of(tmp_path, replace(CONFIG, hyperparameters=rate))
+
+
+def test_whatever_a_program_depends_on_has(tmp_path, monkeypatch):
+    one_device = Mesh(np.array(jax.devices()[:1]), ("lanes",))
+    found = [
+        file_of(tmp_path),
+        file_of(tmp_path, small_config("qmix")),
+        file_of(tmp_path, small_config("vdn", batch_size=3)),
+        file_of(tmp_path, replace(CONFIG, env=load_config("foraging").env)),
+        file_of(tmp_path, num_lanes=4),
+        file_of(tmp_path, from_weights=True),
+        kept_file(tmp_path, CONFIG, 3, one_device),
+    ]
+    with jax.enable_x64(True):
+        found.append(file_of(tmp_path))
+    with jax.default_matmul_precision("highest"):
+        found.append(file_of(tmp_path))
+    monkeypatch.setenv("XLA_FLAGS", os.environ.get("XLA_FLAGS", "") + " ")
+    found.append(file_of(tmp_path))
+    assert len(set(found)) == len(found)
+
+
+def test_an_edit_of_what_is_traced_is_another_program(tmp_path, monkeypatch):
+    package = tmp_path / "package_of_a_test"
+    (package / "part").mkdir(parents=True)
+    for name in ("__init__.py", "part/__init__.py", "notes.txt"):
+        (package / name).touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(kept_programs, "TRACED", (package.name, "package_that_is_not_there"))
+    before = file_of(tmp_path)
+    (package / "notes.txt").write_text("no code")
+    assert file_of(tmp_path) == before
+    (package / "part" / "__init__.py").write_text("x = 1")
+    longer = file_of(tmp_path)
+    (package / "part" / "__init__.py").write_text("x = 2")
+    os.utime(package / "part" / "__init__.py", (1000, 1000))
+    assert len({before, longer, file_of(tmp_path)}) == 3
+
+
+def test_a_program_that_jax_has_kept_is_told_apart():
+    def compile_one(factor):
+        jax.jit(lambda x: x * factor).lower(jax.ShapeDtypeStruct((3,), "float32")).compile()
+
+    with hits_of_jax_cache() as hits:
+        compile_one(3.25)
+        assert not hits
+        compile_one(3.25)
+        assert len(hits) == 1
+    compile_one(3.25)
+    assert len(hits) == 1
+
+
+def test_every_package_that_the_science_imports_is_watched():
+    """Of this process's modules, those that JAX traces are of these packages."""
+    for name in ("maven_jax", "jax", "flax", "optax", "distrax", "flashbax", "jumanji"):
+        assert name in kept_programs.TRACED
+    sources = [path for path, *_ in kept_programs._sources()]
+    for part in ("maven_jax/rollout.py", "maven_jax/envs/m_step_matrix/env.py", "jax/_src/core.py"):
+        assert any(path.endswith(part) for path in sources), part
