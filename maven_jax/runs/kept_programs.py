@@ -68,10 +68,7 @@ def keep(path: Path, sweep: Sweep) -> None:
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), sweep.state_shapes)
     draft = draft_of(path)
     try:
-        programs = []
-        for program in (sweep.init, sweep.chunk):
-            content, *trees = serialize(cast(Compiled, program))
-            programs.append((content, trees))
+        programs = [serialize(cast(Compiled, p)) for p in (sweep.init, sweep.chunk)]
         whole = pickle.dumps((programs, shapes, sweep.scratch_bytes))
         path.parent.mkdir(parents=True, exist_ok=True)
         draft.write_bytes(zlib.compress(whole, 1))
@@ -97,8 +94,8 @@ def find(path: Path, trainer: Trainer, num_lanes: int, mesh: Mesh) -> Sweep | No
         programs, shapes, scratch_bytes = pickle.loads(zlib.decompress(path.read_bytes()))
         devices = list(mesh.devices.flat)
         init, chunk = (
-            deserialize_and_load(content, *trees, execution_devices=devices)
-            for content, trees in programs
+            deserialize_and_load(content, in_tree, out_tree, execution_devices=devices)
+            for content, in_tree, out_tree in programs
         )
     except Exception:  # damage shows in any way
         return None
