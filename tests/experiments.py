@@ -3,7 +3,6 @@
 Apart from `helpers`, which is imported before JAX has its devices and the shapes are checked.
 """
 
-from maven_jax.algorithms import ALGORITHMS
 from maven_jax.cli.main import run
 from maven_jax.config import Config, from_dict, to_dict
 
@@ -51,20 +50,44 @@ def small_config(algorithm: str, **training) -> Config:
 
 
 PARTS = [
-    *({"latent": {"kind": kind}} for kind in ("gaussian", "logistic", "bandit", "uniform")),
-    {"discriminator": {"reads": "taken_actions", "signal": "reward"}},
-    {"discriminator": {"kind": "feed_forward", "reads": "taken_actions", "signal": "reward"}},
     {
+        "algorithm": "maven_iql",
+        "latent": {"kind": "gaussian"},
+        "discriminator": {
+            "kind": "feed_forward",
+            "reads": "taken_actions",
+            "signal": "reward",
+        },
+    },
+    {
+        "algorithm": "maven_vdn",
+        "latent": {"kind": "logistic"},
         "discriminator": {"kind": "feed_forward", "reads": "greedy_actions"},
         "training": {"optimizer": "adam"},
     },
-    {"latent": {"kind": "bandit", "bandit_epsilon": 0.5}, "exploration": {"kind": "boltzmann"}},
-    {"exploration": {"kind": "team_epsilon_greedy"}, "network": {"latent_head": "paired"}},
-    {"algorithm": "qmix", "training": {"optimizer": "radam"}},
+    {
+        "algorithm": "maven_unconstrained",
+        "latent": {"kind": "bandit", "bandit_epsilon": 0.5},
+        "exploration": {"kind": "boltzmann"},
+    },
+    {
+        "latent": {"kind": "uniform"},
+        "discriminator": {"reads": "taken_actions", "signal": "reward"},
+        "exploration": {"kind": "team_epsilon_greedy"},
+        "network": {"latent_head": "paired"},
+    },
     {"algorithm": "maven_qtran", "latent": {"kind": "gaussian"}, "fidelity": "reference"},
+    {"algorithm": "qmix", "training": {"optimizer": "radam"}},
 ]
-"""What sets one experiment apart from another: latent, discriminator, optimiser and so on."""
-FORMS = [*({"algorithm": name} for name in sorted(ALGORITHMS)), *PARTS]
+"""What sets one experiment apart from another, each kind of latent, discriminator and so on once.
+
+Parts do not know of each other, so several are tried in one program.
+"""
+FORMS = [
+    *({"algorithm": n} for n in ("iql", "vdn", "qmix_unconstrained", "qtran", "maven")),
+    *PARTS,
+]
+"""Every algorithm and every part."""
 
 
 def form_config(form: dict, **training) -> Config:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from experiments import FORMS, PARTS, form_config, small_config
+from experiments import FORMS, form_config, small_config
 
 from maven_jax.algorithms import ALGORITHMS
 from maven_jax.config import Config
@@ -198,9 +198,7 @@ def test_the_target_network_is_a_copy_at_every_interval_and_still_between():
     chex.assert_trees_all_equal(third.params, third.target_params)
 
 
-@pytest.mark.parametrize(
-    ("m", "algorithm"), [(1, "maven"), (2, "maven"), (5, "qmix"), (20, "qmix"), (50, "maven")]
-)
+@pytest.mark.parametrize(("m", "algorithm"), [(1, "maven"), (20, "qmix"), (50, "maven")])
 def test_any_length_of_game_trains(m, algorithm):
     config = small_config(algorithm, total_env_steps=4 * m + 1)
     state, metrics = jax.jit(make_train(config, MStepMatrixGame(m=m)))(
@@ -208,6 +206,10 @@ def test_any_length_of_game_trains(m, algorithm):
     )
     assert state.env_steps > 4 * m
     chex.assert_tree_all_finite({name: values[0] for name, values in metrics.items()})
+
+
+def test_every_algorithm_is_of_some_form():
+    assert {form.get("algorithm", "maven") for form in FORMS} == set(ALGORITHMS)
 
 
 @pytest.mark.parametrize("form", FORMS, ids=str)
@@ -251,10 +253,10 @@ class Unseen:
 
 
 @pytest.mark.parametrize("field", ["global_state", "agents_view"])
-@pytest.mark.parametrize("part", [{"algorithm": name} for name in ALGORITHMS] + PARTS, ids=str)
-def test_an_environment_may_show_nothing(part, field):
+@pytest.mark.parametrize("form", FORMS, ids=str)
+def test_an_environment_may_show_nothing(form, field):
     """Traced alone: of no features there are no weights."""
-    config = form_config(part, updates_per_evaluation=1)
+    config = form_config(form, updates_per_evaluation=1)
     trainer = make_trainer(config, Unseen(field))
     state = jax.eval_shape(trainer.init, jax.random.key(0), config.hyperparameters)
     after, _ = jax.eval_shape(trainer.chunk, state, config.hyperparameters)

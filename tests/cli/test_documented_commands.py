@@ -63,6 +63,7 @@ CHECKED = {
     "maven-jax train foraging --algorithm vdn --seeds 5": SLOW,
     "maven-jax train foraging --algorithm maven --seeds 5": SLOW,
     "maven-jax train smax_3m --seeds 5": SLOW,
+    "maven-jax train smax_3m --training.row-slots 200 --training.env-steps-per-update 40": SLOW,
     "maven-jax study ten_step": SLOW,
     "maven-jax study foraging": SLOW,
     "maven-jax study smax": SLOW,

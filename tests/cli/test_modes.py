@@ -7,10 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from experiments import PARTS, form_config, small_config
+from experiments import FORMS, form_config, small_config
 from small_envs import OPTIONS
 
-from maven_jax.algorithms import ALGORITHMS
 from maven_jax.environments import ENVIRONMENTS
 from maven_jax.envs import MatrixGame, MStepMatrixGame
 from maven_jax.runs.sweep import compile_sweep, run_sweep, seed_keys
@@ -36,9 +35,9 @@ def traced(config, make_env):
     return after, metrics
 
 
-@pytest.mark.parametrize("part", PARTS, ids=str)
-def test_no_part_widens_a_type_in_64_bit_mode(part):
-    config = form_config(part, updates_per_evaluation=1)
+@pytest.mark.parametrize("form", FORMS, ids=str)
+def test_no_form_widens_a_type_in_64_bit_mode(form):
+    config = form_config(form, updates_per_evaluation=1)
     assert wide_leaves(traced(config, partial(MStepMatrixGame, m=2))) == []
 
 
@@ -68,7 +67,7 @@ def strict():
 
 
 @pytest.mark.usefixtures("strict")
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("algorithm", ["qmix", "maven", "maven_qtran"])
 def test_a_whole_run(algorithm):
     """One that ends before its last row."""
     config = small_config(algorithm, total_env_steps=20, updates_per_evaluation=3)
