@@ -33,6 +33,8 @@ TRACED = (
     *("jumanji", "jaxmarl"),
 )
 """The packages whose sources a program depends on; an edit of any of them is another program."""
+HOST = {"cli", "pymarl", "reports", "studies"}
+"""Rooms of this package of which nothing is traced."""
 
 
 def kept_file(
@@ -147,7 +149,8 @@ def _sources() -> Iterator[tuple[str, int, int]]:
         spec = importlib.util.find_spec(package)
         for root in (spec.submodule_search_locations or ()) if spec else ():
             for folder, folders, files in os.walk(root, followlinks=True):
-                folders.sort()
+                own = package == "maven_jax" and folder == root
+                folders[:] = sorted(set(folders) - HOST if own else folders)
                 for name in sorted(files):
                     if name.endswith((".py", ".so", ".npz", ".yaml")):
                         path = os.path.join(folder, name)
