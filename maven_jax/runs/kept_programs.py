@@ -2,7 +2,7 @@
 
 JAX's own cache spares a second start the compiler alone, since its key is the traced program. Here
 the key is what a trace depends on: the configuration, the devices, JAX's settings, and the sources
-of all that is traced.
+of all that is traced. Code that has no source file, as in a notebook, is not kept.
 """
 
 import dataclasses
@@ -10,6 +10,8 @@ import hashlib
 import importlib.util
 import os
 import pickle
+import sys
+import sysconfig
 import time
 import zlib
 from collections.abc import Iterator
@@ -55,8 +57,9 @@ def kept_file(
     backend = mesh.devices.flat[0].client
     parts = static, num_lanes, from_weights, devices, backend.platform_version, _settings()
     key = hashlib.sha256(repr(parts).encode())
-    for source in _sources():
-        key.update(repr(source).encode())
+    for path in (*_sources(), *_own_sources()):
+        stat = os.stat(path)
+        key.update(repr((path, stat.st_mtime_ns, stat.st_size)).encode())
     return folder / key.hexdigest()
 
 
@@ -143,8 +146,8 @@ def _settings() -> list[tuple[str, Any]]:
     return [*((name, getattr(jax.config, name, stated[name])) for name in names), *flags]
 
 
-def _sources() -> Iterator[tuple[str, int, int]]:
-    """Path, time and size of the files that are traced."""
+def _sources() -> Iterator[str]:
+    """The files of the packages that are traced."""
     for package in TRACED:
         spec = importlib.util.find_spec(package)
         for root in (spec.submodule_search_locations or ()) if spec else ():
@@ -153,6 +156,16 @@ def _sources() -> Iterator[tuple[str, int, int]]:
                 folders[:] = sorted(set(folders) - HOST if own else folders)
                 for name in sorted(files):
                     if name.endswith((".py", ".so", ".npz", ".yaml")):
-                        path = os.path.join(folder, name)
-                        stat = os.stat(path)
-                        yield path, stat.st_mtime_ns, stat.st_size
+                        yield os.path.join(folder, name)
+
+
+def _own_sources() -> list[str]:
+    """The files of loaded modules that are not installed: a user's environment may be in one."""
+    paths = sysconfig.get_paths()
+    installed = tuple(paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+    files = {
+        getattr(module, "__file__", None) or ""
+        for name, module in list(sys.modules.items())
+        if name.partition(".")[0] not in TRACED
+    }
+    return sorted(f for f in files if os.path.isfile(f) and not f.startswith(installed))

@@ -1,5 +1,6 @@
 """Compiled programs of runs, once it is known that their memory is there."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -59,7 +60,8 @@ def compile_run(
     free = free_bytes(here)
     runs = count_of(num_lanes, "run")
     kept, sweep = None, None
-    if options.programs is not None and jax.process_count() == 1:
+    in_notebook = hasattr(sys, "ps1")
+    if options.programs is not None and jax.process_count() == 1 and not in_notebook:
         kept = kept_file(options.programs, config, num_lanes, mesh, from_weights=from_weights)
         sweep = find(kept, trainer, num_lanes, mesh)
     if sweep is not None:

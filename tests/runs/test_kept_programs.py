@@ -1,6 +1,8 @@
 """Compiled sweeps on disk: found again where all is as it was, and nowhere else."""
 
+import importlib
 import os
+import sys
 from dataclasses import replace
 
 import chex
@@ -9,12 +11,15 @@ import numpy as np
 import pytest
 from experiments import small_config
 from jax.sharding import Mesh
+from rich.console import Console
 
 from maven_jax.config import Hyperparameters
 from maven_jax.config.files import load_config
 from maven_jax.envs import MStepMatrixGame
 from maven_jax.runs import kept_programs
 from maven_jax.runs.kept_programs import find, hits_of_jax_cache, keep, kept_file
+from maven_jax.runs.options import Options
+from maven_jax.runs.programs import compile_run
 from maven_jax.runs.sweep import compile_sweep, make_mesh, run_sweep, seed_keys
 from maven_jax.train import make_trainer
 
@@ -118,6 +123,31 @@ def test_an_edit_of_what_is_traced_is_another_program(tmp_path, monkeypatch):
     assert len({before, longer, file_of(tmp_path)}) == 3
 
 
+def test_an_edit_of_a_module_of_ones_own_is_another_program(tmp_path, monkeypatch):
+    """An environment may be in it, or a part that replaces one of this package."""
+    own = tmp_path / "module_of_a_user.py"
+    own.write_text("x = 1")
+    monkeypatch.syspath_prepend(tmp_path)
+    without = file_of(tmp_path)
+    module = importlib.import_module(own.stem)
+    monkeypatch.setitem(sys.modules, own.stem, module)
+    first = file_of(tmp_path)
+    own.write_text("x = 20")
+    assert len({without, first, file_of(tmp_path)}) == 3
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_what_is_typed_in_a_notebook_is_not_kept(kept, tmp_path, monkeypatch):
+    if not kept:
+        monkeypatch.setattr(sys, "ps1", ">>> ", raising=False)
+    options = Options(console=Console(quiet=True), programs=tmp_path / "programs")
+    for _ in range(2):
+        config = small_config("vdn", batch_size=3)
+        sweep = compile_run(config, MStepMatrixGame(m=3), 1, options)
+        assert next(run_sweep(sweep, KEYS[:1], Hyperparameters())).active.all()
+    assert len(list(tmp_path.glob("programs/*"))) == kept
+
+
 def test_a_program_that_jax_has_kept_is_told_apart():
     def compile_one(factor):
         jax.jit(lambda x: x * factor).lower(jax.ShapeDtypeStruct((3,), "float32")).compile()
@@ -134,7 +164,7 @@ def test_a_program_that_jax_has_kept_is_told_apart():
 def test_what_is_traced_is_watched_and_rooms_of_the_host_are_not():
     for name in ("maven_jax", "jax", "flax", "optax", "distrax", "flashbax", "jumanji"):
         assert name in kept_programs.TRACED
-    sources = [path for path, *_ in kept_programs._sources()]
+    sources = list(kept_programs._sources())
     for part in ("maven_jax/rollout.py", "maven_jax/envs/m_step_matrix/env.py", "jax/_src/core.py"):
         assert any(path.endswith(part) for path in sources), part
     assert not any("maven_jax/cli/" in path for path in sources)
