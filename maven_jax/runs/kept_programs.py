@@ -63,6 +63,11 @@ def kept_file(
     return folder / key.hexdigest()
 
 
+def in_notebook() -> bool:
+    """Whether code may have been typed in that no file holds."""
+    return hasattr(sys, "ps1")
+
+
 def keep(path: Path, sweep: Sweep) -> None:
     """Writes a program down that was slow to compile, if the backend and the disk let it.
 

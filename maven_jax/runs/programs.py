@@ -1,22 +1,21 @@
 """Compiled programs of runs, once it is known that their memory is there."""
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import jax
 from jax.sharding import Mesh
 
-from maven_jax.config import Config
+from maven_jax.config import Config, Hyperparameters
 from maven_jax.errors import ConfigError, first_line
-from maven_jax.runs.kept_programs import find, hits_of_jax_cache, keep, kept_file
+from maven_jax.runs.kept_programs import find, hits_of_jax_cache, in_notebook, keep, kept_file
 from maven_jax.runs.memory import Memory, check_memory, format_bytes, free_bytes, state_memory
 from maven_jax.runs.options import Options
 from maven_jax.runs.processes import together
 from maven_jax.runs.progress import say_on
-from maven_jax.runs.sweep import Sweep, compile_sweep, make_mesh
+from maven_jax.runs.sweep import Sweep, compile_sweep, make_mesh, padded
 from maven_jax.runs.text import count_of
-from maven_jax.train import make_trainer
+from maven_jax.train import Trainer, make_trainer
 from maven_jax.types import MarlEnv
 
 
@@ -29,15 +28,18 @@ def check_run(config: Config, env: MarlEnv, num_lanes: int) -> Memory:
     Raises:
         ConfigError: a value that cannot work, or the lanes do not fit.
     """
-    trainer, mesh = make_trainer(config, env), make_mesh(num_lanes)
-    state = jax.eval_shape(trainer.init, jax.random.key(0), config.hyperparameters)
-    return _check_state(state_memory(state), num_lanes, mesh)
+    return _check_trainer(make_trainer(config, env), num_lanes)
+
+
+def _check_trainer(trainer: Trainer, num_lanes: int) -> Memory:
+    state = jax.eval_shape(trainer.init, jax.random.key(0), Hyperparameters())
+    return _check_state(state_memory(state), num_lanes, make_mesh(num_lanes))
 
 
 def _check_state(lane: Memory, num_lanes: int, mesh: Mesh) -> Memory:
     """What the lanes hold on the devices of this process, from what one lane does."""
     here = _devices_here(mesh)
-    lanes_here = -(-num_lanes // mesh.size) * len(here)
+    lanes_here = padded(num_lanes, mesh) // mesh.size * len(here)
     copy = lane.total if here[0].platform == "cpu" else 0
     held = Memory(*(number * lanes_here for number in lane._replace(checkpoint=copy)))
     together(lambda: check_memory(held, free_bytes(here), num_lanes, mesh.size))
@@ -54,22 +56,23 @@ def compile_run(
     """The program of a sweep, once it is known that its memory is there.
 
     Where `options.programs` is a folder, it is found there or kept there.
+
+    Raises:
+        ConfigError: a value that cannot work, or the lanes do not fit.
     """
     trainer, mesh, name = make_trainer(config, env), make_mesh(num_lanes), config.algorithm.upper()
     here = _devices_here(mesh)
     free = free_bytes(here)
     runs = count_of(num_lanes, "run")
     kept, sweep = None, None
-    in_notebook = hasattr(sys, "ps1")
-    if options.programs is not None and jax.process_count() == 1 and not in_notebook:
+    if options.programs is not None and jax.process_count() == 1 and not in_notebook():
         kept = kept_file(options.programs, config, num_lanes, mesh, from_weights=from_weights)
         sweep = find(kept, trainer, num_lanes, mesh)
     if sweep is not None:
-        lanes = mesh.size * -(-num_lanes // mesh.size)
-        whole = state_memory(sweep.state_shapes)
-        held = _check_state(Memory(*(number // lanes for number in whole)), num_lanes, mesh)
+        lane = (x // padded(num_lanes, mesh) for x in state_memory(sweep.state_shapes))
+        held = _check_state(Memory(*lane), num_lanes, mesh)
     else:
-        held = check_run(config, env, num_lanes)
+        held = _check_trainer(trainer, num_lanes)
         with (
             options.console.status(f"{name}: compiling one program for {runs}"),
             told_of_memory(num_lanes),
