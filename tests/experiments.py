@@ -49,7 +49,8 @@ def small_config(algorithm: str, **training) -> Config:
     )
 
 
-PARTS = [
+FORMS = [
+    *({"algorithm": n} for n in ("iql", "vdn", "qmix_unconstrained", "qtran", "maven")),
     {
         "algorithm": "maven_iql",
         "latent": {"kind": "gaussian"},
@@ -79,15 +80,10 @@ PARTS = [
     {"algorithm": "maven_qtran", "latent": {"kind": "gaussian"}, "fidelity": "reference"},
     {"algorithm": "qmix", "training": {"optimizer": "radam"}},
 ]
-"""What sets one experiment apart from another, each kind of latent, discriminator and so on once.
+"""Every algorithm, and each kind of latent, discriminator and so on, once.
 
 Parts do not know of each other, so several are tried in one program.
 """
-FORMS = [
-    *({"algorithm": n} for n in ("iql", "vdn", "qmix_unconstrained", "qtran", "maven")),
-    *PARTS,
-]
-"""Every algorithm and every part."""
 
 
 def form_config(form: dict, **training) -> Config:

@@ -22,12 +22,12 @@ from typing import Any, cast
 import jax
 import jax.monitoring
 from jax.experimental.serialize_executable import deserialize_and_load, serialize
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh
 from jax.stages import Compiled
 
 from maven_jax.config import Config, Hyperparameters
 from maven_jax.runs.files import draft_of
-from maven_jax.runs.sweep import LANES, Sweep
+from maven_jax.runs.sweep import Sweep, on_mesh
 from maven_jax.train import Trainer
 
 TRACED = (
@@ -37,6 +37,9 @@ TRACED = (
 """The packages whose sources a program depends on; an edit of any of them is another program."""
 HOST = {"cli", "pymarl", "reports", "studies"}
 """Rooms of this package of which nothing is traced."""
+
+KEPT_FROM = "jax_persistent_cache_min_compile_time_secs"
+"""JAX's setting of how long it must have taken; it is not among those whose types it declares."""
 
 
 def kept_file(
@@ -69,11 +72,8 @@ def in_notebook() -> bool:
 
 
 def keep(path: Path, sweep: Sweep) -> None:
-    """Writes a program down that was slow to compile, if the backend and the disk let it.
-
-    Slow is what JAX's own cache takes for it: `jax_persistent_cache_min_compile_time_secs`.
-    """
-    if sweep.compile_seconds < jax.config.jax_persistent_cache_min_compile_time_secs:  # type: ignore[attr-defined]
+    """Writes down a program that took `KEPT_FROM` to compile, if backend and disk let it."""
+    if sweep.compile_seconds < getattr(jax.config, KEPT_FROM):
         return
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), sweep.state_shapes)
     draft = draft_of(path)
@@ -109,16 +109,13 @@ def find(path: Path, trainer: Trainer, num_lanes: int, mesh: Mesh) -> Sweep | No
         )
     except Exception:  # damage shows in any way
         return None
-    sharding = NamedSharding(mesh, LANES)
     return Sweep(
         init=init,
         chunk=chunk,
         finished=trainer.finished,
         mesh=mesh,
         num_lanes=num_lanes,
-        state_shapes=jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes
-        ),
+        state_shapes=on_mesh(shapes, mesh),
         scratch_bytes=scratch_bytes,
         compile_seconds=time.perf_counter() - started,
     )

@@ -100,6 +100,12 @@ def padded(num_lanes: int, mesh: Mesh) -> int:
     return num_lanes + -num_lanes % mesh.size
 
 
+def on_mesh(shapes: Any, mesh: Mesh) -> Any:
+    """Shapes of arrays with a leading axis of lanes, padding included, as devices share them."""
+    sharding = NamedSharding(mesh, LANES)
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes)
+
+
 def place_lanes(lanes: Any, mesh: Mesh) -> Any:
     """Shares a tree of arrays among a mesh's devices, with a padding that makes the shares even.
 
@@ -158,11 +164,9 @@ def compile_sweep(
     def leave(state: TrainState, metrics: Metrics) -> Step:
         return Step(state, metrics, trainer.finished(state), state.diverged)
 
-    sharding = NamedSharding(mesh, LANES)
-
     def laned(x: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
         shape = padded(num_lanes, mesh), *x.shape
-        return jax.ShapeDtypeStruct(shape, x.dtype, sharding=sharding)
+        return on_mesh(jax.ShapeDtypeStruct(shape, x.dtype), mesh)
 
     keys = laned(jax.eval_shape(lambda: jax.random.key(0)))
     number = laned(jax.ShapeDtypeStruct((), jnp.float32))
@@ -174,9 +178,7 @@ def compile_sweep(
         weights = (jax.tree.map(laned, (fresh.params, fresh.latent_params)),)
     jitted = jax.jit(over_lanes(init, mesh), compiler_options=compiler_options)
     traced = jitted.trace(keys, hyperparameters, *weights)
-    state = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), traced.out_info.state
-    )
+    state = on_mesh(traced.out_info.state, mesh)
     with ThreadPoolExecutor(1) as beside:  # the compiler leaves Python to others
         init_at_work = beside.submit(traced.lower().compile)
         lowered = jax.jit(over_lanes(chunk, mesh), donate_argnums=0).lower(state, hyperparameters)

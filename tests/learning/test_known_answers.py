@@ -164,12 +164,19 @@ def test_the_bandit_finds_the_latents_that_pay():
         steps=3000,
         hyperparameters={"mi_weight": 10.0, "epsilon_steps": 600.0},
         latent={
-            **{"size": 4, "hidden_size": 16, "updates": 2, "batch_size": 16},
-            **{"kind": "bandit", "bandit_epsilon": 0.5, "bandit_temperature": 0.1},
+            "size": 4,
+            "hidden_size": 16,
+            "updates": 2,
+            "batch_size": 16,
+            "kind": "bandit",
+            "bandit_epsilon": 0.5,
+            "bandit_temperature": 0.1,
         },
     )
     of_each, probs = metrics["return_z"], metrics["latent_probs"]
-    assert (of_each.min(-1) <= 2.0).sum() >= 2
+    assert (of_each.min(-1) <= 2.0).sum() >= 2  # of four seeds
+    # the estimate of a z lags behind one that has just changed, by some tenths of return
     paying = np.where(of_each >= 2.5, probs, 0.0).sum(-1)
     assert (paying >= 0.85).all()
+    assert np.median(paying) >= 0.99
     np.testing.assert_allclose(metrics["return"], 3.0, atol=0.2)
