@@ -1,5 +1,7 @@
 """The recurrent utility network Q_i(tau_i, u; z), shared by all agents."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -46,11 +48,20 @@ class PlainHead(nn.Module):
 
     num_actions: int
 
-    @nn.compact
+    def setup(self) -> None:
+        self.utilities = Linear(self.num_actions)
+
+    def weights(self, latent: Float[Array, "*L Z"], num_agents: int) -> None:
+        """Nothing depends on z."""
+
     def __call__(
         self, hidden: Float[Array, "*T B N H"], latent: Float[Array, "*#T B Z"]
     ) -> Float[Array, "*T B N A"]:
-        return Linear(self.num_actions, name="utilities")(hidden)
+        return self.utilities(hidden)
+
+    def weighted(self, hidden: Float[Array, "*T B N H"], weights: Any) -> Float[Array, "*T B N A"]:
+        """Utilities by what `weights` gave."""
+        return self.utilities(hidden)
 
 
 class LatentHead(nn.Module):
@@ -62,26 +73,37 @@ class LatentHead(nn.Module):
 
     Attributes:
         num_actions: `A`.
+        hidden_size: `H`.
         paired: read the outer product of z and id, without a bias, in place of the two side by
             side: with a one-hot z no two values of z share a weight of this layer.
     """
 
     num_actions: int
+    hidden_size: int
     paired: bool = False
 
-    @nn.compact
+    def setup(self) -> None:
+        self.hypernetwork = Linear(self.num_actions * self.hidden_size, not self.paired)
+
+    def weights(self, latent: Float[Array, "*L Z"], num_agents: int) -> Float[Array, "*L N A H"]:
+        """W of every agent: the same for as long as z is."""
+        condition = self._condition(latent, num_agents)
+        return self.hypernetwork(condition).reshape(*condition.shape[:-1], -1, self.hidden_size)
+
+    def weighted(self, hidden: Float[Array, "*T B N H"], weights: Any) -> Float[Array, "*T B N A"]:
+        """Utilities by what `weights` gave."""
+        return jnp.einsum("...h,...ah->...a", hidden, weights)
+
     def __call__(
         self, hidden: Float[Array, "*T B N H"], latent: Float[Array, "*#T B Z"]
     ) -> Float[Array, "*T B N A"]:
-        size = hidden.shape[-1]
-        condition = self._condition(latent, hidden.shape[-2])
-        hypernetwork = Linear(self.num_actions * size, not self.paired, name="hypernetwork")
+        num_agents, size = hidden.shape[-2:]
         if latent.ndim == 2:
-            weights = hypernetwork(condition).reshape(*condition.shape[:-1], -1, size)
-            return jnp.einsum("...h,...ah->...a", hidden, weights)
+            return self.weighted(hidden, self.weights(latent, num_agents))
+        condition = self._condition(latent, num_agents)
         each = jnp.eye(condition.shape[-1], dtype=condition.dtype)
-        offset = hypernetwork(jnp.zeros_like(each[0])).reshape(-1, size)
-        slopes = hypernetwork(each).reshape(len(each), -1, size) - offset
+        offset = self.hypernetwork(jnp.zeros_like(each[0])).reshape(-1, size)
+        slopes = self.hypernetwork(each).reshape(len(each), -1, size) - offset
         by_entry = jnp.einsum("...h,kah->...ka", hidden, slopes)
         return jnp.einsum("...ka,...k->...a", by_entry, condition) + hidden @ offset.T
 
@@ -117,7 +139,7 @@ class RecurrentAgent(nn.Module):
         self.input_layer = Linear(self.hidden_size)
         self.gru = GRU(self.hidden_size)
         self.head = (
-            LatentHead(self.num_actions, self.paired_head)
+            LatentHead(self.num_actions, self.hidden_size, self.paired_head)
             if self.latent_head
             else PlainHead(self.num_actions)
         )
@@ -129,16 +151,31 @@ class RecurrentAgent(nn.Module):
     def _encode(self, inputs: Float[Array, "*L N I"]) -> tuple[GRUParams, Float[Array, "*L N H"]]:
         return self.gru(self.hidden_size), nn.relu(self.input_layer(inputs))
 
+    def head_weights(
+        self, latent: Float[Array, "E Z"], num_agents: int
+    ) -> Float[Array, "E N A H"] | None:
+        """What `step` needs of z, to compute where z changes; None where z is not read."""
+        return self.head.weights(latent, num_agents)
+
+    def step(
+        self,
+        carry: Float[Array, "E N H"],
+        inputs: Float[Array, "E N I"],
+        head_weights: Float[Array, "E N A H"] | None,
+    ) -> tuple[Float[Array, "E N H"], Float[Array, "E N A"]]:
+        """One time step: the new recurrent state and the utilities of every action."""
+        gru, encoded = self._encode(inputs)
+        carry = gru_step(gru, carry, gru_project(gru, encoded))
+        return carry, self.head.weighted(carry, head_weights)
+
     def __call__(
         self,
         carry: Float[Array, "E N H"],
         inputs: Float[Array, "E N I"],
         latent: Float[Array, "E Z"],
     ) -> tuple[Float[Array, "E N H"], Float[Array, "E N A"]]:
-        """One time step: the new recurrent state and the utilities of every action."""
-        gru, encoded = self._encode(inputs)
-        carry = gru_step(gru, carry, gru_project(gru, encoded))
-        return carry, self.head(carry, latent)
+        """`step` by a latent: of one step alone."""
+        return self.step(carry, inputs, self.head_weights(latent, inputs.shape[-2]))
 
     def unroll(
         self,

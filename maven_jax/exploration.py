@@ -88,13 +88,15 @@ def _explore(
     epsilon: Float[Array, ""] | float,
     coins: tuple[int, ...],
 ) -> Int[Array, "*L"]:
-    """Greedy actions, or uniform legal ones where a coin says so; `coins` is their shape."""
-    lead, num_coins = action_mask.shape[:-1], math.prod(coins)
-    draws = jax.random.uniform(key, (num_coins + math.prod(lead),), jnp.float32)
-    explore = draws[:num_coins].reshape(coins) < epsilon
-    which = jnp.floor(draws[num_coins:].reshape(lead) * action_mask.sum(-1))  # of the legal ones
-    random_actions = (action_mask.cumsum(-1) > which[..., None]).argmax(-1)
-    return jnp.where(explore, random_actions, greedy_actions(q_values, action_mask))
+    """Greedy actions, or uniform legal ones where a coin says so; `coins` is their shape.
+
+    The uniform ones are greedy in random numbers in the utilities' place, so one search finds both.
+    """
+    num_coins = math.prod(coins)
+    draws = jax.random.uniform(key, (num_coins + q_values.size,), jnp.float32)
+    explore = draws[:num_coins].reshape(*coins, 1) < epsilon
+    at_random = draws[num_coins:].reshape(q_values.shape)
+    return greedy_actions(jnp.where(explore, at_random, q_values), action_mask)
 
 
 def boltzmann_actions(

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from maven_jax.agents import RecurrentAgent, agent_inputs
 from maven_jax.episodes import last_step, smallest_index
@@ -117,19 +117,13 @@ class _Slot(NamedTuple):
     """What is recorded of one step; every leaf has a leading axis `E`, and `T E` of an episode."""
 
     agents_view: Array
+    action_mask: Array
+    """Zeros once what follows an episode's end has been shown."""
     global_state: Array
     actions: Array
     reward: Array
     discount: Array
     mask: Array
-
-
-class _Going(NamedTuple):
-    """Which episodes go on, as far as is known when a step begins."""
-
-    active: Bool[Array, "E"]
-    seen: Bool[Array, "E"]
-    """Those, and the ones that the step before has ended: what follows its end is shown once."""
 
 
 class Acting(NamedTuple):
@@ -158,14 +152,17 @@ def act(
     key: ScalarKey,
     carried: Acting,
     observation: Any,
-    latent: Float[Array, "E Z"],
+    head_weights: Float[Array, "E N A H"] | None,
     behaviour: Behaviour,
 ) -> tuple[Acting, Float[Array, "E N A"], Int[Array, "E N"]]:
-    """One decision of all agents: what they carry on, their utilities, and their actions."""
+    """One decision of all agents: what they carry on, their utilities, and their actions.
+
+    `head_weights` are those of their z, from `RecurrentAgent.head_weights`.
+    """
     view = observation.agents_view.astype(jnp.float32)
     last_action = jax.nn.one_hot(carried.last_action, agent.num_actions, dtype=view.dtype)
     inputs = agent_inputs(view, last_action)
-    hidden, q_values = apply(agent, params, carried.hidden, inputs, latent)
+    hidden, q_values = apply(agent, params, carried.hidden, inputs, head_weights, method="step")
     actions = behaviour(key, q_values, observation.action_mask).astype(jnp.int32)
     return Acting(hidden, actions), q_values, actions
 
@@ -200,42 +197,45 @@ def rollout(
     """
     num_envs = latent.shape[0]
     num_agents, num_actions, time_limit = env_sizes(env)
+    head_weights = apply(agent, params, latent, num_agents, method="head_weights")
 
     def step(carry, step_key):
-        before, observation, acting, going = carry
+        before, observation, acting, idle = carry
         acting, q_values, actions = act(
-            agent, params, step_key, acting, observation, latent, behaviour
+            agent, params, step_key, acting, observation, head_weights, behaviour
         )
         env_state, timestep = jax.vmap(env.step)(before, actions)
         taken = actions.astype(smallest_index(num_actions))
         view, action_mask, global_state = _shown(observation)
-        slot = _Slot(view, global_state, taken, timestep.reward, timestep.discount, going.active)
-        # The action mask is masked and written here: XLA's compiler for GPUs (of jax 0.10) fails
-        # where a softmax of utilities is fused with doing so afterwards.
-        action_mask = keep(going.seen, action_mask)
-        going = _Going(going.active & ~timestep.last(), going.active)
-        apart = action_mask, None if stop_early else before, q_values, timestep.extras or {}
-        return (env_state, timestep.observation, acting, going), (pack(slot), apart)
+        # The action mask is masked here: XLA's compiler for GPUs (of jax 0.10) fails where a
+        # softmax of utilities is fused with doing so afterwards.
+        legal = keep(idle <= 1, action_mask)
+        active = idle == 0
+        slot = _Slot(view, legal, global_state, taken, timestep.reward, timestep.discount, active)
+        idle = jnp.where(active & ~timestep.last(), 0, idle + 1)
+        apart = None if stop_early else before, q_values, timestep.extras or {}
+        return (env_state, timestep.observation, acting, idle), (pack(slot), apart)
 
     first = start.timestep.observation
-    everywhere = jnp.ones(num_envs, bool)
     acting = unmoved(agent, num_envs, num_agents)
-    carry = start.env_state, first, acting, _Going(everywhere, everywhere)
+    # Steps since an episode's end: at 0 it goes on, at 1 what follows its end is shown.
+    idle = jnp.zeros(num_envs, jnp.int32)
+    carry = start.env_state, first, acting, idle
     step_keys = jax.random.split(key, time_limit)
     if stop_early:
-        carry, history = scan_until(lambda carry: ~carry[-1].seen.any(), step, carry, step_keys)
+        carry, history = scan_until(lambda carry: (carry[-1] > 1).all(), step, carry, step_keys)
     else:
         carry, history = jax.lax.scan(step, carry, step_keys)
-    end, observation, _, going = carry
-    packed, (action_mask, states, q_values, extras) = history
+    end, observation, _, idle = carry
+    packed, (states, q_values, extras) = history
     slots = packed.rows()
     mask = slots.mask
-    seen = jnp.concatenate([everywhere[None], mask])
+    seen = jnp.concatenate([jnp.ones_like(mask[:1]), mask])
     view, last_mask, global_state = _shown(observation)
     states, view, action_mask, global_state = jax.tree.map(
         lambda x, y: jnp.concatenate([x, y[None]]),
-        (states, slots.agents_view, action_mask, slots.global_state),
-        (None if stop_early else end, view, keep(going.seen, last_mask), global_state),
+        (states, slots.agents_view, slots.action_mask, slots.global_state),
+        (None if stop_early else end, view, keep(idle <= 1, last_mask), global_state),
     )
     episode = Episodes(
         agents_view=keep(seen, view),

@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 from maven_jax.agents import RecurrentAgent
 from maven_jax.episodes import from_start, smallest_index, start_index
 from maven_jax.exploration import Behaviour
+from maven_jax.layers import apply
 from maven_jax.loops import pack
 from maven_jax.rollout import Acting, Start, act, env_sizes, keep, start_episodes, unmoved
 from maven_jax.types import Episodes, LatentOutcome, MarlEnv, NetworkParams, ScalarKey
@@ -87,8 +88,9 @@ def play_rows(
 
     def step(slot: _Slot, keys: Array) -> tuple[_Slot, Any]:
         act_key, reset_key, latent_key = keys
+        head_weights = apply(agent, params, slot.latent, num_agents, method="head_weights")
         acting, _, actions = act(
-            agent, params, act_key, slot.acting, slot.observation, slot.latent, behaviour
+            agent, params, act_key, slot.acting, slot.observation, head_weights, behaviour
         )
         env_state, timestep = jax.vmap(env.step)(slot.env_state, actions)
         taken = ~slot.over

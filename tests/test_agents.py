@@ -157,7 +157,7 @@ def test_without_a_latent(latent_head, inputs):
 
 
 def test_paired_head_has_a_layer_for_every_pair_of_z_and_agent():
-    head = LatentHead(SPEC.num_actions, paired=True)
+    head = LatentHead(SPEC.num_actions, HIDDEN, paired=True)
     hidden = np.random.default_rng(0).normal(size=(BATCH, SPEC.num_agents, HIDDEN))
     hidden, latents = jnp.float32(hidden), jnp.asarray(LATENTS)
     params = random_params(lambda key: head.init(key, hidden, latents))
