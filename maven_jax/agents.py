@@ -7,7 +7,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from maven_jax.layers import GRU, GRUParams, Linear, fresh_params, gru_project, gru_step, gru_unroll
+from maven_jax.layers import (
+    GRU,
+    GRUParams,
+    Linear,
+    fresh_params,
+    gru_project,
+    gru_step,
+    gru_unroll,
+    normalised,
+)
 from maven_jax.types import EnvSpec
 
 
@@ -128,12 +137,14 @@ class RecurrentAgent(nn.Module):
         num_actions: `A`.
         latent_head: condition the last layer on the latent z (MAVEN).
         paired_head: give every pair of z and agent a last layer of its own.
+        layer_norm: normalise the first layer before its ReLU.
     """
 
     hidden_size: int
     num_actions: int
     latent_head: bool = False
     paired_head: bool = False
+    layer_norm: bool = False
 
     def setup(self) -> None:
         self.input_layer = Linear(self.hidden_size)
@@ -149,7 +160,8 @@ class RecurrentAgent(nn.Module):
         return jnp.zeros((num_envs, num_agents, self.hidden_size), jnp.float32)
 
     def _encode(self, inputs: Float[Array, "*L N I"]) -> tuple[GRUParams, Float[Array, "*L N H"]]:
-        return self.gru(self.hidden_size), nn.relu(self.input_layer(inputs))
+        first = self.input_layer(inputs)
+        return self.gru(self.hidden_size), nn.relu(normalised(first) if self.layer_norm else first)
 
     def head_weights(
         self, latent: Float[Array, "E Z"], num_agents: int

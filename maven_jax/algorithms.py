@@ -112,6 +112,7 @@ def make_algorithm(config: Config, spec: EnvSpec) -> Algorithm:
             spec.num_actions,
             latent_head=has_latent,
             paired_head=config.network.latent_head == "paired",
+            layer_norm=config.network.layer_norm,
         ),
         mixer=mixer(config, spec),
         objective=objective,

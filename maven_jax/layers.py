@@ -94,6 +94,11 @@ def relu_layers(x: Float[Array, "*L I"], size: int, count: int) -> Float[Array, 
     return x
 
 
+def normalised(x: Float[Array, "*L F"]) -> Float[Array, "*L F"]:
+    """Layer normalisation (Ba et al. 2016) without weights: mean 0 and variance 1 of each row."""
+    return jax.nn.standardize(x)
+
+
 class GRUParams(NamedTuple):
     """Gates are stacked `reset, update, candidate` along the last axis: `G = 3 H`."""
 

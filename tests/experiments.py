@@ -75,7 +75,7 @@ FORMS = [
         "latent": {"kind": "uniform"},
         "discriminator": {"reads": "taken_actions", "signal": "reward"},
         "exploration": {"kind": "team_epsilon_greedy"},
-        "network": {"latent_head": "paired"},
+        "network": {"latent_head": "paired", "layer_norm": True},
     },
     {"algorithm": "maven_qtran", "latent": {"kind": "gaussian"}, "fidelity": "reference"},
     {"algorithm": "qmix", "training": {"optimizer": "radam"}},

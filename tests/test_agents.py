@@ -168,3 +168,21 @@ def test_paired_head_has_a_layer_for_every_pair_of_z_and_agent():
         for agent in range(SPEC.num_agents):
             expected = kernel[agent, z] @ hidden[b, agent]
             np.testing.assert_allclose(q_values[b, agent], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_normalised_first_layer_has_no_scale(inputs):
+    """Ten times that layer's weights, or its bias moved in all units alike, changes nothing."""
+    agent = RecurrentAgent(HIDDEN, SPEC.num_actions, layer_norm=True)
+    params = random_params(lambda key: agent.init_params(key, SPEC, LATENT_SIZE))
+    weights = params["params"]
+    changed = {
+        name: 10 * array + 3.0 * (name == "bias") for name, array in weights["input_layer"].items()
+    }
+    changed = {"params": weights | {"input_layer": changed}}
+    unroll = jax.jit(partial(agent.apply, method="unroll"))
+    latents = jnp.asarray(LATENTS)
+    q_values = unroll(params, inputs, latents)
+    np.testing.assert_allclose(unroll(changed, inputs, latents), q_values, rtol=1e-3, atol=1e-4)
+    plain = RecurrentAgent(HIDDEN, SPEC.num_actions)
+    without = jax.jit(partial(plain.apply, method="unroll"))(params, inputs, latents)
+    assert not np.allclose(without, q_values, atol=0.01)

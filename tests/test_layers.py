@@ -18,6 +18,7 @@ from maven_jax.layers import (
     gru_project,
     gru_step,
     gru_unroll,
+    normalised,
 )
 from maven_jax.types import EnvSpec
 
@@ -163,3 +164,12 @@ def test_gru_gradients_agree_with_finite_differences(params):
     with jax.enable_x64(True):
         arguments = jax.tree.map(jnp.float64, (params, random(2, HIDDEN), random(3, 2, INPUTS)))
         check_grads(jax.jit(gru_unroll), arguments, order=1, modes=["rev"])
+
+
+def test_normalised_by_hand():
+    """Mean 3 and variance 3.5; equal numbers have none."""
+    rows = jnp.array([[1.0, 2.0, 3.0, 6.0], [5.0, 5.0, 5.0, 5.0]])
+    expected = np.array([[-2, -1, 0, 3], [0, 0, 0, 0]]) / 3.5**0.5
+    np.testing.assert_allclose(jax.jit(normalised)(rows), expected, rtol=1e-5, atol=1e-6)
+    gradient = jax.jit(jax.grad(lambda x: normalised(x)[:, 0].sum()))(rows)
+    assert np.isfinite(gradient).all()

@@ -76,6 +76,9 @@ class NetworkConfig:
     latent_head: Literal["additive", "paired"] = "additive"
     """The last layer's weights as a sum of what z and the agent's id each give, as published, or a
     layer for every pair of the two: then values of z share the recurrent network alone."""
+    layer_norm: bool = False
+    """Normalise the agents' first layer before its ReLU, without learnt weights; not in the
+    published code."""
     mixer_embed_size: int = 32
     """Width of the mixing layer."""
     mixer_skip_connections: bool = False

@@ -87,6 +87,9 @@ def from_pymarl(
 def to_pymarl(params: Params, latent_params: NetworkParams) -> StateDicts:
     """The inverse of `from_pymarl`: one seed's state dicts, without layers that nothing reads.
 
+    `network.layer_norm` has no weights and leaves no trace in them: agents trained with it are not
+    what the published code makes of these.
+
     Raises:
         WeightsError: the published code has no counterpart of a layer.
     """
@@ -108,6 +111,9 @@ def expected_state_dicts(config: Config, spec: EnvSpec) -> StateDicts:
         config.latent.kind,
         "categorical, bandit or uniform, which are all that the published code has",
     )
+
+    layer_norm = config.network.layer_norm
+    check(not layer_norm, "network.layer_norm", layer_norm, "False, as in the published code")
 
     def init(key: ScalarKey) -> tuple[Params, NetworkParams]:
         params = Params(

@@ -293,7 +293,13 @@ def test_weights_of_another_algorithm_are_refused():
         from_pymarl(StateDicts(agent, mixer), from_dict({"algorithm": "vdn"} | SIZES), SPEC)
 
 
-def test_continuous_latents_are_not_in_the_published_code():
-    config = from_dict({"algorithm": "maven", "latent": {"kind": "gaussian"}})
-    with pytest.raises(ConfigError, match=r"latent.kind is 'gaussian'; allowed: categorical"):
-        from_pymarl(StateDicts({}), config, SPEC)
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ({"latent": {"kind": "gaussian"}}, "latent.kind is 'gaussian'; allowed: categorical"),
+        ({"network": {"layer_norm": True}}, "network.layer_norm is True; allowed: False"),
+    ],
+)
+def test_what_the_published_code_does_not_have(section, message):
+    with pytest.raises(ConfigError, match=message):
+        from_pymarl(StateDicts({}), from_dict({"algorithm": "maven"} | section), SPEC)
