@@ -4,13 +4,17 @@ import argparse
 import json
 import re
 import sys
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from benchmark_files import load
 
-from maven_jax.config import from_dict
+from maven_jax import make_trainer, rounds
+from maven_jax.config import LatentConfig, from_dict
+from maven_jax.environments import make_env
 
 TINY = from_dict(
     {
@@ -34,6 +38,47 @@ def test_throughput(tmp_path, capsys):
     assert 0 < row["matmul_share"] < 1
     with pytest.raises(SystemExit, match="2"):
         throughput.main(arguments, {"tiny": TINY})
+
+
+def test_breakdown(tmp_path, capsys):
+    out = tmp_path / "record.json"
+    arguments = ["--seeds", "2", "--turns", "1", "--out", str(out)]
+    latent = {"size": 2, "hidden_size": 4, "updates": 2, "batch_size": 2}
+    maven = replace(TINY, algorithm="maven", latent=LatentConfig(**latent))
+    breakdown = load("breakdown")
+    breakdown.main(arguments, {"tiny": TINY, "tiny_maven": maven})
+    assert "latent steps" in capsys.readouterr().out
+    qmix, maven = json.loads(out.read_text())["rows"]
+    assert set(maven) - set(qmix) == {"latent steps"}
+    for row in (qmix, maven):
+        parts = [row[part] for part in breakdown.PARTS if part in row]
+        assert min(*parts, row[breakdown.LOSS], row["whole"]) > 0
+        assert row["together"] == pytest.approx(sum(parts))
+    with pytest.raises(SystemExit, match="2"):
+        breakdown.main(arguments, {"tiny": TINY})
+
+
+def test_a_round_of_parts_is_a_round():
+    """What is timed computes what it is called by: one after the other, the state of a round."""
+    breakdown, env = load("breakdown"), make_env(TINY)
+    parts, trainer = rounds.make_parts(TINY, env), make_trainer(TINY, env)
+    numbers = TINY.hyperparameters
+    state = jax.jit(trainer.init)(jax.random.key(0), numbers)
+
+    @jax.jit
+    def in_parts(state):
+        timed = {name: part for name, (part, _) in breakdown.timed_parts(parts).items()}
+        next_key, collect_key, step_key, _ = jax.random.split(state.key, 4)
+        _, (collected, _) = timed["acting"](state, collect_key, None, numbers)
+        state, _ = timed["storing"](state._replace(key=next_key), None, collected, numbers)
+        return timed["gradient step"](state, step_key, collected, numbers)[0]
+
+    whole, _ = jax.jit(lambda s: rounds.play_round(parts, s, numbers, jnp.array(False)))(state)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
+        in_parts(state)._replace(key=0),
+        whole._replace(key=0),
+    )
 
 
 def test_operations_of_matmuls_are_counted():
