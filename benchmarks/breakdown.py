@@ -9,17 +9,16 @@ the parts take together is more: each is sent to the devices on its own.
 """
 
 import argparse
-import os
 import time
 from collections.abc import Callable
 from typing import Any
 
 import jax
 
-from maven_jax.__main__ import count_cores
+from maven_jax.__main__ import show_every_core
 
-if __name__ == "__main__" and "JAX_NUM_CPU_DEVICES" not in os.environ:
-    jax.config.update("jax_num_cpu_devices", count_cores())
+if __name__ == "__main__":
+    show_every_core()
 
 import jax.numpy as jnp
 import numpy as np

@@ -8,18 +8,15 @@ is written takes longer; medians are reported, and the share of training at the 
 """
 
 import argparse
-import os
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-import jax
+from maven_jax.__main__ import show_every_core
 
-from maven_jax.__main__ import count_cores
-
-if __name__ == "__main__" and "JAX_NUM_CPU_DEVICES" not in os.environ:
-    jax.config.update("jax_num_cpu_devices", count_cores())
+if __name__ == "__main__":
+    show_every_core()
 
 import numpy as np
 from record import add_out, write_record

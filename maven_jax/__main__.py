@@ -20,6 +20,13 @@ def count_cores() -> int:
     return os.cpu_count() or 1
 
 
+def show_every_core() -> None:
+    """Makes every CPU core a device, unless their number is chosen in the environment."""
+    if "JAX_NUM_CPU_DEVICES" in os.environ or "host_platform" in os.getenv("XLA_FLAGS", ""):
+        return
+    jax.config.update("jax_num_cpu_devices", count_cores())
+
+
 def join_processes() -> bool:
     """Joins this process with those that were started with it, as JAX finds them.
 
@@ -64,9 +71,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # end like Ctrl-C, results kept
     if isinstance(sys.stdout, io.TextIOWrapper):  # a name that it cannot encode is escaped
         sys.stdout.reconfigure(errors="backslashreplace")
-    chosen = "JAX_NUM_CPU_DEVICES" in os.environ or "host_platform" in os.getenv("XLA_FLAGS", "")
-    if not chosen:
-        jax.config.update("jax_num_cpu_devices", count_cores())
+    show_every_core()
     arguments = sys.argv[1:]
     if not arguments or not {"-h", "--help", "--version"}.isdisjoint(arguments):
         jax.config.update("jax_platforms", "cpu")  # whatever the machine has, help is printed
