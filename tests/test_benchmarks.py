@@ -5,6 +5,7 @@ import json
 import re
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -271,3 +272,120 @@ def test_collectives_are_operations_not_mentions():
     for unknown in ("no_trip_count", "known_trip_count"):
         branching = PROGRAM.replace("known_trip_count", unknown).replace("call(", "conditional(")
         assert launches.count_collectives(branching.replace("copy(%b)", "all-reduce(%b)")) == 1
+
+
+STAND_IN = """
+import hydra
+import jax
+import jax.numpy as jnp
+import wandb
+from omegaconf import OmegaConf
+
+
+def env_from_config(config):
+    return object(), config["MAP_NAME"]
+
+
+def make_train(config, env):
+    rounds = config["TOTAL_TIMESTEPS"] // config["NUM_STEPS"] // config["NUM_ENVS"]
+
+    def one_round(key, index):
+        steps = (index + 1) * config["NUM_STEPS"] * config["NUM_ENVS"]
+        row = {"env_step": steps, "update_steps": index + 1, "test_score": steps / 100}
+        if config["WANDB_MODE"] != "disabled":
+            jax.debug.callback(wandb.log, row)
+        return jax.random.split(key)[0], config["HIDDEN_SIZE"]
+
+    return lambda key: jax.lax.scan(one_round, key, jnp.arange(rounds))
+
+
+@hydra.main(version_base=None)
+def main(config):
+    raise AssertionError("its command line is not run")
+"""
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A folder that has what is used of JaxMARL's: 5 tests in a run of 20 rounds of 50 steps."""
+    folder = tmp_path / "checkout" / "baselines" / "QLearning"
+    (folder / "config" / "alg").mkdir(parents=True)
+    (folder / "qmix_rnn.py").write_text(STAND_IN)
+    (folder / "config" / "alg" / "small.yaml").write_text(
+        "{TOTAL_TIMESTEPS: 1e7, NUM_STEPS: 10, NUM_ENVS: 5, BUFFER_BATCH_SIZE: 4, "
+        "HIDDEN_SIZE: 512, TEST_INTERVAL: 0.2}"
+    )
+    return tmp_path / "checkout"
+
+
+def test_against_jaxmarl(checkout, tmp_path, capsys):
+    against = load("against_jaxmarl")
+    small = {"network": {"hidden_size": 4, "mixer_embed_size": 4}, "evaluation": {"episodes": 2}}
+    scores = "test_score", "return"
+    task = against.Task("small.yaml", {"MAP_NAME": "3m"}, small, None, scores)
+    arguments = ["--jaxmarl", str(checkout), "--seeds", "2", "--rounds", "2", "--turns", "1"]
+    against.main([*arguments, "--out", str(tmp_path / "times.json")], {"small": task})
+    assert "jaxmarl ms" in " ".join(capsys.readouterr().out.split())
+    (row,) = json.loads((tmp_path / "times.json").read_text())["rows"]
+    assert row["seeds"] == 2
+    assert row["ours_ms"] > 0
+    assert row["ratio"] == pytest.approx(row["ours_ms"] / row["jaxmarl_ms"])
+    arguments = ["--jaxmarl", str(checkout), "--seeds", "1", "--learn", "1000"]
+    against.main([*arguments, "--out", str(tmp_path / "curves.json")], {"small": task})
+    theirs, ours = json.loads((tmp_path / "curves.json").read_text())["curves"]
+    assert [theirs["of"], ours["of"]] == ["jaxmarl", "ours"]
+    assert [point[1:] for point in theirs["points"]] == [[200 * i, 2.0 * i] for i in range(1, 6)]
+    for curve in (theirs, ours):
+        seconds, steps, _ = zip(*curve["points"], strict=True)
+        assert min(seconds) > 0
+        assert list(seconds) == sorted(seconds)
+        assert steps[-1] >= 1000
+    with pytest.raises(SystemExit, match="2"):
+        against.main(["--jaxmarl", str(tmp_path)], {"small": task})
+    assert "allowed: a clone of JaxMARL" in capsys.readouterr().err
+
+
+def test_tasks_are_of_the_sizes_of_jaxmarl_s(checkout):
+    """What is changed in its configuration, and what ours has in place of it."""
+    against = load("against_jaxmarl")
+    baseline = against.load_baseline(checkout)
+    task = against.TASKS["smax_3m"]._replace(file="small.yaml")
+    theirs, ours = baseline.config(task, TOTAL_TIMESTEPS=50), against.our_config(task)
+    assert theirs["MAP_NAME"] == "3m"
+    assert theirs["TOTAL_TIMESTEPS"] == 50
+    assert theirs["HIDDEN_SIZE"] == ours.network.hidden_size
+    assert theirs["MIXER_EMBEDDING_DIM"] == ours.network.mixer_embed_size
+    for each in against.TASKS.values():
+        make_trainer(against.our_config(each), make_env(against.our_config(each)))
+
+
+@pytest.mark.parametrize(
+    ("play", "actions"), [("closest", [5, 1, 4]), ("focus", [6, 1, 4]), ("ambush", [6, 1, 4])]
+)
+def test_scripted_units_choose_their_targets(play, actions):
+    """One has both enemies in reach, the second walks east to them, the third is dead."""
+    units = SimpleNamespace(
+        unit_positions=jnp.array([[10.0, 10], [2, 10], [0, 0], [12, 10], [10, 13]]),
+        unit_health=jnp.array([45.0, 45, 0, 45, 9]),
+        unit_alive=jnp.array([True, True, False, True, True]),
+    )
+    alive, dead = [1, 1, 1, 1, 1], [0, 0, 0, 0, 1]
+    legal = jnp.array([[*alive, 1, 1], [*alive, 0, 0], [*dead, 0, 0]], bool)
+    scripted = load("scripted_smax")
+    assert scripted.choose(play, 3, units, legal).tolist() == actions
+    nobody = legal.at[0, 5:].set(False)
+    waits = scripted.choose(play, 3, units, nobody).tolist() == [4, 4, 4]
+    assert waits == (play == "ambush")
+
+
+def test_scripted_smax(tmp_path, capsys):
+    out = tmp_path / "record.json"
+    scripted = load("scripted_smax")
+    scripted.main(["--battles", "3", "--plays", "focus", "--out", str(out)])
+    assert "battles won" in capsys.readouterr().out
+    (row,) = json.loads(out.read_text())["rows"]
+    assert round(3 * row["won"]) in range(4)
+    assert row["won"] == pytest.approx(round(3 * row["won"]) / 3)
+    with pytest.raises(SystemExit, match="2"):
+        scripted.main(["--scenarios", "3m", "4m"])
+    assert "scenario is '4m'; allowed: " in capsys.readouterr().err

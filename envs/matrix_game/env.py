@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float32, Int, PRNGKeyArray
+from jaxtyping import Array, Int, PRNGKeyArray
 from jumanji import specs
 from jumanji.env import Environment
 from jumanji.types import TimeStep, restart, termination
@@ -128,15 +128,19 @@ class MatrixGame(Environment[State, specs.MultiDiscreteArray, Observation]):
         """
         first = state.step_count == 0
         joint_action = jnp.where(first, action, state.joint_action).astype(jnp.int32)
-        reward = self._pay(joint_action)
-        optimal = (reward == np.float32(self.payoff.max())).astype(jnp.float32)
+        table = self.payoff.astype(np.float32).ravel()
+        entry = self._entry(joint_action)
+        reward = jnp.asarray(table)[entry]
+        # Compared on the host: compiled for a CPU, the smallest numbers there are all equal 0.
+        optimal = jnp.asarray(table == table.max(), jnp.float32)[entry]
         state = State(key=state.key, step_count=jnp.ones((), jnp.int32), joint_action=joint_action)
         reward = jnp.where(first, reward, 0.0)
         return state, termination(reward, self._observe(), {"optimal": optimal})
 
-    def _pay(self, joint_action: Int[Array, "N"]) -> Float32[Array, ""]:
+    def _entry(self, joint_action: Int[Array, "N"]) -> Int[Array, ""]:
+        """Where the table, raveled, has a joint action."""
         strides = self.num_actions ** np.arange(self.num_agents, dtype=np.int32)[::-1]
-        return jnp.asarray(self.payoff.ravel(), jnp.float32)[(joint_action * strides).sum()]
+        return (joint_action * strides).sum()
 
     def _observe(self) -> Observation:
         return Observation(

@@ -49,6 +49,7 @@ NOT_RUN = {
     "python benchmarks/breakdown.py": BENCHMARK,
     "python benchmarks/breakdown.py --configs qmix maven smax_3m --turns 10": BENCHMARK,
     "python benchmarks/launches.py": COMPILERS,
+    "python benchmarks/scripted_smax.py": BENCHMARK,
     "python benchmarks/fuzz.py": BENCHMARK,
     "python benchmarks/fuzz_folders.py": BENCHMARK,
     "python benchmarks/environments.py --environments smax level_based_foraging --parallel 8 "
