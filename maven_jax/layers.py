@@ -17,9 +17,10 @@ from jaxtyping import Array, Bool, Float
 
 from maven_jax.types import NetworkParams, ScalarKey
 
-FULL_UNROLL = 16
-"""Scans up to this long are unrolled whole, longer ones by half of it: measured on a CPU, a longer
-unrolling compiles slower and runs no faster."""
+FULL_UNROLL = 32
+"""Scans up to this long are unrolled whole: on a CPU 26 steps take two thirds of the time so."""
+PART_UNROLL = 4
+"""Of longer ones: more compiles slower and runs no faster there."""
 WEIGHTS = {"kernel", "bias", "input_kernel", "input_bias", "hidden_kernel", "hidden_bias"}
 """Names of the weights of a `Linear` and of a `GRU`."""
 
@@ -108,20 +109,35 @@ class GRUParams(NamedTuple):
     hidden_bias: Float[Array, "G"]
 
 
-def gru_project(params: GRUParams, x: Float[Array, "*L I"]) -> Float[Array, "*L G"]:
+class Gates(NamedTuple):
+    """What each gate is made of, as arrays of their own.
+
+    Read as slices of one array they keep XLA from vectorising a step on a CPU, which then takes
+    twice as long.
+    """
+
+    reset: Float[Array, "*L H"]
+    update: Float[Array, "*L H"]
+    candidate: Float[Array, "*L H"]
+
+
+def _gates(stacked: Float[Array, "*L G"]) -> Gates:
+    return Gates(*jnp.split(stacked, 3, axis=-1))
+
+
+def gru_project(params: GRUParams, x: Float[Array, "*L I"]) -> Gates:
     """The part of the gates that needs no recurrence: one matmul for all time steps."""
-    return x @ params.input_kernel + params.input_bias
+    return _gates(x @ params.input_kernel + params.input_bias)
 
 
 def gru_step(
-    params: GRUParams, carry: Float[Array, "*L H"], projected: Float[Array, "*L G"]
+    params: GRUParams, carry: Float[Array, "*L H"], projected: Gates
 ) -> Float[Array, "*L H"]:
     """One step of the gated recurrent unit (Cho et al. 2014) from projected inputs."""
-    size = carry.shape[-1]
-    recurrent = carry @ params.hidden_kernel + params.hidden_bias
-    gates = jax.nn.sigmoid(projected[..., : 2 * size] + recurrent[..., : 2 * size])
-    reset, update = gates[..., :size], gates[..., size:]
-    candidate = jnp.tanh(projected[..., 2 * size :] + reset * recurrent[..., 2 * size :])
+    recurrent = _gates(carry @ params.hidden_kernel + params.hidden_bias)
+    reset = jax.nn.sigmoid(projected.reset + recurrent.reset)
+    update = jax.nn.sigmoid(projected.update + recurrent.update)
+    candidate = jnp.tanh(projected.candidate + reset * recurrent.candidate)
     return candidate + update * (carry - candidate)
 
 
@@ -148,7 +164,7 @@ def gru_unroll(
         return hidden, hidden
 
     length = x.shape[0]
-    unroll = length if length <= FULL_UNROLL else FULL_UNROLL // 2
+    unroll = length if length <= FULL_UNROLL else PART_UNROLL
     return jax.lax.scan(step, carry, (gru_project(params, x), first), unroll=unroll)[1]
 
 

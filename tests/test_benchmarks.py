@@ -104,13 +104,12 @@ def test_environments(tmp_path, capsys):
     }
     options = {"cleaner": {"size": 3, "num_agents": 2, "time_limit": 5}}
     environments, out = load("environments"), tmp_path / "record.json"
-    arguments = ["--parallel", "1", "3", "--repeats", "1", "--out", str(out)]
-    arguments += ["--row-slots", "0", "13"]
+    arguments = ["--parallel", "3", "--repeats", "1", "--row-slots", "0", "13", "--out", str(out)]
     environments.main(arguments, small, options)
     assert "row slots" in capsys.readouterr().out
     rows = json.loads(out.read_text())["rows"]
-    assert [row["parallel"] for row in rows] == [1, 1, 3, 3]
-    assert [row["row_slots"] for row in rows] == [0, 13, 0, 13]
+    assert [row["parallel"] for row in rows] == [3, 3]
+    assert [row["row_slots"] for row in rows] == [0, 13]
     for alone, in_rows in zip(rows[::2], rows[1::2], strict=True):
         length = alone["random_length"]
         assert alone["real_in_acting"] <= 1
@@ -126,7 +125,7 @@ def test_kill_and_resume(tmp_path, capsys):
     kill_and_resume = load("kill_and_resume")
     out = tmp_path / "record.json"
     config = kill_and_resume.CONFIG | {"network": {"hidden_size": 4, "mixer_embed_size": 4}}
-    config["training"] = config["training"] | {"total_env_steps": 1000}
+    config |= {"algorithm": "vdn", "training": config["training"] | {"total_env_steps": 1000}}
     kill_and_resume.main(["--sigkill", "1", "--sigterm", "1", "--out", str(out)], config)
     printed = capsys.readouterr().out
     assert "SIGKILL: 1 of 1 identical" in printed

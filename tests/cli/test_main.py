@@ -108,21 +108,6 @@ def test_plot_draws_and_never_overwrites(workspace, capsys):
     assert "exists; allowed: a path where nothing is yet" in refused(capsys, *arguments)
 
 
-def test_figure3_draws_and_tells_what_it_shows(tmp_path, capsys):
-    out = tmp_path / "figure3"
-    steps = ["--steps", "80", "--seeds", "2", "--m", "2", "--no-tensorboard"]
-    assert run(["figure3", *steps, "--out", str(out)]) == 0
-    printed = capsys.readouterr().out
-    assert "QMIX ends at a median of" in printed
-    assert "nan" not in printed
-    assert "within 0.1 of the best return, 5" in printed
-    assert str(out / "figure3.png") in printed
-    assert (out / "figure3.png").read_bytes().startswith(b"\x89PNG")
-    table = pd.read_csv(out / "figure3.csv")
-    assert set(table["algorithm"]) == {"maven", "qmix", "maven_team"}
-    assert table["env_steps"].max() == 80
-
-
 def test_matrix_games_prints_what_was_learnt_beside_what_can_be(capsys):
     arguments = ["--games", "qtran", "--algorithms", "vdn", "--seeds", "3", "--steps", "40"]
     assert run(["matrix-games", *arguments]) == 0

@@ -28,7 +28,8 @@ GRID = ("--seeds", "2", "--grid", "hyperparameters.learning-rate=5e-4,1e-3")
 def swept(workspace):
     """A sweep of two programs, each run in two groups of two lanes: four runs' folders."""
     out = workspace / "swept"
-    arguments = ["sweep", workspace / "maven.yaml", *GRID, "--grid", "latent.size=2,3"]
+    grid = [*GRID, "--grid", "network.hidden-size=2,3"]
+    arguments = ["sweep", workspace / "qmix.yaml", *grid]
     assert run([*map(str, arguments), "--group-size", "2", "--out", str(out)]) == 0
     return out
 
@@ -36,10 +37,10 @@ def swept(workspace):
 def test_a_sweep_of_several_programs_is_tabulated_by_its_grid(swept, capsys):
     assert sorted(path.name for path in swept.iterdir()) == [
         "figures",
-        "latent.size=2,group=0",
-        "latent.size=2,group=1",
-        "latent.size=3,group=0",
-        "latent.size=3,group=1",
+        "network.hidden_size=2,group=0",
+        "network.hidden_size=2,group=1",
+        "network.hidden_size=3,group=0",
+        "network.hidden_size=3,group=1",
         "sweep.json",
     ]
     assert run(["table", str(swept), "--metric", "td_loss"]) == 0
@@ -75,7 +76,8 @@ def test_a_sweep_goes_on_where_it_was_interrupted(workspace, swept, monkeypatch,
         return go_on(*arguments)
 
     go_on = part_by_part.continue_run
-    arguments = ["sweep", workspace / "maven.yaml", *GRID, "--grid", "latent.size=2,3"]
+    grid = [*GRID, "--grid", "network.hidden-size=2,3"]
+    arguments = ["sweep", workspace / "qmix.yaml", *grid]
     arguments = [*map(str, arguments), "--group-size", "2", "--out", str(out)]
     with monkeypatch.context() as patch:
         patch.setattr(part_by_part, "continue_run", stop_after_one)
@@ -83,9 +85,9 @@ def test_a_sweep_goes_on_where_it_was_interrupted(workspace, swept, monkeypatch,
     said = capsys.readouterr().err
     assert "8 runs in 4 parts, 2 programs in all" in said
     assert f"maven-jax resume '{out}' goes on" in said
-    kept = (out / "latent.size=2,group=0" / "metrics.csv").read_bytes()
+    kept = (out / "network.hidden_size=2,group=0" / "metrics.csv").read_bytes()
     assert run(["resume", str(out)]) == 0
-    assert (out / "latent.size=2,group=0" / "metrics.csv").read_bytes() == kept
+    assert (out / "network.hidden_size=2,group=0" / "metrics.csv").read_bytes() == kept
     for path in swept.glob("*/metrics.csv"):
         assert (out / path.parent.name / "metrics.csv").read_bytes() == path.read_bytes()
 
@@ -162,7 +164,7 @@ def test_sweeps_that_cannot_be_are_refused(workspace, capsys, arguments, message
 
 
 def test_what_is_no_interrupted_run_is_not_resumed(workspace, swept, capsys):
-    part = swept / "latent.size=2,group=0"
+    part = swept / "network.hidden_size=2,group=0"
     before = (part / "metrics.csv").read_bytes()
     assert "has finished" in refused(capsys, "resume", part)
     assert (part / "metrics.csv").read_bytes() == before

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from experiments import refused
 
@@ -135,7 +136,19 @@ def start_and_kill(arguments: list[str], second: Path) -> None:
     assert load_setup(second)[1]["status"] == "running"
 
 
-def test_figure3_that_was_killed_resumes_bit_for_bit(tmp_path, monkeypatch):
+def assert_figure3_tells_what_it_shows(out: Path, printed: str) -> None:
+    """Of a game of three steps, after 1,000 steps."""
+    assert "QMIX ends at a median of" in printed
+    assert "nan" not in printed
+    assert "within 0.1 of the best return, 6" in printed
+    assert str(out / "figure3.png") in printed
+    assert (out / "figure3.png").read_bytes().startswith(b"\x89PNG")
+    table = pd.read_csv(out / "figure3.csv")
+    assert set(table["algorithm"]) == {"maven", "qmix", "maven_team"}
+    assert table["env_steps"].max() == 1000
+
+
+def test_figure3_that_was_killed_resumes_bit_for_bit(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("MAVEN_JAX_SMOKE", "1")
     sizes = ["--seeds", "2", "--m", "3", "--steps", "1000000", "--no-tensorboard"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
@@ -144,7 +157,9 @@ def test_figure3_that_was_killed_resumes_bit_for_bit(tmp_path, monkeypatch):
     assert "still missing: 'maven_team'" in (killed / "report.txt").read_text()
     assert (killed / "figure3.png").is_file(), "the report is written after every finished run"
     assert run(["resume", str(killed), "--no-tensorboard"]) == 0
+    capsys.readouterr()
     assert run(["figure3", *sizes, "--out", str(whole)]) == 0
+    assert_figure3_tells_what_it_shows(whole, capsys.readouterr().out)
     assert contents(killed, "figure3.csv") == contents(whole, "figure3.csv") != {}
     assert contents(killed, "*/metrics.csv") == contents(whole, "*/metrics.csv")
     assert contents(killed, "report.txt") == contents(whole, "report.txt")
