@@ -50,6 +50,10 @@ NOT_RUN = {
     "python benchmarks/breakdown.py --configs qmix maven smax_3m --turns 10": BENCHMARK,
     "python benchmarks/launches.py": COMPILERS,
     "python benchmarks/scripted_smax.py": BENCHMARK,
+    "python benchmarks/against_jaxmarl.py --jaxmarl CHECKOUT --tasks mpe_spread --seeds 1 "
+    "--rounds 20 --turns 5": BENCHMARK,
+    "python benchmarks/against_jaxmarl.py --jaxmarl CHECKOUT --tasks smax_3m --seeds 1 "
+    "--rounds 6": BENCHMARK,
     "python benchmarks/fuzz.py": BENCHMARK,
     "python benchmarks/fuzz_folders.py": BENCHMARK,
     "python benchmarks/environments.py --environments smax level_based_foraging --parallel 8 "
