@@ -1,14 +1,13 @@
 """Environments of other libraries as this library's `MarlEnv`."""
 
 from maven_jax.envs.adapters.adapter import Adapter
-from maven_jax.envs.adapters.jaxmarl_suite import MpeSpread, Smax
-from maven_jax.envs.adapters.jumanji_suite import (
-    Cleaner,
-    Connector,
-    LevelBasedForaging,
-    RobotWarehouse,
-)
+from maven_jax.envs.adapters.cleaner import Cleaner
+from maven_jax.envs.adapters.connector import Connector
+from maven_jax.envs.adapters.foraging import LevelBasedForaging
+from maven_jax.envs.adapters.smax import Smax
+from maven_jax.envs.adapters.spread import MpeSpread
 from maven_jax.envs.adapters.types import Observation, State
+from maven_jax.envs.adapters.warehouse import RobotWarehouse
 
 __all__ = [
     "Adapter",

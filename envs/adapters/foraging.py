@@ -1,0 +1,90 @@
+"""jumanji's level-based foraging."""
+
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from maven_jax.envs.adapters.adapter import number, whole_number
+from maven_jax.envs.adapters.jumanji_adapter import (
+    LARGEST_PENALTY,
+    JumanjiAdapter,
+    checked,
+    one_hot_places,
+    side_by_side,
+)
+from maven_jax.envs.adapters.types import Observation, State
+
+
+class LevelBasedForaging(JumanjiAdapter):
+    """Agents of different levels gather food that one of them alone may be too weak for.
+
+    - agents_view: jumanji's vector of relative positions and levels, int8 [N, 3 * (food + N)].
+    - global_state: position, level and whether eaten of each food; position, level and whether
+      loading of each agent; int8, rows and columns one-hot.
+    - reward: each food's share of all levels, so 1 in total, without `penalty`.
+    - termination: all food is eaten.
+    - extras: "food_share", eaten so far, 0 to 1.
+    """
+
+    num_actions = 6
+
+    def __init__(
+        self,
+        grid_size: int = 8,
+        fov: int = 8,
+        num_agents: int = 2,
+        num_food: int = 2,
+        max_agent_level: int = 2,
+        force_coop: bool = True,
+        penalty: float = 0.0,
+        time_limit: int = 100,
+    ) -> None:
+        """Makes the grid.
+
+        Args:
+            grid_size: height and width, at least 5.
+            fov: how far an agent sees, in cells.
+            num_agents: `N`.
+            num_food: pieces of food.
+            max_agent_level: agents' levels are drawn from 1 to this.
+            force_coop: every piece has the summed level of the three weakest agents, or of both.
+            penalty: taken from the agents that fail to load.
+            time_limit: steps after which an episode is cut.
+
+        Raises:
+            ValueError: a value that cannot work.
+        """
+        from jumanji.environments.routing.lbf import env, generator
+
+        whole_number("grid_size", grid_size, 5, 100)
+        whole_number("fov", fov, 1, grid_size)
+        whole_number("num_food", num_food, 1, grid_size**2)
+        whole_number("max_agent_level", max_agent_level, 2, 40)  # three levels fit into int8
+        self.num_agents = whole_number("num_agents", num_agents, 1, 50)
+        self.time_limit = whole_number("time_limit", time_limit, 1, 10_000)
+        make = checked(generator.RandomGenerator)
+        self.env = env.LevelBasedForaging(
+            make(grid_size, num_agents, num_food, fov, max_agent_level, force_coop),
+            time_limit=time_limit + 1,
+            penalty=number("penalty", penalty, 0.0, LARGEST_PENALTY),
+        )
+        self.num_food = num_food
+
+    def _observe(self, env_state: Any) -> Observation:
+        view = self.env._observer.state_to_observation(env_state)
+        food, agents = env_state.food_items, env_state.agents
+        features = [one_hot_places(food.position, self.env.grid_size), food.level, food.eaten]
+        features += [
+            one_hot_places(agents.position, self.env.grid_size),
+            agents.level,
+            agents.loading,
+        ]
+        return Observation(
+            agents_view=view.agents_view.astype(jnp.int8),
+            action_mask=view.action_mask,
+            global_state=side_by_side(features, jnp.int8),
+        )
+
+    def _extras(self, state: State) -> dict[str, Array]:
+        return {"food_share": state.env_state.food_items.eaten.mean(dtype=jnp.float32)}

@@ -1,0 +1,96 @@
+"""JaxMARL's SMAX, micromanagement battles as in StarCraft."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int, PRNGKeyArray
+from matplotlib.animation import FuncAnimation
+
+from maven_jax.envs.adapters.adapter import Advance, whole_number
+from maven_jax.envs.adapters.jaxmarl_adapter import JaxMarlAdapter, animation_of, import_jaxmarl
+from maven_jax.envs.adapters.types import Observation, State
+
+
+class Smax(JaxMarlAdapter):
+    """A team of units against as many or more that follow a fixed policy.
+
+    - agents_view: JaxMARL's list of all units in sight, float32 [N, O].
+    - global_state: JaxMARL's world state, positions as shares of the map, float32.
+    - action: four directions, stop, then one attack for each enemy.
+    - reward: the enemies' loss of health, at most 1 in all, and 1 for a battle won.
+    - termination: one of the teams is dead. (JaxMARL's own `done` counts its time limit in, and
+      comes a step later than its `max_steps`.)
+    - extras: "win_rate", 1 where all enemies are dead and an ally lives.
+    """
+
+    def __init__(self, scenario: str = "3m", time_limit: int = 100) -> None:
+        """Makes the battlefield.
+
+        Args:
+            scenario: one of JaxMARL's, such as 3m, 2s3z, 5m_vs_6m or smacv2_5_units.
+            time_limit: steps after which an episode is cut.
+
+        Raises:
+            ValueError: a value that cannot work, or JaxMARL is not installed.
+        """
+        environments = import_jaxmarl()
+        from jaxmarl.environments.smax.smax_env import MAP_NAME_TO_SCENARIO
+
+        if scenario not in MAP_NAME_TO_SCENARIO:
+            allowed = ", ".join(sorted(MAP_NAME_TO_SCENARIO))
+            raise ValueError(f"scenario is {scenario!r}; allowed: {allowed}")
+        self.time_limit = whole_number("time_limit", time_limit, 1, 10_000)
+        self.env = environments.HeuristicEnemySMAX(
+            scenario=MAP_NAME_TO_SCENARIO[scenario], max_steps=time_limit + 1
+        )
+        self.num_agents = self.env.num_agents
+        self.num_actions = self.env.num_ally_actions
+        features = self.env.own_features  # of each unit; the world state then has two more each
+        scale = np.ones((self.num_agents + self.env.num_enemies, len(features)), np.float32)
+        scale[:, features.index("position_x")] = self.env.map_width
+        scale[:, features.index("position_y")] = self.env.map_height
+        self._state_scale = np.concatenate([scale.ravel(), np.ones(2 * len(scale), np.float32)])
+
+    def _advance(self, key: PRNGKeyArray, env_state: Any, action: Int[Array, "N"]) -> Advance:
+        step_key, _ = jax.random.split(key)  # as JaxMARL's own step, which starts anew at the end
+        _, env_state, rewards, dones, _ = self.env.step_env(
+            step_key, env_state, self._actions(action)
+        )
+        return Advance(env_state, rewards[self.env.agents[0]], dones["__all__"])
+
+    def _observe(self, env_state: Any) -> Observation:
+        return Observation(
+            agents_view=self._stack(self.env.get_obs(env_state)),
+            action_mask=self._stack(self.env.get_avail_actions(env_state)).astype(bool),
+            global_state=self.env.get_world_state(env_state) / self._state_scale,
+        )
+
+    def _extras(self, state: State) -> dict[str, Array]:
+        alive = state.env_state.state.unit_alive
+        won = alive[: self.num_agents].any() & ~alive[self.num_agents :].any()
+        return {"win_rate": won.astype(jnp.float32)}
+
+    def animate(
+        self, states: Sequence[State], interval: int = 200, save_path: str = ""
+    ) -> FuncAnimation:
+        """Draws an episode with JaxMARL's viewer, a frame for each step.
+
+        Args:
+            states: its states.
+            interval: milliseconds between frames.
+            save_path: file to write, if any.
+        """
+        import matplotlib.pyplot as plt
+
+        figure, axes = plt.subplots(figsize=(6, 5))
+        still = {agent: jnp.int32(0) for agent in self.env.all_agents}
+        frames = [(state.key, state.env_state.state, still) for state in states]
+        drawn = [self.env.init_render(axes, frames[0], 0, 0)]
+
+        def update(frame: int) -> None:
+            drawn[0] = self.env.update_render(drawn[0], frames[frame], 0, frame)
+
+        return animation_of(figure, update, len(frames), interval, save_path)

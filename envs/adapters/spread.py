@@ -1,0 +1,85 @@
+"""JaxMARL's particle game Spread."""
+
+import contextlib
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Int, PRNGKeyArray
+from matplotlib.animation import FuncAnimation
+
+from maven_jax.envs.adapters.adapter import Advance, number, whole_number
+from maven_jax.envs.adapters.jaxmarl_adapter import JaxMarlAdapter, animation_of, import_jaxmarl
+from maven_jax.envs.adapters.types import Observation, State
+
+
+class MpeSpread(JaxMarlAdapter):
+    """Particles that share the landmarks among them without colliding.
+
+    - agents_view: JaxMARL's, float32 [N, O].
+    - global_state: the views of all agents side by side, float32.
+    - action: nothing, left, right, down, up.
+    - reward: the sum of the agents' rewards, each between the team's distances to the landmarks and
+      its own collisions.
+    - termination: none. (JaxMARL's own episodes have one step more than its `max_steps`.)
+    - extras: "distance", the sum over landmarks of the distance to the nearest agent.
+    """
+
+    num_actions = 5
+
+    def __init__(self, num_agents: int = 3, local_ratio: float = 0.5, time_limit: int = 25) -> None:
+        """Makes as many landmarks as agents.
+
+        Args:
+            num_agents: `N`.
+            local_ratio: weight of an agent's own collisions, 0 to 1.
+            time_limit: steps after which an episode is cut.
+
+        Raises:
+            ValueError: a value that cannot work, or JaxMARL is not installed.
+        """
+        environments = import_jaxmarl()
+        self.num_agents = whole_number("num_agents", num_agents, 2, 50)
+        self.time_limit = whole_number("time_limit", time_limit, 1, 10_000)
+        self.env = environments.SimpleSpreadMPE(
+            num_agents=num_agents,
+            num_landmarks=num_agents,
+            local_ratio=number("local_ratio", local_ratio, 0.0, 1.0),
+            max_steps=time_limit,
+        )
+
+    def _advance(self, key: PRNGKeyArray, env_state: Any, action: Int[Array, "N"]) -> Advance:
+        step_key, _ = jax.random.split(key)
+        _, env_state, rewards, _, _ = self.env.step_env(step_key, env_state, self._actions(action))
+        return Advance(env_state, self._stack(rewards), jnp.array(False))
+
+    def _observe(self, env_state: Any) -> Observation:
+        views = self._stack(self.env.get_obs(env_state))
+        return Observation(
+            agents_view=views,
+            action_mask=jnp.ones((self.num_agents, self.num_actions), bool),
+            global_state=views.ravel(),
+        )
+
+    def _extras(self, state: State) -> dict[str, Array]:
+        agents, landmarks = jnp.split(state.env_state.p_pos, [self.num_agents])
+        distances = jnp.linalg.norm(landmarks[:, None] - agents, axis=-1)
+        return {"distance": distances.min(-1).sum()}
+
+    def animate(
+        self, states: Sequence[State], interval: int = 200, save_path: str = ""
+    ) -> FuncAnimation:
+        """Draws an episode with JaxMARL's viewer.
+
+        Args:
+            states: its states, one a frame.
+            interval: milliseconds between frames.
+            save_path: file to write, if any.
+        """
+        from jaxmarl.environments.mpe.mpe_visualizer import MPEVisualizer
+
+        with contextlib.redirect_stdout(io.StringIO()):  # it says whether agents can talk
+            visualizer = MPEVisualizer(self.env, [state.env_state for state in states])
+        return animation_of(visualizer.fig, visualizer.update, len(states), interval, save_path)
