@@ -3,7 +3,7 @@
 import contextlib
 import io
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 from unittest.mock import patch
 
@@ -13,6 +13,7 @@ from matplotlib.animation import FuncAnimation
 from matplotlib.figure import Figure
 
 from maven_jax.envs.adapters.adapter import Adapter
+from maven_jax.envs.adapters.types import State
 
 
 def import_jaxmarl() -> Any:
@@ -48,16 +49,22 @@ class JaxMarlAdapter(Adapter):
     def _stack(self, of_agents: dict[str, Array]) -> Array:
         return jnp.stack([of_agents[agent] for agent in self.env.agents])
 
+    def animate(
+        self, states: Sequence[State], interval: int = 200, save_path: str = ""
+    ) -> FuncAnimation:
+        """Draws an episode with JaxMARL's viewer.
 
-def animation_of(
-    figure: Figure,
-    update: Callable[[int], Any],
-    num_frames: int,
-    interval: int,
-    save_path: str,
-) -> FuncAnimation:
-    """Frames as JaxMARL draws them, `interval` milliseconds each; written to a file, if named."""
-    animation = FuncAnimation(figure, update, frames=num_frames, interval=interval, blit=False)
-    if save_path:
-        animation.save(save_path)
-    return animation
+        Args:
+            states: its states, one a frame.
+            interval: milliseconds between frames.
+            save_path: file to write, if any.
+        """
+        figure, update = self._viewer(states)
+        animation = FuncAnimation(figure, update, frames=len(states), interval=interval, blit=False)
+        if save_path:
+            animation.save(save_path)
+        return animation
+
+    def _viewer(self, states: Sequence[State]) -> tuple[Figure, Callable[[int], Any]]:
+        """A figure, and what draws a frame in it."""
+        raise NotImplementedError

@@ -1,16 +1,16 @@
 """JaxMARL's SMAX, micromanagement battles as in StarCraft."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, PRNGKeyArray
-from matplotlib.animation import FuncAnimation
+from matplotlib.figure import Figure
 
 from maven_jax.envs.adapters.adapter import Advance, whole_number
-from maven_jax.envs.adapters.jaxmarl_adapter import JaxMarlAdapter, animation_of, import_jaxmarl
+from maven_jax.envs.adapters.jaxmarl_adapter import JaxMarlAdapter, import_jaxmarl
 from maven_jax.envs.adapters.types import Observation, State
 
 
@@ -73,16 +73,7 @@ class Smax(JaxMarlAdapter):
         won = alive[: self.num_agents].any() & ~alive[self.num_agents :].any()
         return {"win_rate": won.astype(jnp.float32)}
 
-    def animate(
-        self, states: Sequence[State], interval: int = 200, save_path: str = ""
-    ) -> FuncAnimation:
-        """Draws an episode with JaxMARL's viewer, a frame for each step.
-
-        Args:
-            states: its states.
-            interval: milliseconds between frames.
-            save_path: file to write, if any.
-        """
+    def _viewer(self, states: Sequence[State]) -> tuple[Figure, Callable[[int], Any]]:
         import matplotlib.pyplot as plt
 
         figure, axes = plt.subplots(figsize=(6, 5))
@@ -93,4 +84,4 @@ class Smax(JaxMarlAdapter):
         def update(frame: int) -> None:
             drawn[0] = self.env.update_render(drawn[0], frames[frame], 0, frame)
 
-        return animation_of(figure, update, len(frames), interval, save_path)
+        return figure, update

@@ -2,16 +2,16 @@
 
 import contextlib
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, PRNGKeyArray
-from matplotlib.animation import FuncAnimation
+from matplotlib.figure import Figure
 
 from maven_jax.envs.adapters.adapter import Advance, number, whole_number
-from maven_jax.envs.adapters.jaxmarl_adapter import JaxMarlAdapter, animation_of, import_jaxmarl
+from maven_jax.envs.adapters.jaxmarl_adapter import JaxMarlAdapter, import_jaxmarl
 from maven_jax.envs.adapters.types import Observation, State
 
 
@@ -68,18 +68,9 @@ class MpeSpread(JaxMarlAdapter):
         distances = jnp.linalg.norm(landmarks[:, None] - agents, axis=-1)
         return {"distance": distances.min(-1).sum()}
 
-    def animate(
-        self, states: Sequence[State], interval: int = 200, save_path: str = ""
-    ) -> FuncAnimation:
-        """Draws an episode with JaxMARL's viewer.
-
-        Args:
-            states: its states, one a frame.
-            interval: milliseconds between frames.
-            save_path: file to write, if any.
-        """
+    def _viewer(self, states: Sequence[State]) -> tuple[Figure, Callable[[int], Any]]:
         from jaxmarl.environments.mpe.mpe_visualizer import MPEVisualizer
 
         with contextlib.redirect_stdout(io.StringIO()):  # it says whether agents can talk
             visualizer = MPEVisualizer(self.env, [state.env_state for state in states])
-        return animation_of(visualizer.fig, visualizer.update, len(states), interval, save_path)
+        return visualizer.fig, visualizer.update

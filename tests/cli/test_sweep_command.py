@@ -22,14 +22,14 @@ def workspace(tmp_path_factory):
 
 
 GRID = ("--seeds", "2", "--grid", "hyperparameters.learning-rate=5e-4,1e-3")
+TWO_PROGRAMS = (*GRID, "--grid", "network.hidden-size=2,3")
 
 
 @pytest.fixture(scope="module")
 def swept(workspace):
     """A sweep of two programs, each run in two groups of two lanes: four runs' folders."""
     out = workspace / "swept"
-    grid = [*GRID, "--grid", "network.hidden-size=2,3"]
-    arguments = ["sweep", workspace / "qmix.yaml", *grid]
+    arguments = ["sweep", workspace / "qmix.yaml", *TWO_PROGRAMS]
     assert run([*map(str, arguments), "--group-size", "2", "--out", str(out)]) == 0
     return out
 
@@ -76,8 +76,7 @@ def test_a_sweep_goes_on_where_it_was_interrupted(workspace, swept, monkeypatch,
         return go_on(*arguments)
 
     go_on = part_by_part.continue_run
-    grid = [*GRID, "--grid", "network.hidden-size=2,3"]
-    arguments = ["sweep", workspace / "qmix.yaml", *grid]
+    arguments = ["sweep", workspace / "qmix.yaml", *TWO_PROGRAMS]
     arguments = [*map(str, arguments), "--group-size", "2", "--out", str(out)]
     with monkeypatch.context() as patch:
         patch.setattr(part_by_part, "continue_run", stop_after_one)
