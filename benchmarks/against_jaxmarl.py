@@ -11,16 +11,11 @@ JaxMARL's, by its own configuration but for the sizes, then ours, by the package
 """
 
 import argparse
-import copy
-import importlib.util
-import sys
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
-from unittest.mock import patch
 
 import jax
 
@@ -31,7 +26,7 @@ if __name__ == "__main__":
 
 import jax.numpy as jnp
 import numpy as np
-import yaml
+from jaxmarl_baseline import TASKS, Baseline, Task, load_baseline, our_config
 from record import add_out, write_record
 from rich.console import Console
 from rich.table import Table
@@ -39,7 +34,6 @@ from rich.table import Table
 from maven_jax import (
     Config,
     compile_sweep,
-    from_dict,
     load_config,
     make_trainer,
     override,
@@ -51,106 +45,6 @@ from maven_jax.environments import make_env
 from maven_jax.rounds import make_parts, play_round
 from maven_jax.runs.sweep import make_mesh, over_lanes, place_lanes, spread
 from maven_jax.types import TrainState
-
-BASELINE = Path("baselines/QLearning")
-SIZES = {"HIDDEN_SIZE": 64, "MIXER_EMBEDDING_DIM": 32, "MIXER_HYPERNET_HIDDEN_DIM": 64}
-"""What two cores bear, and what this package's networks have; its hypernetworks have one layer."""
-
-
-class Task(NamedTuple):
-    """An environment as each of the two has it."""
-
-    file: str
-    """JaxMARL's configuration."""
-    theirs: dict[str, Any]
-    """What is changed in it."""
-    ours: dict[str, Any]
-    """A configuration of the same sizes."""
-    packaged: str | None
-    """Our configuration to learn by; None for that of the same sizes."""
-    scores: tuple[str, str]
-    """What a test is judged by, by its name there and here."""
-
-
-TASKS = {
-    "smax_3m": Task(
-        "ql_rnn_smax.yaml",
-        {"MAP_NAME": "3m"},
-        {
-            "env": {"name": "smax", "options": {"scenario": "3m", "time_limit": 100}},
-            "training": {"num_envs": 16, "row_slots": 128, "updates_per_round": 8},
-        },
-        "smax_3m",
-        ("test_returned_won_episode", "win_rate"),
-    ),
-    "mpe_spread": Task(
-        "ql_rnn_mpe.yaml",
-        {},
-        {
-            "env": {"name": "mpe_spread", "options": {"time_limit": 25}},
-            "training": {"num_envs": 8, "updates_per_round": 1},
-        },
-        None,
-        ("test_returned_episode_returns", "return"),
-    ),
-}
-
-
-def our_config(task: Task) -> Config:
-    """Of the same sizes as JaxMARL's."""
-    same = {"algorithm": "qmix", "network": {"hidden_size": 64, "mixer_embed_size": 32}}
-    config = override(from_dict(same), task.ours)
-    endless = {"total_env_steps": 10**8, "batch_size": 32, "updates_per_evaluation": 8}
-    return override(config, {"training": endless})
-
-
-class Baseline(NamedTuple):
-    """JaxMARL's QMIX."""
-
-    module: ModuleType
-    checkout: Path
-    logged: list[tuple[float, dict[str, float]]]
-    """What it has logged: when, and each value by its name."""
-
-    def config(self, task: Task, **changes: Any) -> dict[str, Any]:
-        """Its own configuration of a task, with the sizes and other changes."""
-        text = (self.checkout / BASELINE / "config" / "alg" / task.file).read_text()
-        own = yaml.safe_load(text)
-        own["TOTAL_TIMESTEPS"] = int(float(own["TOTAL_TIMESTEPS"]))  # YAML reads 1e7 as a text
-        return own | SIZES | {"WANDB_MODE": "disabled"} | task.theirs | changes
-
-    def train(self, config: dict[str, Any]) -> Callable[[jax.Array], Any]:
-        """A whole run, from its key."""
-        env, _ = self.module.env_from_config(copy.deepcopy(config))
-        return self.module.make_train(config, env)
-
-
-def load_baseline(checkout: Path) -> Baseline:
-    """JaxMARL's script as a module; what its command line needs beside JAX is stood in for.
-
-    Raises:
-        FileNotFoundError: there is none in the folder.
-    """
-    script = checkout / BASELINE / "qmix_rnn.py"
-    if not script.is_file():
-        raise FileNotFoundError(f"'{checkout}' has no {BASELINE / 'qmix_rnn.py'}")
-    logged: list[tuple[float, dict[str, float]]] = []
-
-    def log(values: dict[str, Any], **_: Any) -> None:
-        logged.append((time.perf_counter(), {name: float(x) for name, x in values.items()}))
-
-    hydra, omegaconf, wandb = (ModuleType(name) for name in ("hydra", "omegaconf", "wandb"))
-    hydra.__dict__["main"] = lambda *_, **__: lambda function: function
-    omegaconf.__dict__["OmegaConf"] = None
-    wandb.__dict__["log"] = log
-    spec = importlib.util.spec_from_file_location("jaxmarl_qmix", script)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    stand_ins = {"hydra": hydra, "omegaconf": omegaconf, "wandb": wandb}
-    with patch.dict(sys.modules, stand_ins):
-        spec.loader.exec_module(module)
-    return Baseline(module, checkout, logged)
 
 
 def seconds_of(function: Callable[..., Any], *arguments: Any) -> tuple[float, Any]:
@@ -254,8 +148,8 @@ def learn_theirs(baseline: Baseline, task: Task, seed: int, steps: int) -> list[
 
 def learn_ours(task: Task, seed: int, steps: int) -> list[Point]:
     """The tests of one run of ours."""
-    config = load_config(task.packaged) if task.packaged else our_config(task)
-    config = override(config, {"algorithm": "qmix", "training": {"total_env_steps": steps}})
+    changes = {"algorithm": "qmix", "training": {"total_env_steps": steps}}
+    config = override(load_config(task.packaged), changes)
     sweep = compile_sweep(make_trainer(config, make_env(config)), 1)
     started = time.perf_counter()
     points = []
@@ -264,6 +158,26 @@ def learn_ours(task: Task, seed: int, steps: int) -> list[Point]:
         seconds = time.perf_counter() - started
         points.append(Point(seconds, int(row["env_steps"]), row[task.scores[1]]))
     return points
+
+
+def compare(theirs: list[Point], ours: list[Point]) -> dict[str, float]:
+    """Two runs' scores once both are done, and when the faster of them was.
+
+    A run's score is the mean of its last three tests.
+    """
+    earlier = min(theirs[-1].seconds, ours[-1].seconds)
+    found = {}
+    for name, points in (("jaxmarl", theirs), ("ours", ours)):
+        by_then = [point for point in points if point.seconds <= earlier]
+        found[f"{name}_s"] = points[-1].seconds
+        found[f"{name}_score"] = last_score(points)
+        found[f"{name}_by_then"] = last_score(by_then or points[:1])
+    return found
+
+
+def last_score(points: list[Point]) -> float:
+    """The mean of the last three tests."""
+    return float(np.mean([point.score for point in points[-3:]]))
 
 
 def print_table(rows: list[dict[str, Any]]) -> None:
@@ -284,11 +198,14 @@ def main(argv: list[str] | None = None, tasks: dict[str, Task] | None = None) ->
     parser.add_argument("--rounds", type=int, default=10, help="timed in one piece")
     parser.add_argument("--turns", type=int, default=3, help="timed pieces of each")
     parser.add_argument("--learn", type=int, help="environment steps to train seeds 0, 1, ... for")
+    parser.add_argument("--rate", type=float, help="JaxMARL's learning rate, if not its own")
     add_out(parser)
     arguments = parser.parse_args(argv)
     numbers = (*arguments.seeds, arguments.rounds, arguments.turns, arguments.learn)
     if min(x for x in numbers if x is not None) < 1:
         parser.error("--seeds, --rounds, --turns, --learn; allowed: whole numbers of at least 1")
+    if arguments.rate is not None and not 0 < arguments.rate < 1:
+        parser.error(f"--rate is {arguments.rate:g}; allowed: between 0 and 1")
     try:
         baseline = load_baseline(arguments.jaxmarl)
     except (FileNotFoundError, ImportError) as error:
@@ -297,21 +214,22 @@ def main(argv: list[str] | None = None, tasks: dict[str, Task] | None = None) ->
     curves: list[dict[str, Any]] = []
     for name in arguments.tasks:
         task = tasks[name]
+        if arguments.rate is not None:
+            task = task._replace(theirs=task.theirs | {"LR": arguments.rate})
         if arguments.learn is None:
             for num_seeds in arguments.seeds:
                 measured = time_rounds(baseline, task, num_seeds, arguments.rounds, arguments.turns)
                 rows.append({"task": name, "seeds": num_seeds} | measured)
+                write_record(arguments.out, rows=rows)
             continue
         for seed in range(max(arguments.seeds)):
             theirs = learn_theirs(baseline, task, seed, arguments.learn)
-            for of, points in (
-                ("jaxmarl", theirs),
-                ("ours", learn_ours(task, seed, arguments.learn)),
-            ):
+            ours = learn_ours(task, seed, arguments.learn)
+            rows.append({"task": name, "seed": seed} | compare(theirs, ours))
+            for of, points in (("jaxmarl", theirs), ("ours", ours)):
                 curves.append({"task": name, "of": of, "seed": seed, "points": points})
-                rows.append({"task": name, "of": of, "seed": seed} | points[-1]._asdict())
+            write_record(arguments.out, rows=rows, curves=curves)
     print_table(rows)
-    write_record(arguments.out, rows=rows, **({"curves": curves} if curves else {}))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import yaml
 from benchmark_files import load
 
 from maven_jax import make_trainer, rounds
@@ -321,7 +322,9 @@ def test_against_jaxmarl(checkout, tmp_path, capsys):
     against = load("against_jaxmarl")
     small = {"network": {"hidden_size": 4, "mixer_embed_size": 4}, "evaluation": {"episodes": 2}}
     scores = "test_score", "return"
-    task = against.Task("small.yaml", {"MAP_NAME": "3m"}, small, None, scores)
+    packaged = tmp_path / "packaged.yaml"
+    packaged.write_text(yaml.safe_dump(small | {"training": {"updates_per_evaluation": 8}}))
+    task = against.Task("small.yaml", {"MAP_NAME": "3m"}, small, str(packaged), scores)
     arguments = ["--jaxmarl", str(checkout), "--seeds", "2", "--rounds", "2", "--turns", "1"]
     against.main([*arguments, "--out", str(tmp_path / "times.json")], {"small": task})
     assert "jaxmarl ms" in " ".join(capsys.readouterr().out.split())
@@ -339,9 +342,27 @@ def test_against_jaxmarl(checkout, tmp_path, capsys):
         assert min(seconds) > 0
         assert list(seconds) == sorted(seconds)
         assert steps[-1] >= 1000
+    (row,) = json.loads((tmp_path / "curves.json").read_text())["rows"]
+    assert row["jaxmarl_score"] == 8.0  # of 6, 8 and 10
     with pytest.raises(SystemExit, match="2"):
         against.main(["--jaxmarl", str(tmp_path)], {"small": task})
     assert "allowed: a clone of JaxMARL" in capsys.readouterr().err
+
+
+def test_scores_are_compared_at_the_end_and_when_the_faster_was_done():
+    against = load("against_jaxmarl")
+    slow = [against.Point(10.0 * i, 100 * i, float(i)) for i in range(1, 6)]
+    fast = [against.Point(7.0 * i, 100 * i, float(2 * i)) for i in range(1, 6)]
+    assert against.compare(slow, fast) == {
+        "jaxmarl_s": 50,
+        "jaxmarl_score": 4,  # of 3, 4 and 5
+        "jaxmarl_by_then": 2,  # after 35 s: of 1, 2 and 3
+        "ours_s": 35,
+        "ours_score": 8,
+        "ours_by_then": 8,
+    }
+    late = [against.Point(60.0, 100, 3.0)]
+    assert against.compare(late, fast)["jaxmarl_by_then"] == 3
 
 
 def test_tasks_are_of_the_sizes_of_jaxmarl_s(checkout):
@@ -355,7 +376,10 @@ def test_tasks_are_of_the_sizes_of_jaxmarl_s(checkout):
     assert theirs["HIDDEN_SIZE"] == ours.network.hidden_size
     assert theirs["MIXER_EMBEDDING_DIM"] == ours.network.mixer_embed_size
     for each in against.TASKS.values():
-        make_trainer(against.our_config(each), make_env(against.our_config(each)))
+        env = make_env(against.our_config(each))
+        make_trainer(against.our_config(each), env)
+        _, first = jax.eval_shape(env.reset, jax.random.key(0))
+        assert each.scores[1] in {"return", *(f"extras/{name}" for name in first.extras)}
 
 
 @pytest.mark.parametrize(

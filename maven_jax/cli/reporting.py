@@ -1,6 +1,7 @@
 """Commands that read runs: `plot`, `table`, `export`."""
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from maven_jax.reports.tables import last_evaluation, points_table
 from maven_jax.runs.experiments import points_of
 from maven_jax.runs.files import replace_text
 from maven_jax.runs.new_folder import refuse_existing
-from maven_jax.runs.run import load_runs
+from maven_jax.runs.run import Point, load_runs
 from maven_jax.runs.text import and_more
 
 
@@ -70,13 +71,19 @@ def tabulate(command: Tabulate, console: Console) -> None:
         raise ConfigError("no run given; allowed: one or more folders of runs")
     runs = [(path, run) for path in command.runs for run in load_runs(path, say)]
     given = {run.path: path for path, run in runs}
-    points = points_of(run for _, run in runs)
-    if len(command.runs) > 1:
-        points = [
-            ({"run": and_more(list(dict.fromkeys(given[x] for x in run.folders)))} | own, run)
-            for own, run in points
-        ]
+    plain = points_of(run for _, run in runs)
+    points = _named(plain, given) if len(command.runs) > 1 else plain
+    if len({repr(coordinates) for coordinates, _ in points}) < len(points):  # runs of a study
+        points = _named(plain, {path: path for path in given})
     console.print(points_table(points, command.metric))
+
+
+def _named(points: Sequence[Point], names: Mapping[Path, Path]) -> list[Point]:
+    """Points with what their runs' folders are called as a coordinate."""
+    return [
+        ({"run": and_more(list(dict.fromkeys(names[x] for x in run.folders)))} | own, run)
+        for own, run in points
+    ]
 
 
 def export(command: Export, console: Console) -> None:

@@ -25,7 +25,14 @@ GRID_POINTS = 100
 
 
 def step_grid(run: Run) -> np.ndarray:
-    """Evenly spaced environment steps up to the run's last, where curves are read."""
+    """Environment steps where curves are read, increasing.
+
+    Those of the evaluations, if all lanes had theirs at the same; otherwise evenly spaced ones up
+    to the run's last.
+    """
+    first, *others = [steps for steps, _ in run.curves("env_steps")]
+    if all(np.array_equal(first, steps) for steps in others):
+        return first
     return np.linspace(0, run.last_step, min(GRID_POINTS, run.last_step) + 1)[1:]
 
 

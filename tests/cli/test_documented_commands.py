@@ -78,6 +78,7 @@ CHECKED = {
     "maven-jax study ten_step": SLOW,
     "maven-jax study foraging": SLOW,
     "maven-jax study smax": SLOW,
+    "maven-jax study spread": SLOW,
 }
 """What goes as far as an output folder that exists, once all else has been found right."""
 if os.environ.get("DOCUMENTED") == "all":

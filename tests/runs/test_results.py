@@ -1,6 +1,7 @@
 """What a run leaves on disk, and what is said of one that is missing or damaged."""
 
 import zlib
+from dataclasses import replace
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +11,7 @@ import yaml
 
 from maven_jax.config import Config, from_dict, to_dict
 from maven_jax.errors import ConfigError, StorageError
+from maven_jax.reports.plots import step_grid
 from maven_jax.runs.experiments import on_grid, points_of, quartiles
 from maven_jax.runs.folder import load_setup, sweep_parts
 from maven_jax.runs.metrics import MetricsWriter
@@ -67,6 +69,13 @@ def test_a_curve_on_the_grid_is_the_latest_evaluation_so_far():
     grid = np.array([5, 10, 19, 20, 99])
     curve = on_grid(np.array([10, 20]), np.array([1.0, 2.0]), grid)
     np.testing.assert_array_equal(curve, [np.nan, 1.0, 1.0, 2.0, 2.0])
+
+
+def test_curves_are_drawn_at_their_evaluations_where_all_lanes_share_them(folder):
+    run = load_run(folder)
+    np.testing.assert_array_equal(step_grid(run), np.arange(1, 26))  # evenly, to the last of both
+    alone = replace(run, info=run.info | {"lanes": {"seed": [7]}})
+    np.testing.assert_array_equal(step_grid(alone), [10, 20, 30])
 
 
 def test_quartiles_over_seeds_on_the_grid(folder):

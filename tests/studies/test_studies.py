@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -98,8 +99,12 @@ def test_a_study_trains_what_is_missing_and_reports_what_is(here, capsys, monkey
         assert run(command) == 0, "all has finished: it is reported once more"
         assert (here / "runs" / "report.txt").read_text() == report
         assert "d " in capsys.readouterr().out
-    for command in (["table"], ["plot", "--out", "x.png"], ["export", "--out", "x.json"]):
+    for command in (["plot", "--out", "x.png"], ["export", "--out", "x.json"]):
         assert run([command[0], "runs", *command[1:]]) == 0
+    capsys.readouterr()
+    assert run(["table", "runs"]) == 0
+    labels = re.findall(r"^ *(runs/\w) ", capsys.readouterr().out, re.MULTILINE)
+    assert labels == ["runs/a", "runs/b", "runs/c", "runs/d"]
 
 
 def test_a_study_that_shares_a_program_compiles_it_once(here, monkeypatch):
@@ -181,7 +186,8 @@ def test_packaged_studies_can_be_trained(name):
     study = load_study(name)
     for study_run in study.runs.values():
         make_env(study_run.config)
-    assert len(study.runs) == {"figure3": 3, "ten_step": 19, "foraging": 3, "smax": 3}[name]
+    sizes = {"figure3": 3, "ten_step": 19, "foraging": 3, "smax": 3, "spread": 3, "warehouse": 3}
+    assert len(study.runs) == sizes[name]
 
 
 @pytest.mark.parametrize(
