@@ -54,6 +54,10 @@ NOT_RUN = {
     "--rounds 20 --turns 5": BENCHMARK,
     "python benchmarks/against_jaxmarl.py --jaxmarl CHECKOUT --tasks smax_3m --seeds 1 "
     "--rounds 6": BENCHMARK,
+    "python benchmarks/against_jaxmarl.py --jaxmarl CHECKOUT --tasks smax_3m --learn 300000 "
+    "--seeds 3": BENCHMARK,
+    "python benchmarks/against_jaxmarl.py --jaxmarl CHECKOUT --tasks mpe_spread --learn 300000 "
+    "--seeds 3": BENCHMARK,
     "python benchmarks/fuzz.py": BENCHMARK,
     "python benchmarks/fuzz_folders.py": BENCHMARK,
     "python benchmarks/environments.py --environments smax level_based_foraging --parallel 8 "

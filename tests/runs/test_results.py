@@ -74,7 +74,8 @@ def test_a_curve_on_the_grid_is_the_latest_evaluation_so_far():
 def test_curves_are_drawn_at_their_evaluations_where_all_lanes_share_them(folder):
     run = load_run(folder)
     np.testing.assert_array_equal(step_grid(run), np.arange(1, 26))  # evenly, to the last of both
-    alone = replace(run, info=run.info | {"lanes": {"seed": [7]}})
+    of_seed_7 = {name: values[run.metrics["seed"] == 7] for name, values in run.metrics.items()}
+    alone = replace(run, info=run.info | {"lanes": {"seed": [7]}}, metrics=of_seed_7)
     np.testing.assert_array_equal(step_grid(alone), [10, 20, 30])
 
 
