@@ -256,6 +256,16 @@ def test_launches_are_counted_in_loops_and_calls():
     assert counts == {"acting": 14, "forward": 7, "backward": 1, "other": 1}
 
 
+def test_launches_are_counted_of_named_configurations_or_of_a_study_s_runs(capsys):
+    launches = load("launches")
+    assert list(launches.read_configs(["qmix", "foraging"], None)) == ["qmix", "foraging"]
+    assert launches.read_configs([], "ten_step")["qtran"].algorithm == "qtran"
+    for words in (["--configs", "nowhere"], ["--study", "nowhere"]):
+        with pytest.raises(SystemExit, match="2"):
+            launches.main(words)
+        assert "unknown" in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_what_a_branch_or_an_asynchronous_call_launches_is_not_guessed():
     launches = load("launches")
     for opcode in ("conditional", "async-start"):

@@ -49,6 +49,7 @@ NOT_RUN = {
     "python benchmarks/breakdown.py": BENCHMARK,
     "python benchmarks/breakdown.py --configs qmix maven smax_3m --turns 10": BENCHMARK,
     "python benchmarks/launches.py": COMPILERS,
+    "python benchmarks/launches.py --configs foraging spread smax_3m warehouse": COMPILERS,
     "python benchmarks/scripted_smax.py": BENCHMARK,
     "python benchmarks/against_jaxmarl.py --jaxmarl CHECKOUT --tasks mpe_spread --seeds 1 "
     "--rounds 20 --turns 5": BENCHMARK,
