@@ -94,10 +94,8 @@ def main() -> None:
         if not isinstance(error, BrokenPipeError):
             print(f"maven-jax: error: {error}", file=sys.stderr)
             code = 2
-    if code == INTERRUPTED:
-        os._exit(
-            code
-        )  # compiling threads may still run: do not wait for them, nor free their memory
+    if code == INTERRUPTED:  # compiling threads may still run: neither wait nor free their memory
+        os._exit(code)
     sys.exit(code)
 
 

@@ -84,6 +84,7 @@ CHECKED = {
     "maven-jax study foraging": SLOW,
     "maven-jax study smax": SLOW,
     "maven-jax study spread": SLOW,
+    "maven-jax study warehouse": SLOW,
 }
 """What goes as far as an output folder that exists, once all else has been found right."""
 if os.environ.get("DOCUMENTED") == "all":
