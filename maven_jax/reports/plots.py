@@ -27,12 +27,14 @@ GRID_POINTS = 100
 def step_grid(run: Run) -> np.ndarray:
     """Environment steps where curves are read, increasing.
 
-    Those of the evaluations, if all lanes had theirs at the same; otherwise evenly spaced ones up
-    to the run's last.
+    Where every lane had its n-th evaluation before any had the next, those at which the last had
+    it; otherwise evenly spaced ones up to the run's last.
     """
-    first, *others = [steps for steps, _ in run.curves("env_steps")]
-    if all(np.array_equal(first, steps) for steps in others):
-        return first
+    steps = [steps for steps, _ in run.curves("env_steps")]
+    if len({len(of_lane) for of_lane in steps}) == 1:
+        first, last = np.min(steps, axis=0), np.max(steps, axis=0)
+        if (last[:-1] < first[1:]).all():
+            return last
     return np.linspace(0, run.last_step, min(GRID_POINTS, run.last_step) + 1)[1:]
 
 

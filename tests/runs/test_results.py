@@ -71,9 +71,13 @@ def test_a_curve_on_the_grid_is_the_latest_evaluation_so_far():
     np.testing.assert_array_equal(curve, [np.nan, 1.0, 1.0, 2.0, 2.0])
 
 
-def test_curves_are_drawn_at_their_evaluations_where_all_lanes_share_them(folder):
+def test_curves_are_drawn_at_their_evaluations_where_no_lane_is_ahead_by_one(folder):
     run = load_run(folder)
     np.testing.assert_array_equal(step_grid(run), np.arange(1, 26))  # evenly, to the last of both
+    without_third = {name: values[:4] for name, values in run.metrics.items()}
+    np.testing.assert_array_equal(step_grid(replace(run, metrics=without_third)), [12, 25])
+    ahead = without_third | {"env_steps": np.array([10, 20, 20, 25])}
+    np.testing.assert_array_equal(step_grid(replace(run, metrics=ahead)), np.arange(1, 21))
     of_seed_7 = {name: values[run.metrics["seed"] == 7] for name, values in run.metrics.items()}
     alone = replace(run, info=run.info | {"lanes": {"seed": [7]}}, metrics=of_seed_7)
     np.testing.assert_array_equal(step_grid(alone), [10, 20, 30])
