@@ -7,7 +7,8 @@ CHECKOUT is a clone of github.com/FLAIROx/JaxMARL, whose `baselines/QLearning/qm
 it stands. Timed are rounds of the same environment, environments, steps, replayed batch, gradient
 steps and hidden sizes: the difference of two lengths of JaxMARL's whole run, which is one program,
 and as many rounds of ours, both for all seeds at once. With `--learn` each seed trains alone: first
-JaxMARL's, by its own configuration but for the sizes, then ours, by the packaged one.
+JaxMARL's, by its own configuration but for the sizes (and its learning rate, where `--rate` names
+another), then ours, by the packaged one.
 """
 
 import argparse
@@ -213,9 +214,7 @@ def main(argv: list[str] | None = None, tasks: dict[str, Task] | None = None) ->
     rows: list[dict[str, Any]] = []
     curves: list[dict[str, Any]] = []
     for name in arguments.tasks:
-        task = tasks[name]
-        if arguments.rate is not None:
-            task = task._replace(theirs=task.theirs | {"LR": arguments.rate})
+        task = tasks[name].at_rate(arguments.rate)
         if arguments.learn is None:
             for num_seeds in arguments.seeds:
                 measured = time_rounds(baseline, task, num_seeds, arguments.rounds, arguments.turns)

@@ -39,6 +39,10 @@ class Task(NamedTuple):
     scores: tuple[str, str]
     """What a test is judged by, by its name there and here."""
 
+    def at_rate(self, rate: float | None) -> "Task":
+        """With a learning rate of JaxMARL's; None for its configuration's own."""
+        return self if rate is None else self._replace(theirs=self.theirs | {"LR": rate})
+
 
 TASKS = {
     "smax_3m": Task(

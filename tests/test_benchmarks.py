@@ -357,6 +357,10 @@ def test_against_jaxmarl(checkout, tmp_path, capsys):
     with pytest.raises(SystemExit, match="2"):
         against.main(["--jaxmarl", str(tmp_path)], {"small": task})
     assert "allowed: a clone of JaxMARL" in capsys.readouterr().err
+    for rate in ("0", "1", "nan"):
+        with pytest.raises(SystemExit, match="2"):
+            against.main([*arguments, "--rate", rate], {"small": task})
+        assert f"--rate is {rate}; allowed: between 0 and 1" in capsys.readouterr().err
 
 
 def test_scores_are_compared_at_the_end_and_when_the_faster_was_done():
@@ -383,6 +387,8 @@ def test_tasks_are_of_the_sizes_of_jaxmarl_s(checkout):
     theirs, ours = baseline.config(task, TOTAL_TIMESTEPS=50), against.our_config(task)
     assert theirs["MAP_NAME"] == "3m"
     assert theirs["TOTAL_TIMESTEPS"] == 50
+    assert "LR" not in baseline.config(task.at_rate(None))
+    assert baseline.config(task.at_rate(5e-4)) == baseline.config(task) | {"LR": 5e-4}
     assert theirs["HIDDEN_SIZE"] == ours.network.hidden_size
     assert theirs["MIXER_EMBEDDING_DIM"] == ours.network.mixer_embed_size
     for each in against.TASKS.values():
