@@ -16,7 +16,8 @@ from maven_jax.algorithms import ALGORITHMS
 from maven_jax.config import Config, EnvConfig, from_dict, override, to_dict
 from maven_jax.config.checks import validate
 from maven_jax.config.files import load_config, packaged_configs
-from maven_jax.environments import make_env
+from maven_jax.environments import ENVIRONMENTS, make_env
+from maven_jax.envs.adapters.jaxmarl_adapter import JaxMarlAdapter
 from maven_jax.errors import ConfigError
 from maven_jax.train import make_trainer
 
@@ -28,8 +29,8 @@ def test_the_published_configurations_are_packaged():
 @pytest.mark.parametrize("name", packaged_configs())
 def test_every_packaged_configuration_is_valid(name):
     config = load_config(name)
-    if config.env.name == "smax":
-        pytest.importorskip("jaxmarl", reason="SMAX needs jaxmarl, which is not installed")
+    if issubclass(ENVIRONMENTS[config.env.name], JaxMarlAdapter):
+        pytest.importorskip("jaxmarl", reason=f"{name} needs jaxmarl, which is not installed")
     make_trainer(config, make_env(config))
 
 
