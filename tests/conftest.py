@@ -40,6 +40,9 @@ gc.collect()
 gc.freeze()
 gc.set_threshold(100_000, 20, 100)
 
+LARGEST = 2**30
+"""Bytes of compiled programs that a run of the suite may start with."""
+
 GOLDEN_DIR = Path(os.environ.get("MAVEN_GOLDEN_DIR") or Path(__file__).parent / "golden")
 
 
@@ -62,13 +65,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def compiled_once(tmp_path_factory):
-    """A program that one test has compiled, others take from disk, those in processes too.
+def compiled_once(pytestconfig):
+    """A program that one test has compiled, others take from disk: those in processes, those of the
+    other worker, and those of the next run; `pytest --cache-clear` forgets them.
 
-    Each worker has a folder of its own, since JAX does not write its files in one piece.
+    JAX does not write its files in one piece: one that is read too early is compiled again.
     """
+    cache = importlib.import_module("maven_jax.cli.program_cache")  # its shapes checked
+    folder = pytestconfig.cache.mkdir("compiled") / cache.processor()
+    folder.mkdir(exist_ok=True)
+    cache.drop_damaged(folder)
+    cache.make_room(folder.parent, LARGEST)
     settings = {
-        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled")),
+        "jax_compilation_cache_dir": str(folder),
         "jax_persistent_cache_min_compile_time_secs": 0.0,
         "jax_persistent_cache_min_entry_size_bytes": -1,
     }

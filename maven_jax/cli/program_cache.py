@@ -55,7 +55,7 @@ def sweeps_folder() -> Path | None:
     folder = folder_in_use()
     if not folder or "://" in folder:  # JAX's may be in a cloud
         return None
-    return Path(folder) / f"sweeps-{_processor()}"
+    return Path(folder) / f"sweeps-{processor()}"
 
 
 def default_folder() -> Path:
@@ -65,7 +65,16 @@ def default_folder() -> Path:
         RuntimeError: there is no home.
     """
     caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(caches) / "maven-jax" / _processor()
+    return Path(caches) / "maven-jax" / processor()
+
+
+def processor() -> str:
+    """The kind of this machine's processor, as a short name."""
+    known = platform.machine(), platform.processor()
+    described = Path("/proc/cpuinfo")
+    lines = described.read_text().splitlines() if described.exists() else []
+    kind = {line for line in lines if line.startswith(TELLS_PROCESSORS_APART)}
+    return f"{known[0]}-{zlib.crc32(repr((known, sorted(kind))).encode()):08x}"
 
 
 def make_room(folder: Path, largest: int) -> None:
@@ -123,12 +132,3 @@ def _last_used(stat: os.stat_result) -> float:
 def _setting(name: str) -> Any:
     """One of JAX's, which it adds to `jax.config` as it starts: their types are not declared."""
     return getattr(jax.config, name)
-
-
-def _processor() -> str:
-    """The kind of this machine's processor, as a short name."""
-    known = platform.machine(), platform.processor()
-    described = Path("/proc/cpuinfo")
-    lines = described.read_text().splitlines() if described.exists() else []
-    kind = {line for line in lines if line.startswith(TELLS_PROCESSORS_APART)}
-    return f"{known[0]}-{zlib.crc32(repr((known, sorted(kind))).encode()):08x}"

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import pytest
 from experiments import small_config
+from jax.experimental.compilation_cache import compilation_cache
 from jax.sharding import Mesh
 from rich.console import Console
 
@@ -28,8 +29,19 @@ KEYS = seed_keys(0, 3)
 TRAINER = make_trainer(CONFIG, MStepMatrixGame(m=3))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def empty_cache(tmp_path_factory):
+    """JAX's own cache has nothing of before: XLA cannot write down what it has read."""
+    before = jax.config.jax_compilation_cache_dir
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("jax")))
+    compilation_cache.reset_cache()
+    yield
+    jax.config.update("jax_compilation_cache_dir", before)
+    compilation_cache.reset_cache()
+
+
 @pytest.fixture(scope="module")
-def sweep():
+def sweep(empty_cache):
     """Three lanes on two devices."""
     return compile_sweep(TRAINER, 3)
 
