@@ -7,16 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from maven_jax.layers import (
-    GRU,
-    GRUParams,
-    Linear,
-    fresh_params,
-    gru_project,
-    gru_step,
-    gru_unroll,
-    normalised,
-)
+from maven_jax.gru import GRU, GRUParams, gru_project, gru_step, gru_unroll
+from maven_jax.layers import Linear, fresh_params, normalised
 from maven_jax.types import EnvSpec
 
 

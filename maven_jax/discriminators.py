@@ -12,7 +12,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from maven_jax.episodes import last_step
-from maven_jax.layers import GRU, Linear, apply, fresh_params, gru_unroll, relu_layers
+from maven_jax.gru import GRU, gru_unroll
+from maven_jax.layers import Linear, apply, fresh_params, relu_layers
 from maven_jax.types import EnvSpec, NetworkParams, ScalarKey
 
 

@@ -13,7 +13,7 @@ from maven_jax.discriminators import (
     trajectory_features,
 )
 from maven_jax.episodes import last_step
-from maven_jax.layers import GRUParams, gru_unroll
+from maven_jax.gru import GRUParams, gru_unroll
 from maven_jax.types import EnvSpec
 
 SPEC = EnvSpec(num_agents=2, num_actions=3, view_size=4, state_size=5, time_limit=6)

@@ -11,7 +11,7 @@ from helpers import random_params
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from maven_jax import layers, learner
+from maven_jax import gru, learner
 from maven_jax.algorithms import ALGORITHMS, make_algorithm
 from maven_jax.config import from_dict
 from maven_jax.types import EnvSpec, Episodes, Params
@@ -188,7 +188,7 @@ class Losses:
 def double_precision():
     """And loops that are not unrolled: half the time to compile."""
     with jax.enable_x64(True), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(layers, "FULL_UNROLL", 2)
+        patch.setattr(gru, "FULL_UNROLL", 2)
         yield
 
 
