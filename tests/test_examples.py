@@ -7,6 +7,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from maven_jax import check_env, from_dict, make_train, override, to_dict
 
@@ -57,6 +58,36 @@ def test_an_environment_of_ones_own():
     state, metrics = jax.jit(make_train(config, env))(jax.random.key(0), hyperparameters)
     assert metrics["extras/met"][-1] > 0.95
     assert state.replay.experience.agents_view.dtype == np.int8
+
+
+def test_a_wrapped_environment():
+    """Unequal agents are padded, rewards summed; learning works on it as on any."""
+    jaxmarl = pytest.importorskip("jaxmarl", reason="its environments are what is wrapped")
+    wrapped = jaxmarl.make("MPE_simple_speaker_listener_v4")
+    env = load("wrapped_environment").Wrapped(wrapped, time_limit=25)
+    assert check_env(env) == []
+    state, first = jax.jit(env.reset)(jax.random.key(0))
+    speaker, listener = wrapped.get_obs(state.env_state).values()
+    view, mask, _ = first.observation
+    np.testing.assert_array_equal(view, [jnp.pad(speaker, (0, 8)), listener])
+    np.testing.assert_array_equal(mask, [[True] * 3 + [False] * 2, [True] * 5])
+    after, second = jax.jit(env.step)(state, jnp.array([2, 1]))
+    listener = after.env_state.p_pos[1]
+    goal = after.env_state.p_pos[2 + after.env_state.goal]
+    np.testing.assert_allclose(second.reward, -2 * ((listener - goal) ** 2).sum(), rtol=1e-5)
+    config = from_dict({"algorithm": "qmix", "training": {"total_env_steps": 1000}})
+    jax.eval_shape(make_train(config, env), jax.random.key(0), config.hyperparameters)
+
+
+def test_legal_actions_of_a_wrapped_environment():
+    """Of Hanabi, whose agents play in turn: one has a single legal action, which does nothing."""
+    jaxmarl = pytest.importorskip("jaxmarl", reason="its environments are what is wrapped")
+    hanabi = jaxmarl.make("hanabi")
+    env = load("wrapped_environment").Wrapped(hanabi, 60, hanabi.get_legal_moves)
+    mask = jax.jit(env.reset)(jax.random.key(0))[1].observation.action_mask
+    assert mask.shape == (2, 21)
+    waits, plays = sorted(mask.sum(-1).tolist())
+    assert waits == 1 < plays
 
 
 def test_an_update_in_a_loop_of_ones_own():
