@@ -12,9 +12,25 @@ import numpy as np
 from jax.custom_batching import custom_vmap
 from jaxtyping import Array, Bool
 
+FULL_UNROLL = 32
+"""Scans up to this long are unrolled whole where that pays."""
+
 Carry = TypeVar("Carry")
 X = TypeVar("X")
 Row = TypeVar("Row")
+
+
+def scan(step: Callable[[Carry, X], tuple[Carry, Row]], carry: Carry, xs: X) -> tuple[Carry, Row]:
+    """`jax.lax.scan`, unrolled whole on accelerators where it is short.
+
+    What a loop needs at every step, to count and to carry on, are launches of their own there. On a
+    CPU there are none, and its compiler takes longer over what is unrolled.
+    """
+    length = jax.tree.leaves(xs)[0].shape[0]
+    looped = partial(jax.lax.scan, step)
+    if length > FULL_UNROLL:
+        return looped(carry, xs)
+    return jax.lax.platform_dependent(carry, xs, cpu=looped, default=partial(looped, unroll=length))
 
 
 def scan_until(

@@ -13,7 +13,7 @@ from maven_jax.episodes import last_step, smallest_index
 from maven_jax.errors import ConfigError
 from maven_jax.exploration import Behaviour
 from maven_jax.layers import apply
-from maven_jax.loops import pack, scan_until
+from maven_jax.loops import pack, scan, scan_until
 from maven_jax.types import EnvSpec, Episodes, MarlEnv, Metrics, NetworkParams, ScalarKey
 
 
@@ -225,7 +225,7 @@ def rollout(
     if stop_early:
         carry, history = scan_until(lambda carry: (carry[-1] > 1).all(), step, carry, step_keys)
     else:
-        carry, history = jax.lax.scan(step, carry, step_keys)
+        carry, history = scan(step, carry, step_keys)
     end, observation, _, idle = carry
     packed, (states, q_values, extras) = history
     slots = packed.rows()

@@ -25,7 +25,7 @@ from maven_jax.episodes import (
 from maven_jax.errors import unknown
 from maven_jax.exploration import EXPLORATIONS, Behaviour, linear_schedule
 from maven_jax.learner import OPTIMIZERS, READS, step_size, update, update_latent
-from maven_jax.loops import pack
+from maven_jax.loops import pack, scan
 from maven_jax.losses import weighted_mean
 from maven_jax.replay import add_where, make_replay
 from maven_jax.rollout import env_spec, keep, rollout, start_episodes
@@ -217,7 +217,7 @@ def latent_steps(
         return update_latent(params, opt_state, batch, hyperparameters, latent, config), None
 
     carry = state.latent_params, state.latent_opt_state
-    (params, opt_state), _ = jax.lax.scan(step, carry, batches)
+    (params, opt_state), _ = scan(step, carry, batches)
     return state._replace(latent_params=params, latent_opt_state=opt_state)
 
 

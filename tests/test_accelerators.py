@@ -11,6 +11,8 @@ from benchmark_files import load
 from experiments import small_config
 from jax.experimental.compilation_cache import compilation_cache
 
+from maven_jax import load_config
+from maven_jax.environments import make_env
 from maven_jax.envs import MStepMatrixGame
 
 launches = load("launches")
@@ -45,3 +47,10 @@ def test_a_chunk_compiles_and_its_lanes_do_not_communicate(algorithm, target):
         assert named <= set(parts) <= named | {launches.OTHER}
         assert row["launches_per_update"] == pytest.approx(sum(parts.values()))
         assert row["launches_per_evaluation"] > 0
+
+
+@pytest.mark.parametrize(("name", "most"), [("qmix", 250), ("maven", 540)])
+def test_an_update_of_20_seeds_at_the_papers_sizes_takes_few_launches(name, most):
+    config = load_config(name)
+    row = launches.measure(config, make_env(config), 20, "h100")
+    assert row["launches_per_update"] <= most

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from maven_jax.loops import pack, scan_until
+from maven_jax.loops import FULL_UNROLL, pack, scan, scan_until
 
 
 def count_up(total, x):
@@ -106,3 +106,21 @@ def test_packed_rows_have_gradients():
     np.testing.assert_array_equal(jax.grad(total)(jnp.ones(2)), [0.0, 0.0])  # 1 + 0 - 1
     first = jax.grad(lambda x: packed_rows({"x": x}, length=1).rows()["x"].sum())
     np.testing.assert_array_equal(first(jnp.ones(2)), [1.0, 1.0])
+
+
+@pytest.mark.parametrize("length", [3, FULL_UNROLL + 1])
+def test_a_short_scan_is_a_loop_on_a_cpu_and_none_on_an_accelerator(length):
+    xs = jnp.arange(length)
+    traced = jax.jit(jax.vmap(lambda total: scan(count_up, total, xs))).trace(jnp.array([1, 2]))
+    for platform, unrolled in {"cpu": False, "cuda": length == 3, "tpu": length == 3}.items():
+        program = traced.lower(lowering_platforms=(platform,)).as_text()
+        assert ("stablehlo.while" in program) != unrolled
+
+
+def test_scan_agrees_with_that_of_jax():
+    xs = jnp.arange(1, 7)
+    for unroll in (jax.lax.scan, scan):
+        total, rows = jax.jit(lambda xs, of=unroll: of(count_up, jnp.int32(0), xs))(xs)
+        assert total == 21
+        np.testing.assert_array_equal(rows["total"], [0, 1, 3, 6, 10, 15])
+        np.testing.assert_array_equal(rows["squared"], [1, 4, 9, 16, 25, 36])
