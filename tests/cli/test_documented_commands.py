@@ -83,6 +83,7 @@ CHECKED = {
     "maven-jax study ten_step": SLOW,
     "maven-jax study foraging": SLOW,
     "maven-jax study smax": SLOW,
+    "maven-jax study smax_2s3z": SLOW,
     "maven-jax study spread": SLOW,
     "maven-jax study warehouse": SLOW,
 }

@@ -186,7 +186,8 @@ def test_packaged_studies_can_be_trained(name):
     study = load_study(name)
     for study_run in study.runs.values():
         make_env(study_run.config)
-    sizes = {"figure3": 3, "ten_step": 19, "foraging": 3, "smax": 3, "spread": 3, "warehouse": 3}
+    sizes = {"figure3": 3, "ten_step": 19, "foraging": 3, "smax": 3, "smax_2s3z": 3}
+    sizes |= {"spread": 3, "warehouse": 3}
     assert len(study.runs) == sizes[name]
 
 
