@@ -1,4 +1,4 @@
-"""A loop that stops early, and the rows of a loop in few arrays."""
+"""A loop that accelerators unroll, one that stops early, and the rows of a loop in few arrays."""
 
 import math
 from collections.abc import Callable

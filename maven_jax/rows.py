@@ -11,7 +11,7 @@ from maven_jax.agents import RecurrentAgent
 from maven_jax.episodes import from_start, smallest_index, start_index
 from maven_jax.exploration import Behaviour
 from maven_jax.layers import apply
-from maven_jax.loops import pack
+from maven_jax.loops import pack, scan
 from maven_jax.rollout import Acting, Start, act, env_sizes, keep, start_episodes, unmoved
 from maven_jax.types import Episodes, LatentOutcome, MarlEnv, NetworkParams, ScalarKey
 
@@ -121,7 +121,7 @@ def play_rows(
     start_key, latent_key, step_key = jax.random.split(key, 3)
     begun = begin(start_episodes(env, start_key, num_envs), latent_key)
     step_keys = jax.random.split(step_key, (num_slots - 1, 3))
-    end, packed = jax.lax.scan(step, begun, step_keys)
+    end, packed = scan(step, begun, step_keys)
     shown, done = packed.rows()
     shown = jax.tree.map(lambda x, y: jnp.concatenate([x, y[None]]), shown, _shown(end))
     view, action_mask, global_state, latent, first = shown

@@ -46,7 +46,7 @@ class Wrapped:
         key, reset_key = jax.random.split(key)
         views, env_state = self.env.reset(reset_key)
         state = State(_strong(env_state), key, jnp.int32(0))
-        return state, self._timestep(state, views, StepType.FIRST, 0.0, jnp.array(False))
+        return state, self._timestep(state, views, StepType.FIRST, 0.0, False)
 
     def step(self, state, action):
         """The team's reward is the sum of the agents'."""
