@@ -22,11 +22,11 @@ if __name__ == "__main__":
 
 import jax.numpy as jnp
 import numpy as np
-from record import add_out, write_record
+from record import add_configs, add_out, read_configs, write_record
 from rich.console import Console
 from rich.table import Table
 
-from maven_jax import Config, load_config, make_trainer
+from maven_jax import Config, make_trainer
 from maven_jax.budget import rounds_per_chunk, updates_per_round
 from maven_jax.config import Hyperparameters
 from maven_jax.environments import make_env
@@ -128,13 +128,13 @@ def main(argv: list[str] | None = None, configs: dict[str, Config] | None = None
     """Measures, prints and, if asked to, writes a record."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[20])
-    parser.add_argument("--configs", nargs="+", default=["qmix", "maven"], help="names or files")
+    add_configs(parser)
     parser.add_argument("--turns", type=int, default=20, help="timed runs of each part")
     add_out(parser)
     arguments = parser.parse_args(argv)
     if min(*arguments.seeds, arguments.turns) < 1:
         parser.error("--seeds and --turns; allowed: whole numbers of at least 1")
-    configs = configs or {name: load_config(name) for name in arguments.configs}
+    configs = configs or read_configs(parser, arguments.configs)
     rows = []
     for name, config in configs.items():
         for num_seeds in arguments.seeds:

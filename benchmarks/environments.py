@@ -151,7 +151,7 @@ def main(
     overrides: dict[str, Any] | None = None,
     options: dict[str, dict[str, Any]] | None = None,
 ) -> None:
-    """Measures, prints and, if asked to, writes a record."""
+    """Measures, prints and, if asked to, writes a record, after every row anew."""
     options = options or {name: {} for name in ENVIRONMENTS}
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--environments", nargs="+", default=list(options), choices=list(options))
@@ -182,12 +182,12 @@ def main(
                 found = random | measure_learning(tried, arguments.repeats)._asdict()
                 rows.append({"environment": name, "parallel": num_envs, "row_slots": slots} | found)
                 print(rows[-1], flush=True)
+                write_record(arguments.out, rows=rows)
     for columns in TABLES:
         table = Table(*(column.replace("_", " ") for column in columns))
         for row in rows:
             table.add_row(*(_text(row[column]) for column in columns))
         Console().print(table)
-    write_record(arguments.out, rows=rows)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ SIZES = {
     "MIXER_HYPERNET_HIDDEN_DIM": 64,
     "TEST_NUM_ENVS": 64,
 }
-"""What two cores bear, and what this package has; its hypernetworks have one layer."""
+"""What two cores bear; ours are the same."""
 
 
 class Task(NamedTuple):
@@ -69,11 +69,15 @@ TASKS = {
 
 
 def our_config(task: Task) -> Config:
-    """Of the same sizes as JaxMARL's."""
-    same = {"algorithm": "qmix", "network": {"hidden_size": 64, "mixer_embed_size": 32}}
-    config = override(from_dict(same), task.ours)
+    """Of the same sizes as JaxMARL's, with its optimiser."""
+    network = {
+        "hidden_size": SIZES["HIDDEN_SIZE"],
+        "mixer_embed_size": SIZES["MIXER_EMBEDDING_DIM"],
+        "mixer_hypernet_size": SIZES["MIXER_HYPERNET_HIDDEN_DIM"],
+    }
+    config = override(from_dict({"algorithm": "qmix", "network": network}), task.ours)
     endless = {"total_env_steps": 10**8, "batch_size": 32, "updates_per_evaluation": 8}
-    return override(config, {"training": endless})
+    return override(config, {"training": endless | {"optimizer": "radam"}})
 
 
 class Baseline(NamedTuple):

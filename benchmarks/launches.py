@@ -21,16 +21,14 @@ import jax
 import numpy as np
 from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding
-from record import add_out, write_record
+from record import add_configs, add_out, read_configs, write_record
 from rich.console import Console
 from rich.table import Table
 
-from maven_jax import Config, load_config, make_trainer
+from maven_jax import Config, make_trainer
 from maven_jax.budget import updates_per_chunk
 from maven_jax.environments import make_env
-from maven_jax.errors import ConfigError
 from maven_jax.runs.sweep import LANES, over_lanes, padded, seed_keys, spread
-from maven_jax.studies.study import load_study
 from maven_jax.types import MarlEnv
 
 H100 = Path(__file__).parent / "targets" / "h100_sxm.txtpb"
@@ -220,37 +218,22 @@ def print_tables(rows: list[dict[str, Any]]) -> None:
     Console().print(table)
 
 
-def read_configs(names: list[str], study: str | None) -> dict[str, Config]:
-    """Configurations by their names, or those of a study's runs.
-
-    Raises:
-        ConfigError: there is none of a name, or it cannot work.
-    """
-    if study is not None:
-        return {name: run.config for name, run in load_study(study).runs.items()}
-    return {name: load_config(name) for name in names}
-
-
 def main(argv: list[str] | None = None, configs: dict[str, Config] | None = None) -> None:
     """Compiles, prints and, if asked to, writes a record."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[20])
-    parser.add_argument("--configs", nargs="+", default=["qmix", "maven"], help="names or files")
+    add_configs(parser)
     parser.add_argument("--study", help="name or file: the configurations of its runs instead")
     parser.add_argument("--targets", nargs="+", choices=TARGETS, default=[*TARGETS])
     add_out(parser)
     arguments = parser.parse_args(argv)
     if min(arguments.seeds) < 1:
         parser.error("--seeds; allowed: whole numbers of at least 1")
-    try:
-        configs = configs or read_configs(arguments.configs, arguments.study)
-        envs = {name: make_env(config) for name, config in configs.items()}
-    except ConfigError as error:
-        parser.error(str(error))
+    configs = configs or read_configs(parser, arguments.configs, arguments.study)
     rows = []
     for name, config in configs.items():
         for num_seeds, target in product(arguments.seeds, arguments.targets):
-            row = measure(config, envs[name], num_seeds, target)
+            row = measure(config, make_env(config), num_seeds, target)
             rows.append({"config": name} | row)
             print(rows[-1], flush=True)
             write_record(arguments.out, rows=rows)

@@ -58,7 +58,7 @@ class PlainHead(nn.Module):
     def __call__(
         self, hidden: Float[Array, "*T B N H"], latent: Float[Array, "*#T B Z"]
     ) -> Float[Array, "*T B N A"]:
-        return self.utilities(hidden)
+        return self.weighted(hidden, None)
 
     def weighted(self, hidden: Float[Array, "*T B N H"], weights: Any) -> Float[Array, "*T B N A"]:
         """Utilities by what `weights` gave."""

@@ -56,14 +56,22 @@ def additive(config: Config, spec: EnvSpec) -> Mixer:
 
 def monotonic(config: Config, spec: EnvSpec) -> Mixer:
     """QMIX's mixer."""
-    network = config.network
-    return QMixer(network.mixer_embed_size, network.mixer_skip_connections)
+    return _qmixer(config, monotonic=True)
 
 
 def unconstrained(config: Config, spec: EnvSpec) -> Mixer:
     """QMIX's mixer without the absolute value of its weights."""
+    return _qmixer(config, monotonic=False)
+
+
+def _qmixer(config: Config, *, monotonic: bool) -> QMixer:
     network = config.network
-    return QMixer(network.mixer_embed_size, network.mixer_skip_connections, monotonic=False)
+    return QMixer(
+        network.mixer_embed_size,
+        network.mixer_skip_connections,
+        monotonic,
+        network.mixer_hypernet_size,
+    )
 
 
 def joint(config: Config, spec: EnvSpec) -> Mixer:

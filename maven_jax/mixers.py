@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from maven_jax.layers import Linear, fresh_params
@@ -52,19 +53,22 @@ class QMixer(Mixer):
     """QMIX's two-layer mixer, its weights produced by hypernetworks of (state, z).
 
     `Q_tot = w_final . elu(w_1 q + b_1) + V(s, z)` (Rashid et al. 2018, section 4; MAVEN adds z).
-    A monotonic mixer takes the absolute value of the mixing weights, so dQ_tot/dQ_i >= 0. The four
-    hypernetworks are linear in the same input, so they are one matrix: w_1, w_final, b_1 and the
-    hidden layer of V, stacked in that order along its outputs.
+    A monotonic mixer takes the absolute value of the mixing weights, so dQ_tot/dQ_i >= 0. What is
+    linear in the state and z is one matrix: w_1, w_final, b_1 and the hidden layer of V, stacked in
+    that order along its outputs. With `hypernet_size` the mixing weights w_1 and w_final have a
+    hidden ReLU layer each, which stands in that matrix in their place.
 
     Attributes:
         embed_size: width of the mixing layer.
         skip_connections: add `w_skip . q`, with w_skip a hypernetwork output of its own.
         monotonic: take the absolute value of w_1, w_final and w_skip.
+        hypernet_size: width of those hidden layers; 0 for none.
     """
 
     embed_size: int
     skip_connections: bool = False
     monotonic: bool = True
+    hypernet_size: int = 0
 
     @nn.compact
     def __call__(
@@ -75,10 +79,14 @@ class QMixer(Mixer):
     ) -> Float[Array, "*L"]:
         size, num_agents = self.embed_size, utilities.shape[-1]
         condition = jnp.concatenate([global_state, latent], axis=-1)
-        hyper = Linear(size * (num_agents + 3), name="hyper")(condition)
-        w_1, w_final, b_1, v_hidden = jnp.split(
-            hyper, [size * num_agents, size * (num_agents + 1), size * (num_agents + 2)], axis=-1
-        )
+        of_w_1 = self.hypernet_size or size * num_agents
+        of_w_final = self.hypernet_size or size
+        sizes = of_w_1, of_w_final, size, size
+        stacked = Linear(sum(sizes), name="hyper")(condition)
+        w_1, w_final, b_1, v_hidden = jnp.split(stacked, np.cumsum(sizes)[:-1], axis=-1)
+        if self.hypernet_size:
+            w_1 = Linear(size * num_agents, name="hyper_w_1")(nn.relu(w_1))
+            w_final = Linear(size, name="hyper_w_final")(nn.relu(w_final))
         w_1 = self._constrain(w_1).reshape(*w_1.shape[:-1], num_agents, size)
         hidden = nn.elu((utilities[..., None] * w_1).sum(-2) + b_1)
         value = Linear(1, name="value")(nn.relu(v_hidden))[..., 0]

@@ -42,9 +42,9 @@ def _reasons(config: Config) -> Iterator[tuple[str, Sequence[str]]]:
     mixer, objective, has_latent = row(config)
     name = f"algorithm is {config.algorithm}"
     if mixer in (independent, additive):
-        yield name, ("network.mixer_embed_size", "network.mixer_skip_connections")
+        yield name, ("network.mixer_embed_size", *_OF_QMIXERS)
     if mixer is joint:
-        yield name, ("network.mixer_skip_connections",)
+        yield name, _OF_QMIXERS
     if objective is not penalised_q_learning:
         yield name, ("hyperparameters.monotonicity_weight",)
     if objective is not qtran:
@@ -77,6 +77,7 @@ def _reasons(config: Config) -> Iterator[tuple[str, Sequence[str]]]:
     )
 
 
+_OF_QMIXERS = ("network.mixer_skip_connections", "network.mixer_hypernet_size")
 _LATENT_LEARNING = [key for key in Hyperparameters._fields if key.startswith("latent_")]
 
 

@@ -256,14 +256,24 @@ def test_launches_are_counted_in_loops_and_calls():
     assert counts == {"acting": 14, "forward": 7, "backward": 1, "other": 1}
 
 
-def test_launches_are_counted_of_named_configurations_or_of_a_study_s_runs(capsys):
-    launches = load("launches")
-    assert list(launches.read_configs(["qmix", "foraging"], None)) == ["qmix", "foraging"]
-    assert launches.read_configs([], "ten_step")["qtran"].algorithm == "qtran"
-    for words in (["--configs", "nowhere"], ["--study", "nowhere"]):
-        with pytest.raises(SystemExit, match="2"):
-            launches.main(words)
-        assert "unknown" in capsys.readouterr().err.splitlines()[-1]
+def test_configurations_are_named_or_those_of_a_study_s_runs():
+    record, parser = load("record"), argparse.ArgumentParser()
+    assert list(record.read_configs(parser, ["qmix", "maven"])) == ["qmix", "maven"]
+    assert record.read_configs(parser, [], "ten_step")["qtran"].algorithm == "qtran"
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ("breakdown", ["--configs", "nowhere"]),
+        ("launches", ["--configs", "nowhere"]),
+        ("launches", ["--study", "nowhere"]),
+    ],
+)
+def test_a_configuration_that_is_not_there_ends_a_script_in_a_line(script, words, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        load(script).main(words)
+    assert "unknown" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_what_a_branch_or_an_asynchronous_call_launches_is_not_guessed():

@@ -182,6 +182,10 @@ def test_wrong_keys_and_types_are_named(overrides, message):
             "latent.replay_size is 64; allowed: at least training.num_envs, which is 70",
         ),
         (
+            {"network": {"mixer_hypernet_size": -1}},
+            "network.mixer_hypernet_size is -1; allowed: a whole number from 0 to 65536",
+        ),
+        (
             {"training": {"row_slots": -1}},
             "training.row_slots is -1; allowed: a whole number from 0 to 1000000",
         ),

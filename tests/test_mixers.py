@@ -51,6 +51,28 @@ def test_hand_computed_joint_value(variant, monotonic, skip_connections, expecte
     np.testing.assert_allclose(actual, expected, rtol=1e-6)
 
 
+def test_hypernetworks_with_a_hidden_layer_by_hand(variant):
+    """At state 1 and z 2 their hidden layers are relu([1, -1]) and relu([-2, 3]), so w_1 = [2, -3]
+    and w_final = 3 - 5; b_1 = 1 and V = 0.5 relu(1)."""
+    params = {
+        "params": {
+            "hyper": {
+                "kernel": jnp.array([[1.0, 1, 0, 1, 1, 1], [0.0, -1, -1, 1, 0, 0]]),
+                "bias": jnp.zeros(6),
+            },
+            "hyper_w_1": {"kernel": jnp.array([[2.0, -3.0], [7.0, 7.0]]), "bias": jnp.zeros(2)},
+            "hyper_w_final": {"kernel": jnp.array([[7.0], [1.0]]), "bias": jnp.array([-5.0])},
+            "value": {"kernel": jnp.array([[0.5]]), "bias": jnp.zeros(1)},
+        }
+    }
+    utilities = jnp.array([1.0, 2.0])
+    for monotonic, expected in ((True, 2 * 9 + 0.5), (False, -2 * np.expm1(2 - 6 + 1) + 0.5)):
+        mixer = QMixer(1, monotonic=monotonic, hypernet_size=2)
+        q_tot = variant(lambda *args, mixer=mixer: mixer.apply(params, *args))
+        actual = q_tot(utilities, TINY_STATE, TINY_LATENT)
+        np.testing.assert_allclose(actual, expected, rtol=1e-6)
+
+
 def test_hidden_layer_of_the_state_value_is_rectified():
     # At state -1 and z 2: w_1 = [-1, 0], w_final = -2.5, b_1 = -1, V = 2 relu(-1) + 0.25.
     q_tot = tiny()(jnp.array([3.0, 7.0]), jnp.array([-1.0]), TINY_LATENT)
@@ -64,8 +86,8 @@ def test_raising_a_utility_lowers_the_joint_value_without_abs():
     assert with_abs(after, TINY_STATE, TINY_LATENT) > with_abs(before, TINY_STATE, TINY_LATENT)
 
 
-MIXERS = [QMixer(8), QMixer(8, skip_connections=True)]
-SKIPPING = MIXERS[1]
+SKIPPING, DEEP = QMixer(8, skip_connections=True), QMixer(8, hypernet_size=5)
+MIXERS = [QMixer(8), SKIPPING, DEEP]
 
 
 def initialise(mixer, latent_size=LATENT_SIZE, seed=0):
@@ -74,8 +96,8 @@ def initialise(mixer, latent_size=LATENT_SIZE, seed=0):
 
 @jax.jit
 def joint_values(params, *inputs):
-    """Q_tot without and with skip connections; the first mixer reads its part of `params`."""
-    return jnp.stack([mixer.apply(params, *inputs) for mixer in MIXERS])
+    """Q_tot of every mixer, by its own of `params`."""
+    return jnp.stack([m.apply(p, *inputs) for m, p in zip(MIXERS, params, strict=True)])
 
 
 def vectors(size):
@@ -96,7 +118,7 @@ def test_raising_any_utility_never_lowers_the_joint_value(
 ):
     raised = utilities.copy()
     raised[agent] += rise
-    params = initialise(SKIPPING, seed=seed)
+    params = [initialise(mixer, seed=seed) for mixer in MIXERS]
     before = np.asarray(joint_values(params, utilities, global_state, latent))
     after = np.asarray(joint_values(params, raised, global_state, latent))
     rounding = 1e-5 * (1 + np.abs(before).max())
@@ -202,9 +224,9 @@ def test_without_a_latent_the_state_alone_conditions_the_mixer():
     assert np.unique(q_tot).size == 5
 
 
-@pytest.mark.parametrize("monotonic", [True, False])
-def test_gradients_agree_with_finite_differences(params, monotonic):
-    mixer = QMixer(8, True, monotonic)
+@pytest.mark.parametrize("mixer", [SKIPPING, QMixer(8, True, monotonic=False), DEEP])
+def test_gradients_agree_with_finite_differences(mixer):
+    params = initialise(mixer)
     with jax.enable_x64(True):
         arguments = jax.tree.map(jnp.float64, (params, *random_inputs()))
         check_grads(jax.jit(mixer.apply), arguments, order=1, modes=["rev"])

@@ -22,6 +22,7 @@ from maven_jax.unread_fields import remarks, unread
         ({"algorithm": "vdn"}, "fidelity", "which has no latent"),
         ({"algorithm": "vdn"}, "network.mixer_embed_size", "algorithm is vdn"),
         ({"algorithm": "qtran"}, "network.mixer_skip_connections", "algorithm is qtran"),
+        ({"algorithm": "iql"}, "network.mixer_hypernet_size", "algorithm is iql"),
         ({}, "hyperparameters.monotonicity_weight", "algorithm is maven"),
         ({}, "hyperparameters.optimum_weight", "algorithm is maven"),
         (

@@ -28,6 +28,7 @@ TEST_SIZES = {
 SIZES = TEST_SIZES | {
     "network.hidden_size": 4,
     "network.mixer_embed_size": 4,
+    "network.mixer_hypernet_size": 4,
     "latent.size": 2,
     "latent.hidden_size": 4,
     "latent.updates": 1,

@@ -91,7 +91,7 @@ def _check_sizes(config: Config, section: str) -> None:
     """Every whole number of a section is from 1 to what memory may hold."""
     for key, value in dataclasses.asdict(getattr(config, section)).items():
         if type(value) is int:
-            least = 0 if key == "row_slots" else 1
+            least = 0 if key in ("row_slots", "mixer_hypernet_size") else 1
             largest = _LARGEST.get(key, _LARGEST[section])
             allowed = f"a whole number from {least} to {largest}"
             check(least <= value <= largest, f"{section}.{key}", value, allowed)

@@ -83,6 +83,9 @@ class NetworkConfig:
     """Width of the mixing layer."""
     mixer_skip_connections: bool = False
     """Add a direct path from the utilities to Q_tot."""
+    mixer_hypernet_size: int = 0
+    """Width of a hidden layer of the hypernetworks that give the mixing weights; 0 for linear ones,
+    as in MAVEN's published code. PyMARL's QMIX has one of 64."""
 
 
 @dataclass(frozen=True)

@@ -55,11 +55,17 @@ def agent_table(latent_head: bool) -> list[Row]:
     return [*_linear("fc1", "input_layer", "H", "I"), *_gru("rnn", "gru", "H", "H"), *head]
 
 
-def qmixer_table(skip: bool) -> list[Row]:
-    """The rows of QMIX's mixer."""
+def qmixer_table(skip: bool, hidden: bool) -> list[Row]:
+    """The rows of QMIX's mixer; `hidden` where its hypernetworks have a hidden layer."""
+
+    def hypernetwork(name: str, outputs: str) -> list[Row]:
+        if hidden:
+            return _layers([f"{name}.0", f"{name}.2"], ["hyper", name], ["S", "D", outputs])
+        return _linear(name, "hyper", outputs, "S")
+
     return [
-        *_linear("hyper_w_1", "hyper", "NE", "S"),
-        *_linear("hyper_w_final", "hyper", "E", "S"),
+        *hypernetwork("hyper_w_1", "NE"),
+        *hypernetwork("hyper_w_final", "E"),
         *_linear("hyper_b_1", "hyper", "E", "S"),
         *_linear("V.0", "hyper", "E", "S"),
         *_linear("V.2", "value", "1", "E"),
@@ -100,7 +106,11 @@ def mixer_rows(params: NetworkParams) -> list[Row]:
     if not params:
         return []
     layers = params["params"]
-    return joint_critic_table() if "q" in layers else qmixer_table("skip" in layers)
+    return (
+        joint_critic_table()
+        if "q" in layers
+        else qmixer_table("skip" in layers, "hyper_w_1" in layers)
+    )
 
 
 def discriminator_rows(params: NetworkParams) -> list[Row]:

@@ -151,7 +151,8 @@ def mixer_from_pymarl(arrays: Arrays) -> dict[str, Any]:
         return {}
     if "Q.0.weight" in arrays:
         return read_rows(arrays, joint_critic_table())
-    return read_rows(arrays, qmixer_table(skip="skip_connections.weight" in arrays))
+    skip, hidden = (f"{name}.weight" in arrays for name in ("skip_connections", "hyper_w_1.2"))
+    return read_rows(arrays, qmixer_table(skip, hidden))
 
 
 def mixer_to_pymarl(params: NetworkParams) -> dict[str, np.ndarray]:

@@ -82,7 +82,14 @@ def test_agent_round_trip(latent_head):
 
 @pytest.mark.parametrize(
     "mixer",
-    [QMixer(4), QMixer(4, skip_connections=True), QMixer(4, monotonic=False), JointCritic(4, 2)],
+    [
+        QMixer(4),
+        QMixer(4, skip_connections=True),
+        QMixer(4, monotonic=False),
+        QMixer(4, hypernet_size=5),
+        QMixer(4, skip_connections=True, hypernet_size=4),
+        JointCritic(4, 2),
+    ],
 )
 def test_mixer_round_trip(mixer):
     params = draw(mixer)
