@@ -58,7 +58,8 @@ def train_lanes(
             progress_bar(options.console) as progress,
         ):
             total = config.training.total_env_steps
-            label = f"{config.algorithm.upper()}, {count_of(sweep.num_lanes, 'run')}"
+            name = options.name or config.algorithm.upper()
+            label = f"{name}, {count_of(sweep.num_lanes, 'run')}"
             task = progress.add_task(label, total=total, live="")
             keys, hyperparameters = lane_keys(lanes.seeds), lanes.hyperparameters
             for chunk in run_sweep(sweep, keys, hyperparameters, position, weights):

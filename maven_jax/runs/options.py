@@ -31,6 +31,8 @@ class Options:
     draw: Callable[[Sequence[Run], Path], None] | None = None
     """Draws the curves of a folder's runs, as `reports.plots.draw_curves` does; None for no
     picture."""
+    name: str = ""
+    """What the run is called on the console; by default its algorithm."""
 
 
 class InterruptedRunError(Exception):

@@ -1,12 +1,13 @@
 """A sweep of several programs, or a study: one run after the other, in one folder."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from maven_jax.config import Config, Hyperparameters
-from maven_jax.errors import StorageError
+from maven_jax.errors import ConfigError, StorageError
 from maven_jax.runs.files import is_locked
 from maven_jax.runs.folder import ENDED, load_setup, sweep_parts
 from maven_jax.runs.grid import Part
@@ -62,9 +63,13 @@ def create_sweep(
     """
     options.checkpoint.validate()
     infos = {part.name: (part.config, new_info(part.lanes, part.coordinates)) for part in parts}
-    programs = {_program(*setup): setup[0] for setup in infos.values()}
-    for (_, num_lanes), config in programs.items():
-        check_run(config, make_env(config), num_lanes)
+    programs: dict[Any, str] = {}
+    for name, setup in infos.items():
+        programs.setdefault(_program(*setup), name)
+    for (_, num_lanes), name in programs.items():
+        config, _ = infos[name]
+        with _naming(name):
+            check_run(config, make_env(config), num_lanes)
     by_writer(lambda: create_sweep_folder(path, infos, report))
     num_runs = sum(len(part.lanes.seeds) for part in parts)
     say_on(options.console)(
@@ -126,14 +131,25 @@ def continue_parts(
             if info["status"] in ENDED:  # before, or by another process meanwhile
                 continue
             program, env = _program(config, info), make_env(config)
-            if program not in compiled:
-                compiled[program] = compile_run(config, env, program[1], options)
-            continue_run(folder, env, options, compiled[program])
+            named = dataclasses.replace(options, name=folder.name)
+            with _naming(folder.name):
+                if program not in compiled:
+                    compiled[program] = compile_run(config, env, program[1], named)
+                continue_run(folder, env, named, compiled[program])
             to_come = [_program(*load_setup(other)) for other in folders[index + 1 :]]
             compiled = {p: sweep for p, sweep in compiled.items() if p in to_come}
             by_writer(after_each)
     except (InterruptedRunError, KeyboardInterrupt):
         raise InterruptedRunError(path) from None
+
+
+@contextmanager
+def _naming(name: str) -> Iterator[None]:
+    """What is refused of a run is said with its name."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"run '{name}': {error}") from None
 
 
 def _program(config: Config, info: Mapping[str, Any]) -> tuple[Config, int]:

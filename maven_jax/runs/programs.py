@@ -60,7 +60,8 @@ def compile_run(
     Raises:
         ConfigError: a value that cannot work, or the lanes do not fit.
     """
-    trainer, mesh, name = make_trainer(config, env), make_mesh(num_lanes), config.algorithm.upper()
+    trainer, mesh = make_trainer(config, env), make_mesh(num_lanes)
+    name = options.name or config.algorithm.upper()
     here = _devices_here(mesh)
     free = free_bytes(here)
     runs = count_of(num_lanes, "run")

@@ -83,6 +83,7 @@ def test_a_sweep_goes_on_where_it_was_interrupted(workspace, swept, monkeypatch,
         assert run(arguments) == 130
     said = capsys.readouterr().err
     assert "8 runs in 4 parts, 2 programs in all" in said
+    assert "network.hidden_size=2,group=0: 2 runs hold " in said
     assert f"maven-jax resume '{out}' goes on" in said
     kept = (out / "network.hidden_size=2,group=0" / "metrics.csv").read_bytes()
     assert run(["resume", str(out)]) == 0
@@ -104,8 +105,8 @@ def test_what_does_not_fit_is_refused_with_what_would(workspace, capsys, monkeyp
 @pytest.mark.parametrize(
     ("grid", "message"),
     [
-        (["training.replay_size=16,100000"], "2 runs hold "),
-        (["env.options.m=3,400"], "2 runs hold "),
+        (["training.replay_size=16,100000"], "run 'training.replay_size=100000': 2 runs hold "),
+        (["env.options.m=3,400"], "run 'env.options.m=400': 2 runs hold "),
         (["env.options.good_branches=2,3"], "env.options: good_branches must be one of (2, 4)"),
         (["algorithm=qmix,qmx"], "unknown algorithm 'qmx'; did you mean 'qmix'?"),
         (["env.options.m=3,20"], "training.total_env_steps is 60; allowed: more than"),
@@ -140,7 +141,7 @@ def test_figure3_is_refused_whole(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(programs, "compile_sweep", lambda *_: pytest.fail("compiled"))
     monkeypatch.setattr(part_by_part, "check_run", check)
     out = tmp_path / "figure3"
-    assert refused(capsys, "figure3", "--seeds", "5", "--out", out) == "5 runs do not fit"
+    assert refused(capsys, "figure3", "--seeds", "5", "--out", out) == "run 'maven_team': 5 runs do not fit"
     assert not out.exists()
 
 
