@@ -107,9 +107,15 @@ def test_what_does_not_fit_is_refused_with_what_would(workspace, capsys, monkeyp
     [
         (["training.replay_size=16,100000"], "run 'training.replay_size=100000': 2 runs hold "),
         (["env.options.m=3,400"], "run 'env.options.m=400': 2 runs hold "),
-        (["env.options.good_branches=2,3"], "env.options: good_branches must be one of (2, 4)"),
+        (
+            ["env.options.good_branches=2,3"],
+            "run 'env.options.good_branches=3': env.options: good_branches must be one of (2, 4)",
+        ),
         (["algorithm=qmix,qmx"], "unknown algorithm 'qmx'; did you mean 'qmix'?"),
-        (["env.options.m=3,20"], "training.total_env_steps is 60; allowed: more than"),
+        (
+            ["env.options.m=3,20"],
+            "run 'env.options.m=20': training.total_env_steps is 60; allowed: more than",
+        ),
         (
             ["training.batch_size=4,8", "training.replay_size=16,4"],
             "training.replay_size is 4; allowed: at least training.batch_size, which is 8",
@@ -141,7 +147,10 @@ def test_figure3_is_refused_whole(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(programs, "compile_sweep", lambda *_: pytest.fail("compiled"))
     monkeypatch.setattr(part_by_part, "check_run", check)
     out = tmp_path / "figure3"
-    assert refused(capsys, "figure3", "--seeds", "5", "--out", out) == "run 'maven_team': 5 runs do not fit"
+    assert (
+        refused(capsys, "figure3", "--seeds", "5", "--out", out)
+        == "run 'maven_team': 5 runs do not fit"
+    )
     assert not out.exists()
 
 

@@ -251,7 +251,10 @@ def test_options_that_cannot_be_are_refused_in_a_line(here, capsys):
         ),
         (["study", "four.yaml", "--seeds", "0"], "seeds is 0; allowed: a whole number from 1"),
         (["study", "four.yaml", "--seed", "-1"], "seed is -1; allowed: a whole number from 0"),
-        (["study", "four.yaml", "--steps", "3"], "training.total_env_steps is 3; allowed: more"),
+        (
+            ["study", "four.yaml", "--steps", "3"],
+            "run 'a': training.total_env_steps is 3; allowed: more",
+        ),
         (["study", "four.yaml", "--checkpoint.keep", "0"], "checkpoint.keep is 0; allowed"),
     ):
         assert refused(capsys, *arguments, *options).startswith(message)
