@@ -184,7 +184,9 @@ def main(
                 print(rows[-1], flush=True)
                 write_record(arguments.out, rows=rows)
     for columns in TABLES:
-        table = Table(*(column.replace("_", " ") for column in columns))
+        table = Table()
+        for column in columns:
+            table.add_column(column.replace("_", " "), no_wrap=column == "environment")
         for row in rows:
             table.add_row(*(_text(row[column]) for column in columns))
         Console().print(table)

@@ -65,6 +65,7 @@ NOT_RUN = {
     "--row-slots 0 200 --repeats 2": BENCHMARK,
     "python benchmarks/environments.py --environments robot_warehouse --parallel 8 "
     "--row-slots 0 1002 --repeats 1": BENCHMARK,
+    "python benchmarks/environments.py --repeats 1": BENCHMARK,
     "maven-jax --distributed sweep maven --seeds 1000": HOSTS,
 }
 """What no test can run, and why; that it exists and takes its options is tested."""
