@@ -176,24 +176,26 @@ def store(
 def gradient_step(
     parts: Parts, state: TrainState, key: ScalarKey, hyperparameters: Hyperparameters
 ) -> tuple[TrainState, Metrics]:
-    """One gradient step on a replayed batch, and the target network's copy when it is due."""
+    """One gradient step on a replayed batch, and the target network's update when it is due."""
     with jax.named_scope("sampling"):
         sampled = parts.replay.sample(state.replay, key).experience
-    rate: Any = step_size(state.env_steps, hyperparameters)
+    learning_rate: Any = step_size(state.env_steps, hyperparameters)
     params, opt_state, metrics = update(
         state.params,
         state.target_params,
         state.opt_state,
         state.latent_params,
         as_floats(swap_time_and_batch(sampled), parts.algorithm.latent.size),
-        hyperparameters._replace(learning_rate=rate),
+        hyperparameters._replace(learning_rate=learning_rate),
         parts.algorithm,
         parts.config,
     )
     num_updates = state.num_updates + 1
     interval = parts.config.training.target_update_interval
     with jax.named_scope("optimizer"):
-        target = optax.periodic_update(params, state.target_params, num_updates, interval)
+        rate, old = hyperparameters.target_update_rate, state.target_params
+        moved = optax.incremental_update(params, old, rate)
+        target = optax.periodic_update(moved, old, num_updates, interval)
     state = state._replace(
         params=params, target_params=target, opt_state=opt_state, num_updates=num_updates
     )

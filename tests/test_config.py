@@ -258,6 +258,10 @@ def test_wrong_keys_and_types_are_named(overrides, message):
             "hyperparameters.learning_rate is 1e+39; allowed: a finite number in single precision",
         ),
         (
+            {"hyperparameters": {"target_update_rate": 0.0}},
+            "hyperparameters.target_update_rate is 0.0; allowed: a number above 0, up to 1",
+        ),
+        (
             {"hyperparameters": {"mi_weight": -1.0}},
             "hyperparameters.mi_weight is -1.0; allowed: a number of at least 0",
         ),

@@ -114,6 +114,17 @@ def test_a_gradient_step_moves_the_weights_and_the_target_when_it_is_due(state):
     assert all(same(s.latent_params, state.latent_params) for s in seen)
 
 
+def test_the_target_moves_a_part_of_the_way(state):
+    slowly = NUMBERS._replace(target_update_rate=jnp.float32(0.25))
+    due = state._replace(num_updates=jnp.int32(6))
+    due = due._replace(target_params=jax.tree.map(lambda x: x + 1, state.params))
+    step = jax.jit(lambda state: gradient_step(PARTS, state, jax.random.key(2), slowly))
+    after, _ = step(due)
+    expected = jax.tree.map(lambda x, old: 0.25 * x + 0.75 * old, after.params, due.target_params)
+    chex.assert_trees_all_close(after.target_params, expected, rtol=1e-6)
+    assert same(step(after)[0].target_params, after.target_params), "not due"
+
+
 def test_gradient_steps_shrink_with_the_learning_rate(state):
     """RMSprop's steps are in proportion to it: an eighth is left; later none is."""
     shrinking = NUMBERS._replace(learning_rate_steps=jnp.float32(400))

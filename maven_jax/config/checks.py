@@ -47,6 +47,8 @@ def validate(config: Config) -> None:
         check(math.isfinite(single), name, value, "a finite number in single precision")
         if key in ("gamma", "td_lambda", "rms_decay", "epsilon_start", "epsilon_finish"):
             check(0 <= single <= 1, name, value, "a number from 0 to 1")
+        elif key == "target_update_rate":
+            check(0 < single <= 1, name, value, "a number above 0, up to 1")
         elif key.endswith("temperature") or key in (
             "epsilon_steps",
             "reward_scale",

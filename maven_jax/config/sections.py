@@ -27,6 +27,9 @@ class Hyperparameters(NamedTuple):
     reward_scale: float = 1.0
     """Factor on the reward that is kept and learnt from; returns are reported without it. The
     latent policy has `latent_return_scale`."""
+    target_update_rate: float = 1.0
+    """How far the target network moves towards the online one at each update of it: 1 for a copy,
+    as published; less, with `training.target_update_interval` 1, for a running mean of weights."""
     epsilon_start: float = 1.0
     """Exploration at environment step 0."""
     epsilon_finish: float = 0.01
@@ -176,7 +179,7 @@ class TrainingConfig:
     """Of utilities, mixer and discriminator: RMSprop, as published, Adam or rectified Adam (Liu et
     al. 2020), the latter two with the constants of their papers."""
     target_update_interval: int = 200
-    """Gradient steps between copies of the weights to the target network."""
+    """Gradient steps between updates of the target network, by `target_update_rate`."""
     updates_per_evaluation: int = 100
     """Gradient steps between evaluations, the length of a compiled chunk; with
     `env_steps_per_update` at least so many, in whole rounds."""
