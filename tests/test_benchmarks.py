@@ -3,8 +3,10 @@
 import argparse
 import json
 import re
+import shutil
 import sys
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import jax
@@ -13,10 +15,13 @@ import numpy as np
 import pytest
 import yaml
 from benchmark_files import load
+from experiments import small_config
 
-from maven_jax import make_trainer, rounds
+from maven_jax import make_trainer, override, rounds
 from maven_jax.config import LatentConfig, from_dict
 from maven_jax.environments import make_env
+from maven_jax.runs.grid import make_lanes
+from maven_jax.runs.runner import train_run
 
 TINY = from_dict(
     {
@@ -438,3 +443,40 @@ def test_scripted_smax(tmp_path, capsys):
     with pytest.raises(SystemExit, match="2"):
         scripted.main(["--scenarios", "3m", "4m"])
     assert "scenario is '4m'; allowed: " in capsys.readouterr().err
+
+
+def test_agreement_of_seeds_by_hand():
+    """Three seeds of four starts: two the same, and their opposite."""
+    same_starts = load("same_starts")
+    won = np.array([[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 1]], bool)
+    found = same_starts.agreement(won)
+    assert found["won"] == [0.5, 0.5, 0.5]
+    assert found["correlation"] == pytest.approx((1 - 1 - 1) / 3)
+    assert found["won_by"] == [0, 0.5, 0.5, 0]
+    assert found["independent"] == [0.125, 0.375, 0.375, 0.125]
+    assert np.isnan(same_starts.agreement(won[:1])["correlation"])
+
+
+def test_same_starts(tmp_path, capsys):
+    """A run beside itself, from the same starts; runs that cannot be are refused in a line."""
+    one, other, out = (str(tmp_path / name) for name in ("one", "other", "record.json"))
+    config = override(small_config("maven"), {"env": {"options": {"m": 3}}})
+    lanes = make_lanes(config.hyperparameters, range(2))
+    train_run(config, make_env(config), Path(one), lanes)
+    same_starts = load("same_starts")
+    same_starts.main([one, one, "--extra", "branch_0", "--starts", "3", "--out", out])
+    assert "seeds that win a start" in capsys.readouterr().out
+    record = json.loads(Path(out).read_text())
+    assert record["won"][:2] == record["won"][2:]
+    assert sum(record["won_by"]) == pytest.approx(1)
+    shutil.copytree(one, other)
+    file = Path(other) / "config.yaml"
+    file.write_text(file.read_text().replace("m: 3", "m: 4"))
+    for words, message in (
+        ([one, other], "runs of several environments; allowed: of one"),
+        ([one], "extra is 'win_rate'; allowed: branch_0, branch_1"),
+        ([f"{one}s"], "is not a folder"),
+    ):
+        with pytest.raises(SystemExit, match="2"):
+            same_starts.main(words)
+        assert message in capsys.readouterr().err
