@@ -66,6 +66,7 @@ NOT_RUN = {
     "python benchmarks/environments.py --environments robot_warehouse --parallel 8 "
     "--row-slots 0 1002 --repeats 1": BENCHMARK,
     "python benchmarks/environments.py --repeats 1": BENCHMARK,
+    "python benchmarks/same_starts.py RUN RUN": BENCHMARK,
     "maven-jax --distributed sweep maven --seeds 1000": HOSTS,
 }
 """What no test can run, and why; that it exists and takes its options is tested."""
@@ -77,6 +78,8 @@ CHECKED = {
     "maven-jax train foraging --algorithm maven --seeds 5": SLOW,
     "maven-jax train smax_3m --seeds 5": SLOW,
     "maven-jax train smax_3m --algorithm vdn": SLOW,
+    "maven-jax train smax_3m --algorithm vdn --network.hidden-size 128 --network.layer-norm "
+    "--seeds 5": SLOW,
     "maven-jax train qmix --env.name level_based_foraging --env.options.num-agents 3": SLOW,
     "maven-jax train maven --env.options.m 5": SLOW,
     "maven-jax train maven --algorithm maven_vdn --latent.kind gaussian": SLOW,
