@@ -22,7 +22,8 @@ if __name__ == "__main__":
 
 import jax.numpy as jnp
 import numpy as np
-from record import add_configs, add_out, read_configs, write_record
+from configurations import add_configs, read_configs
+from record import add_out, write_record
 from rich.console import Console
 from rich.table import Table
 

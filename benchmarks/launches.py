@@ -19,9 +19,10 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from configurations import add_configs, read_configs
 from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding
-from record import add_configs, add_out, read_configs, write_record
+from record import add_out, write_record
 from rich.console import Console
 from rich.table import Table
 

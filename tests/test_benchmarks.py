@@ -262,9 +262,9 @@ def test_launches_are_counted_in_loops_and_calls():
 
 
 def test_configurations_are_named_or_those_of_a_study_s_runs():
-    record, parser = load("record"), argparse.ArgumentParser()
-    assert list(record.read_configs(parser, ["qmix", "maven"])) == ["qmix", "maven"]
-    assert record.read_configs(parser, [], "ten_step")["qtran"].algorithm == "qtran"
+    read_configs, parser = load("configurations").read_configs, argparse.ArgumentParser()
+    assert list(read_configs(parser, ["qmix", "maven"])) == ["qmix", "maven"]
+    assert read_configs(parser, [], "ten_step")["qtran"].algorithm == "qtran"
 
 
 @pytest.mark.parametrize(
@@ -406,6 +406,7 @@ def test_tasks_are_of_the_sizes_of_jaxmarl_s(checkout):
     assert baseline.config(task.at_rate(5e-4)) == baseline.config(task) | {"LR": 5e-4}
     assert theirs["HIDDEN_SIZE"] == ours.network.hidden_size
     assert theirs["MIXER_EMBEDDING_DIM"] == ours.network.mixer_embed_size
+    assert theirs["MIXER_HYPERNET_HIDDEN_DIM"] == ours.network.mixer_hypernet_size
     for each in against.TASKS.values():
         env = make_env(against.our_config(each))
         make_trainer(against.our_config(each), env)

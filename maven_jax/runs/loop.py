@@ -58,8 +58,7 @@ def train_lanes(
             progress_bar(options.console) as progress,
         ):
             total = config.training.total_env_steps
-            name = options.name or config.algorithm.upper()
-            label = f"{name}, {count_of(sweep.num_lanes, 'run')}"
+            label = f"{options.name_of(config)}, {count_of(sweep.num_lanes, 'run')}"
             task = progress.add_task(label, total=total, live="")
             keys, hyperparameters = lane_keys(lanes.seeds), lanes.hyperparameters
             for chunk in run_sweep(sweep, keys, hyperparameters, position, weights):

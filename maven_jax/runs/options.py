@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from rich.console import Console
 
+from maven_jax.config import Config
 from maven_jax.runs.checkpoint import Checkpointing
 from maven_jax.runs.progress import plain_console
 from maven_jax.runs.run import Run
@@ -33,6 +34,10 @@ class Options:
     picture."""
     name: str = ""
     """What the run is called on the console; by default its algorithm."""
+
+    def name_of(self, config: Config) -> str:
+        """What a run of a configuration is called there."""
+        return self.name or config.algorithm.upper()
 
 
 class InterruptedRunError(Exception):

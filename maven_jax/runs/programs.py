@@ -60,8 +60,7 @@ def compile_run(
     Raises:
         ConfigError: a value that cannot work, or the lanes do not fit.
     """
-    trainer, mesh = make_trainer(config, env), make_mesh(num_lanes)
-    name = options.name or config.algorithm.upper()
+    trainer, mesh, name = make_trainer(config, env), make_mesh(num_lanes), options.name_of(config)
     here = _devices_here(mesh)
     free = free_bytes(here)
     runs = count_of(num_lanes, "run")
