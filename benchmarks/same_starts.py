@@ -23,11 +23,8 @@ from maven_jax.environments import make_env
 from maven_jax.errors import ConfigError, MavenJaxError
 from maven_jax.exploration import act_greedily
 from maven_jax.rollout import env_spec, rollout, start_episodes
-from maven_jax.runs.grid import lanes_from_columns
+from maven_jax.runs.evaluating import trained_weights
 from maven_jax.runs.run import Run, load_run
-from maven_jax.runs.sweep import lane_keys, spread
-from maven_jax.runs.weights import load_weights
-from maven_jax.train import make_trainer
 
 
 def play(run: Run, extra: str, num_starts: int) -> Bool[np.ndarray, "K E"]:
@@ -38,10 +35,7 @@ def play(run: Run, extra: str, num_starts: int) -> Bool[np.ndarray, "K E"]:
     """
     config, env = run.config, make_env(run.config)
     algorithm = make_algorithm(config, env_spec(env))
-    lanes = lanes_from_columns(run.lanes, config.hyperparameters)
-    own = lane_keys(lanes.seeds), spread(lanes.hyperparameters, run.num_lanes)
-    fresh = jax.eval_shape(jax.vmap(make_trainer(config, env).init), *own)
-    weights = load_weights(run, fresh.params, fresh.latent_params)
+    weights = trained_weights(run, env)
     start_key, latent_key, act_key = jax.random.split(jax.random.key(0), 3)
     start = start_episodes(env, start_key, num_starts)
 

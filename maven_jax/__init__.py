@@ -11,6 +11,8 @@ from maven_jax.config.checks import validate
 from maven_jax.config.files import load_config
 from maven_jax.env_check import check_env
 from maven_jax.errors import ConfigError, MavenJaxError, StorageError
+from maven_jax.runs.evaluating import trained_weights
+from maven_jax.runs.run import load_run
 from maven_jax.runs.sweep import compile_sweep, run_sweep, seed_keys
 from maven_jax.train import Trainer, make_train, make_trainer
 
@@ -31,6 +33,7 @@ __all__ = [
     "information",
     "latents",
     "load_config",
+    "load_run",
     "losses",
     "make_train",
     "make_trainer",
@@ -39,5 +42,6 @@ __all__ = [
     "run_sweep",
     "seed_keys",
     "to_dict",
+    "trained_weights",
     "validate",
 ]

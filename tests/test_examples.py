@@ -8,8 +8,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from experiments import SMALL
 
-from maven_jax import check_env, from_dict, make_train, override, to_dict
+from maven_jax import (
+    check_env,
+    from_dict,
+    load_run,
+    make_train,
+    override,
+    to_dict,
+    trained_weights,
+)
+from maven_jax.algorithms import make_algorithm
+from maven_jax.cli.main import run as command_line
+from maven_jax.environments import make_env
+from maven_jax.exploration import act_greedily
+from maven_jax.rollout import env_spec, rollout, start_episodes
 
 EXAMPLES = Path(__file__).parent.parent / "docs" / "examples"
 
@@ -117,3 +131,24 @@ def test_losses_with_networks_of_ones_own():
     assert differ[2.0] == 1.0
     assert 0.2 < differ[0.0] < 0.8
     assert min(paid.values()) > 0.8
+
+
+def test_trained_agents_in_a_loop_of_ones_own(tmp_path):
+    """An episode step by step is the whole one that `rollout` plays from the same keys."""
+    (tmp_path / "maven.yaml").write_text(SMALL.format(algorithm="maven"))
+    out = tmp_path / "run"
+    options = ["--seeds", "2", "--no-tensorboard", "--out", str(out)]
+    assert command_line(["train", str(tmp_path / "maven.yaml"), *options]) == 0
+    play, trained = load("trained_agents").play, load_run(out)
+    env = make_env(trained.config)
+    algorithm = make_algorithm(trained.config, env_spec(env))
+    params, latent_params = jax.tree.map(lambda x: x[1], trained_weights(trained, env))
+    for key in jax.random.split(jax.random.key(3), 3):
+        start_key, latent_key, act_key = jax.random.split(key, 3)
+        start = start_episodes(env, start_key, 1)
+        z = algorithm.latent.sample(latent_params, latent_key, start.initial_state)
+        agent = algorithm.agent, params.agent
+        episodes = rollout(env, *agent, act_key, start, z, act_greedily).episodes
+        total, steps = play(out, key, lane=1)
+        assert total == pytest.approx(float(episodes.reward.sum()))
+        assert steps == episodes.mask.sum()

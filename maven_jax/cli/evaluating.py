@@ -22,12 +22,10 @@ from maven_jax.reports.plots import check_picture, draw_behaviour
 from maven_jax.reports.render import check_gif, record_episode, write_gif
 from maven_jax.reports.tables import evaluation_table
 from maven_jax.rollout import env_spec
+from maven_jax.runs.evaluating import trained_weights
 from maven_jax.runs.grid import lanes_from_columns, make_lanes
 from maven_jax.runs.new_folder import refuse_existing
-from maven_jax.runs.restoring import newest_weights
 from maven_jax.runs.run import load_run
-from maven_jax.runs.sweep import lane_keys, spread
-from maven_jax.runs.weights import fit_weights
 from maven_jax.train import make_trainer
 
 
@@ -89,18 +87,8 @@ def evaluate_run(command: Evaluate, console: Console) -> None:
                 f"behaviour is of what each z does, and {config.algorithm} has no z; allowed: a "
                 "run of MAVEN"
             )
-    trainer = make_trainer(config, env)
+    params, latent_params = trained_weights(run, env, say)
     lanes = lanes_from_columns(run.lanes, config.hyperparameters)
-    expected = jax.eval_shape(
-        jax.vmap(trainer.init),
-        jax.eval_shape(lambda: lane_keys(lanes.seeds)),
-        spread(lanes.hyperparameters, run.num_lanes),
-    )
-    arrays, what = (
-        newest_weights(run, say),
-        f"weights of run '{run.path}' do not fit its config.yaml",
-    )
-    params, latent_params = fit_weights(arrays, expected.params, expected.latent_params, what)
     metrics = play_tests(params, latent_params, seed, lanes, config, env)
     console.print(evaluation_table(run, metrics, episodes))
     key = jax.random.key(seed)

@@ -9,9 +9,9 @@ from collections.abc import Collection
 
 from maven_jax.budget import first_batch_steps, rounds_per_chunk, updates_per_round
 from maven_jax.config import Config
+from maven_jax.config.fields import read_field, with_field
 from maven_jax.environments import make_env
 from maven_jax.errors import check
-from maven_jax.runs.grid import read_field, with_field
 from maven_jax.train import make_trainer
 
 VARIABLE = "MAVEN_JAX_SMOKE"

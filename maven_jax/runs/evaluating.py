@@ -1,5 +1,7 @@
-"""Test episodes of many lanes, however many, in pieces whose memory is bounded."""
+"""A run's weights, and test episodes of many lanes in pieces whose memory is bounded."""
 
+import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -13,6 +15,10 @@ from maven_jax.evaluation import evaluate
 from maven_jax.exploration import act_greedily
 from maven_jax.rollout import rollout, start_episodes
 from maven_jax.runs.memory import num_bytes
+from maven_jax.runs.restoring import newest_weights
+from maven_jax.runs.run import Run
+from maven_jax.runs.weights import fit_lanes
+from maven_jax.train import make_trainer
 from maven_jax.types import MarlEnv, NetworkParams, Params
 
 PIECE_BYTES = 2**28
@@ -20,6 +26,29 @@ PIECE_BYTES = 2**28
 
 COPIES = 3
 """How many times over a program holds its episodes: as played, as floats, and on the way."""
+
+
+def trained_weights(
+    run: Run, env: MarlEnv, say: Callable[[str], None] = warnings.warn
+) -> tuple[Params, NetworkParams]:
+    """The newest weights of a run, of its end or of its last checkpoint.
+
+    Args:
+        run: from `load_run`; nothing in its folder is changed.
+        env: of its configuration, for the networks' sizes.
+        say: told in a line of weights that are no run's end, and of what is damaged.
+
+    Returns:
+        Weights and those of the latent policy, as host arrays with a leading axis of lanes, in the
+        order of `run.lanes`.
+
+    Raises:
+        StorageError: there are none, or they are damaged.
+        ConfigError: they do not fit the run's configuration.
+    """
+    what = f"weights of run '{run.path}' do not fit its config.yaml"
+    trainer = make_trainer(run.config, env)
+    return fit_lanes(newest_weights(run, say), trainer, run.config, run.num_lanes, what)
 
 
 class Pieces(NamedTuple):

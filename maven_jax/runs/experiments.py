@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from maven_jax.config import to_dict
+from maven_jax.config.fields import flatten
 from maven_jax.environments import default_options
 from maven_jax.errors import StorageError
-from maven_jax.runs.grid import flatten
 from maven_jax.runs.run import Point, Run
 
 

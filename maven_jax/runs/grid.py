@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from maven_jax.config import Config, Hyperparameters, override, to_dict
+from maven_jax.config import Config, Hyperparameters
 from maven_jax.config.checks import validate
+from maven_jax.config.fields import read_field, with_field
 from maven_jax.config.files import parse_yaml
 from maven_jax.environments import complete
 from maven_jax.errors import ConfigError, check, unknown
@@ -156,38 +157,6 @@ def parse_grid(texts: Sequence[str], config: Config) -> dict[str, list[Any]]:
                 raise ConfigError(f"grid of {field} has {value!r} twice; allowed: each value once")
             grid[field].append(coerced)
     return grid
-
-
-def with_field(config: Config, field: str, value: Any) -> Config:
-    """The configuration with one field, named with its dots, of another value.
-
-    Raises:
-        ConfigError: no such field, or a value of the wrong type.
-    """
-    *sections, last = field.split(".")
-    if sections == ["env", "options"]:
-        return override(config, {"env": {"options": {**config.env.options, last: value}}})
-    nested: Any = {last: value}
-    for section in reversed(sections):
-        nested = {section: nested}
-    return override(config, nested)
-
-
-def read_field(config: Config, field: str) -> Any:
-    """The value of one field, named with its dots."""
-    value: Any = to_dict(config)
-    for name in field.split("."):
-        value = value[name]
-    return value
-
-
-def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """The fields of nested dictionaries, by their names with dots."""
-    fields: dict[str, Any] = {}
-    for name, value in nested.items():
-        inner = flatten(value, f"{prefix}{name}.") if isinstance(value, Mapping) else None
-        fields |= {f"{prefix}{name}": value} if inner is None else inner
-    return fields
 
 
 def short_names(fields: Iterable[str]) -> dict[str, str]:

@@ -130,9 +130,10 @@ def continue_parts(
             config, info = load_setup(folder)
             if info["status"] in ENDED:  # before, or by another process meanwhile
                 continue
-            program, env = _program(config, info), make_env(config)
+            program = _program(config, info)
             named = dataclasses.replace(options, name=folder.name)
             with _naming(folder.name):
+                env = make_env(config)
                 if program not in compiled:
                     compiled[program] = compile_run(config, env, program[1], named)
                 continue_run(folder, env, named, compiled[program])

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from maven_jax.config import Config
+from maven_jax.config.fields import with_field
 from maven_jax.errors import StorageError, unknown
 from maven_jax.runs.folder import (
     ENDED,
@@ -20,7 +21,6 @@ from maven_jax.runs.folder import (
     standing,
     sweep_parts,
 )
-from maven_jax.runs.grid import with_field
 from maven_jax.runs.metrics import lanes_of_rows, parse_metrics, parse_whole_rows
 
 

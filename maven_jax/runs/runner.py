@@ -7,13 +7,10 @@ stands: from the start, or from its last checkpoint.
 import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
-
-import jax
-import numpy as np
 
 from maven_jax.config import Config
 from maven_jax.errors import ConfigError, MavenJaxError, StorageError, first_line
@@ -32,9 +29,11 @@ from maven_jax.runs.restoring import load_checkpoint
 from maven_jax.runs.run import Run, load_run
 from maven_jax.runs.sweep import Sweep
 from maven_jax.runs.text import count_of
-from maven_jax.runs.weights import fit_weights, read_initial_weights
-from maven_jax.train import Trainer, make_trainer
-from maven_jax.types import MarlEnv, NetworkParams, Params
+from maven_jax.runs.weights import fit_lanes, read_initial_weights
+from maven_jax.train import make_trainer
+from maven_jax.types import MarlEnv
+
+NO_START = "weights to start from do not fit the configuration"
 
 
 def train_run(
@@ -69,7 +68,7 @@ def train_run(
     info, arrays = new_info(lanes, {}), None
     if origin is not None:
         arrays = origin.arrays
-        fit_lanes(arrays, trainer, config, len(lanes.seeds))
+        fit_lanes(arrays, trainer, config, len(lanes.seeds), NO_START)
         info["init_from"] = origin.record
     by_writer(lambda: create_run_folder(path, config, info, arrays))
     (run,) = or_nothing(path, lambda: [continue_run(path, env, options)])
@@ -132,7 +131,7 @@ def _continue_run(path: Path, env: MarlEnv, options: Options, compiled: Sweep | 
     if start:
         say_on(options.console)(f"going on after {start.num_chunks} evaluations")
     elif arrays is not None:
-        weights = fit_lanes(arrays, make_trainer(config, env), config, num_lanes)
+        weights = fit_lanes(arrays, make_trainer(config, env), config, num_lanes, NO_START)
     info |= start.info if start else NO_COUNTS
     info |= {"status": "running", "command": sys.argv, **describe_machine()}
     info["compile_seconds"] = round(sweep.compile_seconds, 2)
@@ -156,19 +155,6 @@ def _continue_run(path: Path, env: MarlEnv, options: Options, compiled: Sweep | 
     if not info["keep_final"]:
         by_writer(lambda: remove_checkpoints(path))
     return load_run(path)
-
-
-def fit_lanes(
-    arrays: Mapping[str, np.ndarray], trainer: Trainer, config: Config, num_lanes: int
-) -> tuple[Params, NetworkParams]:
-    """Weights to start from as trees; the first array that does not fit is named."""
-    fresh = jax.eval_shape(trainer.init, jax.random.key(0), config.hyperparameters)
-    params, latent_params = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct((num_lanes, *x.shape), x.dtype),
-        (fresh.params, fresh.latent_params),
-    )
-    what = "weights to start from do not fit the configuration"
-    return fit_weights(arrays, params, latent_params, what)
 
 
 def draw_runs(runs: Sequence[Run], path: Path, options: Options) -> None:

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from maven_jax.config import Config
 from maven_jax.errors import ConfigError, StorageError, first_line
 from maven_jax.runs.files import (
     CHECKSUMS,
@@ -25,7 +26,7 @@ from maven_jax.runs.files import (
 )
 from maven_jax.runs.folder import INITIAL_WEIGHTS, WEIGHTS
 from maven_jax.runs.processes import by_writer
-from maven_jax.runs.run import Run
+from maven_jax.train import Trainer
 from maven_jax.types import NetworkParams, Params
 
 
@@ -187,19 +188,13 @@ def fit_weights(
     return whole["params"], whole["latent_params"]
 
 
-def load_weights(
-    run: Run, params: Params, latent_params: NetworkParams
+def fit_lanes(
+    arrays: Mapping[str, np.ndarray], trainer: Trainer, config: Config, num_lanes: int, what: str
 ) -> tuple[Params, NetworkParams]:
-    """Reads the weights of every lane, as the run's end or last interruption left them.
-
-    Args:
-        run: the run.
-        params: arrays or `ShapeDtypeStruct`s of the expected shapes, a leading axis of lanes.
-        latent_params: the same for the latent policy.
-
-    Raises:
-        StorageError: the weights are missing or damaged.
-        ConfigError: they are of other shapes.
-    """
-    what = f"weights of run '{run.path}' do not fit its config.yaml"
-    return fit_weights(read_weights(run.path).arrays, params, latent_params, what)
+    """`fit_weights` to the shapes of a configuration's networks, of so many lanes."""
+    fresh = jax.eval_shape(trainer.init, jax.random.key(0), config.hyperparameters)
+    params, latent_params = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct((num_lanes, *x.shape), x.dtype),
+        (fresh.params, fresh.latent_params),
+    )
+    return fit_weights(arrays, params, latent_params, what)

@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 
 from maven_jax.config import Config, override
 from maven_jax.config.checks import validate
+from maven_jax.config.fields import flatten, with_field
 from maven_jax.config.files import find_yaml, load_config, parse_yaml, yaml_files
 from maven_jax.environments import complete
 from maven_jax.errors import ConfigError, check, unknown
-from maven_jax.runs.grid import flatten, seeds_of, with_field
+from maven_jax.runs.grid import seeds_of
 from maven_jax.studies.report import REPORTS
 from maven_jax.unread_fields import unread
 

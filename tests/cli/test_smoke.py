@@ -8,9 +8,9 @@ from experiments import refused
 
 from maven_jax.cli import smoke
 from maven_jax.cli.main import run
+from maven_jax.config.fields import with_field
 from maven_jax.config.files import load_config
 from maven_jax.environments import complete, make_env
-from maven_jax.runs.grid import with_field
 from maven_jax.runs.run import load_run
 from maven_jax.train import make_trainer
 

@@ -15,8 +15,8 @@ from maven_jax.environments import make_env
 from maven_jax.pymarl import files
 from maven_jax.pymarl.weights import expected_state_dicts, from_pymarl
 from maven_jax.rollout import env_spec
+from maven_jax.runs.evaluating import trained_weights
 from maven_jax.runs.run import load_run
-from maven_jax.runs.weights import load_weights
 
 SMALL = """
 algorithm: {algorithm}
@@ -74,10 +74,10 @@ def refused(capsys, workspace, command):
     return captured.err.removeprefix("maven-jax: error: ").rstrip("\n")
 
 
-def weights_of(path, expected):
+def weights_of(path):
     """The weights of a run of one seed."""
-    stacked = jax.tree.map(lambda x: jax.ShapeDtypeStruct((1, *x.shape), x.dtype), expected)
-    return jax.tree.map(lambda x: x[0], load_weights(load_run(path), *stacked))
+    run = load_run(path)
+    return jax.tree.map(lambda x: x[0], trained_weights(run, make_env(run.config)))
 
 
 def assert_same(actual, expected):
@@ -95,7 +95,7 @@ def test_a_converted_run_holds_the_weights_and_is_evaluated(workspace, capsys):
     assert np.isfinite(converted.metrics["mi_bound_test"]).all()
     spec = env_spec(make_env(converted.config))
     expected = from_pymarl(state_dicts(workspace / "maven.yaml"), converted.config, spec)
-    assert_same(weights_of(workspace / "run", expected), expected)
+    assert_same(weights_of(workspace / "run"), expected)
     succeed(["evaluate", workspace / "run", "--episodes", 4])
     succeed(["plot", workspace / "run", "--out", workspace / "plot.png"])
 
@@ -211,7 +211,7 @@ def test_torch_files_are_read_without_running_what_is_pickled(workspace, monkeyp
     config = load_config(workspace / "maven.yaml")
     arrays = state_dicts(workspace / "maven.yaml")
     expected = from_pymarl(arrays, config, env_spec(make_env(config)))
-    assert_same(weights_of(workspace / "run", expected), expected)
+    assert_same(weights_of(workspace / "run"), expected)
 
 
 def test_torch_files_without_torch(workspace, capsys, monkeypatch, torch_files):

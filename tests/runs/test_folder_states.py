@@ -11,15 +11,20 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
 import numpy as np
 import pytest
 import yaml
 from experiments import SMALL
+from jax.tree_util import tree_leaves_with_path as leaves_of
 
 from maven_jax.cli.main import run
+from maven_jax.environments import make_env
+from maven_jax.errors import ConfigError
+from maven_jax.runs.evaluating import trained_weights
 from maven_jax.runs.folder import checkpoint_folders
 from maven_jax.runs.run import load_run
-from maven_jax.runs.weights import read_weights
+from maven_jax.runs.weights import name_of, read_weights
 
 
 @pytest.fixture(scope="module")
@@ -448,3 +453,26 @@ def test_what_is_evaluated_are_the_newest_weights(trained, tmp_path, capsys):
     for name, array in arrays.items():
         np.testing.assert_array_equal(array, expected[name])
     assert len(said) == 1
+
+
+def test_trained_weights_are_those_on_disk(trained):
+    """As trees with an axis of seeds; `evaluate`'s networks take them."""
+    run = load_run(trained)
+    params, latent_params = trained_weights(run, make_env(run.config))
+    assert latent_params == {}
+    found = {name_of(jax.tree_util.keystr(path)): leaf for path, leaf in leaves_of(params)}
+    for name, array in read_weights(trained).arrays.items():
+        np.testing.assert_array_equal(found.pop(name.removeprefix("params/")), array)
+    assert not any(leaf.size for leaf in found.values())
+
+
+def test_trained_weights_of_another_configuration_are_refused(trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "run")
+    file = tmp_path / "run" / "config.yaml"
+    values = yaml.safe_load(file.read_text())
+    values["network"]["hidden_size"] += 1
+    file.write_text(yaml.safe_dump(values))
+    other = load_run(tmp_path / "run")
+    message = r"weights of run .* do not fit its config.yaml: array 'params/agent/.*' has shape"
+    with pytest.raises(ConfigError, match=message):
+        trained_weights(other, make_env(other.config))

@@ -6,15 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maven_jax.config import Config, Hyperparameters, from_dict
+from maven_jax.config.fields import read_field, with_field
 from maven_jax.errors import ConfigError
 from maven_jax.runs.grid import (
     expand,
     lanes_from_columns,
     make_lanes,
     parse_grid,
-    read_field,
     short_names,
-    with_field,
 )
 
 

@@ -17,7 +17,7 @@ from maven_jax.runs.folder import load_setup, sweep_parts
 from maven_jax.runs.metrics import MetricsWriter
 from maven_jax.runs.new_folder import create_run_folder, create_sweep_folder
 from maven_jax.runs.run import load_run
-from maven_jax.runs.weights import load_weights, save_weights
+from maven_jax.runs.weights import fit_weights, read_weights, save_weights
 from maven_jax.types import Params
 
 
@@ -116,7 +116,8 @@ def test_weights_come_back(folder):
     params = Params(agent={"a": jnp.arange(6.0).reshape(2, 3)}, mixer={}, discriminator={})
     latent_params = {"b": jnp.ones((2, 1))}
     save_weights(folder, params, latent_params, 3)
-    restored, restored_latent = load_weights(load_run(folder), params, latent_params)
+    arrays = read_weights(folder).arrays
+    restored, restored_latent = fit_weights(arrays, params, latent_params, "they do not fit")
     np.testing.assert_array_equal(restored.agent["a"], params.agent["a"])
     np.testing.assert_array_equal(restored_latent["b"], latent_params["b"])
 
@@ -150,7 +151,7 @@ def test_other_damage(folder, tmp_path):
     with pytest.raises(StorageError, match="is not a folder"):
         load_run(tmp_path / "nothing")
     with pytest.raises(StorageError, match="has no weights"):
-        load_weights(load_run(folder), Params({}, {}, {}), {})
+        read_weights(folder)
     with pytest.raises(ConfigError, match=r"unknown metric of run .*regr"):
         list(load_run(folder).curves("regret"))
     wrong = to_dict(Config()) | {"colour": 3}
@@ -166,17 +167,17 @@ def test_truncated_weights_are_named(folder):
         if file.is_file() and file.stat().st_size > 0:
             file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     with pytest.raises(StorageError, match=r"weights of run .* are damaged") as error:
-        load_weights(load_run(folder), params, {})
+        read_weights(folder)
     assert "\n" not in str(error.value)
 
 
 def test_weights_of_other_shapes_are_refused(folder):
     save_weights(folder, Params({"a": jnp.ones((2, 3))}, {}, {}), {}, 3)
+    arrays, expected = read_weights(folder).arrays, Params({"a": jnp.ones((2, 4))}, {}, {})
     with pytest.raises(
-        ConfigError,
-        match=r"weights of run .* do not fit its .*: array 'params/agent/a' has shape \(2, 3\)",
+        ConfigError, match=r"they do not fit: array 'params/agent/a' has shape \(2, 3\)"
     ):
-        load_weights(load_run(folder), Params({"a": jnp.ones((2, 4))}, {}, {}), {})
+        fit_weights(arrays, expected, {}, "they do not fit")
 
 
 @pytest.mark.parametrize(
