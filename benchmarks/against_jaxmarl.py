@@ -8,7 +8,7 @@ it stands. Timed are rounds of the same environment, environments, steps, replay
 steps and hidden sizes: the difference of two lengths of JaxMARL's whole run, which is one program,
 and as many rounds of ours, both for all seeds at once. With `--learn` each seed trains alone: first
 JaxMARL's, by its own configuration but for the sizes (and its learning rate, where `--rate` names
-another), then ours, by the packaged one.
+another), then ours, by the packaged one with agents of the same size.
 """
 
 import argparse
@@ -27,7 +27,7 @@ if __name__ == "__main__":
 
 import jax.numpy as jnp
 import numpy as np
-from jaxmarl_baseline import TASKS, Baseline, Task, load_baseline, our_config
+from jaxmarl_baseline import SIZES, TASKS, Baseline, Task, load_baseline, our_config
 from record import add_out, write_record
 from rich.console import Console
 from rich.table import Table
@@ -147,10 +147,16 @@ def learn_theirs(baseline: Baseline, task: Task, seed: int, steps: int) -> list[
     ]
 
 
+def learnt_config(task: Task, steps: int) -> Config:
+    """Our packaged configuration, with agents of JaxMARL's size."""
+    network = {"hidden_size": SIZES["HIDDEN_SIZE"], "layer_norm": False}
+    changes = {"algorithm": "qmix", "network": network, "training": {"total_env_steps": steps}}
+    return override(load_config(task.packaged), changes)
+
+
 def learn_ours(task: Task, seed: int, steps: int) -> list[Point]:
     """The tests of one run of ours."""
-    changes = {"algorithm": "qmix", "training": {"total_env_steps": steps}}
-    config = override(load_config(task.packaged), changes)
+    config = learnt_config(task, steps)
     sweep = compile_sweep(make_trainer(config, make_env(config)), 1)
     started = time.perf_counter()
     points = []

@@ -410,6 +410,10 @@ def test_tasks_are_of_the_sizes_of_jaxmarl_s(checkout):
     for each in against.TASKS.values():
         env = make_env(against.our_config(each))
         make_trainer(against.our_config(each), env)
+        learnt = against.learnt_config(each, 50)
+        assert learnt.network.hidden_size == theirs["HIDDEN_SIZE"]
+        assert not learnt.network.layer_norm
+        assert learnt.training.total_env_steps == 50
         _, first = jax.eval_shape(env.reset, jax.random.key(0))
         assert each.scores[1] in {"return", *(f"extras/{name}" for name in first.extras)}
 
