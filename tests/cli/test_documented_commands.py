@@ -77,9 +77,8 @@ CHECKED = {
     "maven-jax train foraging --algorithm vdn --seeds 5": SLOW,
     "maven-jax train foraging --algorithm maven --seeds 5": SLOW,
     "maven-jax train smax_3m --seeds 5": SLOW,
-    "maven-jax train smax_3m --algorithm vdn": SLOW,
-    "maven-jax train smax_3m --algorithm vdn --network.hidden-size 128 --network.layer-norm "
-    "--seeds 5": SLOW,
+    "maven-jax train smax_3m --algorithm vdn --network.hidden-size 64 "
+    "--network.no-layer-norm": SLOW,
     "maven-jax train qmix --env.name level_based_foraging --env.options.num-agents 3": SLOW,
     "maven-jax train maven --env.options.m 5": SLOW,
     "maven-jax train maven --algorithm maven_vdn --latent.kind gaussian": SLOW,
