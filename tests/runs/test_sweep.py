@@ -14,9 +14,11 @@ from maven_jax.errors import ConfigError
 from maven_jax.runs.grid import make_lanes
 from maven_jax.runs.sweep import (
     compile_sweep,
+    group_of,
     lane_keys,
     make_mesh,
     map_lanes,
+    over_lanes,
     place_lanes,
     run_sweep,
     seed_keys,
@@ -67,6 +69,29 @@ def test_spread_gives_every_lane_a_value():
 def test_map_lanes_maps_over_all_arguments():
     doubled = map_lanes(lambda x, y: 2 * x + y, np.arange(3.0), np.ones(3))
     np.testing.assert_array_equal(doubled, [1, 3, 5])
+
+
+@pytest.mark.parametrize(
+    ("lanes", "at_once"),
+    [(1, 1), (10, 10), (16, 16), (17, 17), (18, 9), (23, 23), (32, 16), (50, 10), (500, 10)],
+)
+def test_many_lanes_of_a_cpu_go_in_groups(lanes, at_once):
+    assert group_of(lanes) == at_once
+
+
+def test_groups_of_lanes_are_computed_as_all_at_once():
+    """On one device 40 lanes go in four groups: in order, each with its own key and numbers."""
+    mesh = make_mesh(1)
+    arguments = lane_keys(range(40)), np.arange(40, dtype=np.float32)
+
+    def draw(key, number):
+        return {"drawn": number * jax.random.normal(key, (2,)), "key": jax.random.key_data(key)}
+
+    jaxpr = jax.make_jaxpr(over_lanes(draw, mesh))(*arguments)
+    assert "length=4" in str(jaxpr)
+    placed = place_lanes(arguments, mesh)
+    grouped, whole = jax.jit(over_lanes(draw, mesh))(*placed), jax.vmap(draw)(*arguments)
+    chex.assert_trees_all_close(jax.device_get(grouped), jax.device_get(whole), rtol=1e-6)
 
 
 def test_a_grid_is_one_program_and_its_lanes_are_separate_runs():
