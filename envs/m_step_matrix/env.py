@@ -103,7 +103,7 @@ class MStepMatrixGame(Environment[State, specs.MultiDiscreteArray, Observation])
         self.good_branches = good_branches
         self.time_limit = m
         self._viewer = viewer
-        # jumanji's own __init__ only reads the specs: some thirty small programs to compile.
+        super().__init__()
 
     def __repr__(self) -> str:
         return f"MStepMatrixGame(m={self.m}, good_branches={self.good_branches})"

@@ -88,7 +88,7 @@ class MatrixGame(Environment[State, specs.MultiDiscreteArray, Observation]):
         self.payoff = _table(PAYOFFS[game] if payoff is None else payoff)
         self.num_agents = self.payoff.ndim
         self.num_actions = self.payoff.shape[0]
-        # As in `MStepMatrixGame`, the specs are made when they are read.
+        super().__init__()
 
     def __repr__(self) -> str:
         if self.game is not None:

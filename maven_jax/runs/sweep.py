@@ -7,6 +7,7 @@ are shared by all devices of all processes (`jax.distributed`), every process dr
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import wraps
 from typing import Any, NamedTuple
 
 import jax
@@ -133,6 +134,7 @@ def over_lanes(function: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
     """
     in_groups = mesh.devices.flat[0].platform == "cpu"
 
+    @wraps(function)  # its name is the program's
     def here(*lanes: Any) -> Any:
         number = jax.tree.leaves(lanes)[0].shape[0]
         size = group_of(number) if in_groups else number
