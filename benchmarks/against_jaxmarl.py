@@ -27,7 +27,7 @@ if __name__ == "__main__":
 
 import jax.numpy as jnp
 import numpy as np
-from jaxmarl_baseline import SIZES, TASKS, Baseline, Task, load_baseline, our_config
+from jaxmarl_baseline import TASKS, Baseline, Task, learnt_config, load_baseline, our_config
 from record import add_out, write_record
 from rich.console import Console
 from rich.table import Table
@@ -35,9 +35,7 @@ from rich.table import Table
 from maven_jax import (
     Config,
     compile_sweep,
-    load_config,
     make_trainer,
-    override,
     run_sweep,
     seed_keys,
 )
@@ -145,13 +143,6 @@ def learn_theirs(baseline: Baseline, task: Task, seed: int, steps: int) -> list[
         for when, values in rows
         if int(values["update_steps"]) % every == 0
     ]
-
-
-def learnt_config(task: Task, steps: int) -> Config:
-    """Our packaged configuration, with agents of JaxMARL's size."""
-    network = {"hidden_size": SIZES["HIDDEN_SIZE"], "layer_norm": False}
-    changes = {"algorithm": "qmix", "network": network, "training": {"total_env_steps": steps}}
-    return override(load_config(task.packaged), changes)
 
 
 def learn_ours(task: Task, seed: int, steps: int) -> list[Point]:

@@ -13,7 +13,7 @@ from unittest.mock import patch
 import jax
 import yaml
 
-from maven_jax import Config, from_dict, override
+from maven_jax import Config, from_dict, load_config, override
 
 BASELINE = Path("baselines/QLearning")
 SIZES = {
@@ -69,7 +69,7 @@ TASKS = {
 
 
 def our_config(task: Task) -> Config:
-    """Of the same sizes as JaxMARL's, with its optimiser."""
+    """To time rounds by: of the same sizes as JaxMARL's, with its optimiser."""
     network = {
         "hidden_size": SIZES["HIDDEN_SIZE"],
         "mixer_embed_size": SIZES["MIXER_EMBEDDING_DIM"],
@@ -78,6 +78,13 @@ def our_config(task: Task) -> Config:
     config = override(from_dict({"algorithm": "qmix", "network": network}), task.ours)
     endless = {"total_env_steps": 10**8, "batch_size": 32, "updates_per_evaluation": 8}
     return override(config, {"training": endless | {"optimizer": "radam"}})
+
+
+def learnt_config(task: Task, steps: int) -> Config:
+    """To learn by: our packaged configuration, with agents of JaxMARL's size."""
+    network = {"hidden_size": SIZES["HIDDEN_SIZE"], "layer_norm": False}
+    changes = {"algorithm": "qmix", "network": network, "training": {"total_env_steps": steps}}
+    return override(load_config(task.packaged), changes)
 
 
 class Baseline(NamedTuple):
