@@ -90,9 +90,11 @@ def gru_unroll(
         x: inputs.
         first: where `carry` is taken up again in place of what came before; nowhere by default.
     """
-    unroll = _unroll if x.shape[0] <= FULL_UNROLL else _unroll_long
     weights = Recurrence(params.hidden_kernel, params.hidden_bias)
-    return unroll(weights, carry, gru_project(params, x), first)
+    arguments = weights, carry, gru_project(params, x), first
+    if x.shape[0] > FULL_UNROLL:
+        return _unroll_by_hand(*arguments)
+    return jax.lax.platform_dependent(*arguments, cpu=_unroll, default=_unroll_by_hand)
 
 
 def _step(weights: Recurrence, carry: Float[Array, "*L H"], projected: Gates) -> Step:
@@ -139,10 +141,11 @@ def _unroll(
     return _scan(weights, carry, projected, first, lambda step: step.hidden)
 
 
-_unroll_long = jax.custom_vjp(_unroll)
+_unroll_by_hand = jax.custom_vjp(_unroll)
 """The same, with a gradient of the weights that is one matmul: JAX's own adds one up at every step.
 
-On a CPU rows of 160 steps take a fifth longer that way; short scans, unrolled whole, do not."""
+On a CPU rows of 160 steps take a fifth longer by JAX's; short scans, unrolled whole, do not. On an
+accelerator what it adds up are launches of their own: four tenths of those of the backward pass."""
 
 
 def _forward(weights, carry, projected, first):
@@ -168,18 +171,22 @@ def _backward(saved, gradient):
         return kept, (of_candidate, of_hidden, None if anew is None else after - kept)
 
     nothing = jnp.zeros_like(carry)
+    length = len(gradient)
+    unroll = length if length <= FULL_UNROLL else 1
     of_carry, (of_candidate, of_hidden, of_resumed) = jax.lax.scan(
-        step, nothing, (gradient, steps, before, first), reverse=True
+        step, nothing, (gradient, steps, before, first), reverse=True, unroll=unroll
     )
     if of_resumed is not None:
         of_carry += of_resumed.sum(0)
+    # Else XLA sums up what an unrolled scan leaves step by step, a launch each.
+    of_candidate, of_hidden = jax.lax.optimization_barrier((of_candidate, of_hidden))
     rows = of_hidden.reshape(-1, of_hidden.shape[-1])
     of_kernel = (rows.T @ before.reshape(-1, before.shape[-1])).T
     of_gates = _split(of_hidden)._replace(candidate=of_candidate)
     return Recurrence(of_kernel, rows.sum(0)), of_carry, of_gates, None
 
 
-_unroll_long.defvjp(_forward, _backward)
+_unroll_by_hand.defvjp(_forward, _backward)
 
 
 class GRU(nn.Module):

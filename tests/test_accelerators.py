@@ -49,7 +49,7 @@ def test_a_chunk_compiles_and_its_lanes_do_not_communicate(algorithm, target):
         assert row["launches_per_evaluation"] > 0
 
 
-@pytest.mark.parametrize(("name", "most"), [("qmix", 250), ("maven", 540)])
+@pytest.mark.parametrize(("name", "most"), [("qmix", 225), ("maven", 470)])
 def test_an_update_of_20_seeds_at_the_papers_sizes_takes_few_launches(name, most):
     config = load_config(name)
     row = launches.measure(config, make_env(config), 20, "h100")

@@ -62,10 +62,22 @@ FIRST = np.array([[0, 1, 0, 0, 0], [0, 0, 1, 1, 0]], bool).T
 """Where episodes of two rows begin, but for those at their start, which go on from the carry."""
 
 
+def compute_as(form, monkeypatch):
+    """Rows of five steps by one of the forms: short on a CPU or an accelerator, or long on any."""
+    monkeypatch.setattr(gru, "FULL_UNROLL", 2 if form == "long" else 5)
+    if form == "accelerator":
+        monkeypatch.setattr(jax.lax, "platform_dependent", _off_the_cpu)
+
+
+def _off_the_cpu(*arguments, cpu, default):
+    """What `jax.lax.platform_dependent` computes on an accelerator."""
+    return default(*arguments)
+
+
 @pytest.mark.parametrize("first", [None, jnp.asarray(FIRST)], ids=["episodes", "rows"])
-@pytest.mark.parametrize("most", [5, 2], ids=["unrolled", "long"])
-def test_gradients_agree_with_finite_differences(most, first, params, monkeypatch):
-    monkeypatch.setattr(gru, "FULL_UNROLL", most)
+@pytest.mark.parametrize("form", ["cpu", "accelerator", "long"])
+def test_gradients_agree_with_finite_differences(form, first, params, monkeypatch):
+    compute_as(form, monkeypatch)
     with jax.enable_x64(True):
         arguments = jax.tree.map(jnp.float64, (params, random(2, HIDDEN), random(5, 2, INPUTS)))
         unrolled = jax.jit(lambda *arguments: gru_unroll(*arguments, first))
@@ -73,18 +85,22 @@ def test_gradients_agree_with_finite_differences(most, first, params, monkeypatc
 
 
 @pytest.mark.parametrize("first", [None, jnp.asarray(FIRST)[..., None]], ids=["episodes", "rows"])
-def test_long_rows_have_the_gradients_of_short_ones_under_vmap(first, params, monkeypatch):
+@pytest.mark.parametrize("form", ["accelerator", "long"])
+def test_every_form_has_the_gradients_of_a_cpus_short_rows_under_vmap(
+    form, first, params, monkeypatch
+):
     """Of two networks, each with rows and agents of its own."""
     stacked = jax.tree.map(lambda x: jnp.stack([x, 2 * x]), params)
     carry, x, weights = random(2, 2, 3, HIDDEN), random(2, 5, 2, 3, INPUTS), random(5, 2, 3, HIDDEN)
 
-    def gradients(most):
-        monkeypatch.setattr(gru, "FULL_UNROLL", most)
+    def gradients(form):
+        compute_as(form, monkeypatch)
 
         def loss(params, carry, x):
             return (gru_unroll(params, carry, x, first) * weights).sum()
 
         return jax.jit(jax.vmap(jax.value_and_grad(loss, argnums=(0, 1, 2))))(stacked, carry, x)
 
-    for long, short in zip(*map(jax.tree.leaves, (gradients(2), gradients(5))), strict=True):
-        np.testing.assert_allclose(long, short, rtol=1e-4, atol=1e-5)
+    on_cpu, other = gradients("cpu"), gradients(form)
+    for expected, found in zip(*map(jax.tree.leaves, (on_cpu, other)), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
