@@ -145,7 +145,7 @@ _unroll_by_hand = jax.custom_vjp(_unroll)
 """The same, with a gradient of the weights that is one matmul: JAX's own adds one up at every step.
 
 On a CPU rows of 160 steps take a fifth longer by JAX's; short scans, unrolled whole, do not. On an
-accelerator what it adds up are launches of their own: four tenths of those of the backward pass."""
+accelerator each sum is a launch of its own: four tenths of those of the backward pass are."""
 
 
 def _forward(weights, carry, projected, first):
