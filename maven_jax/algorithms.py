@@ -71,6 +71,7 @@ def _qmixer(config: Config, *, monotonic: bool) -> QMixer:
         network.mixer_skip_connections,
         monotonic,
         network.mixer_hypernet_size,
+        network.mixer_init_scale,
     )
 
 

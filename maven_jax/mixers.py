@@ -7,6 +7,7 @@ independent mixer gives a value for every agent instead. `JointCritic` is QTRAN'
 from typing import NamedTuple
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -63,12 +64,14 @@ class QMixer(Mixer):
         skip_connections: add `w_skip . q`, with w_skip a hypernetwork output of its own.
         monotonic: take the absolute value of w_1, w_final and w_skip.
         hypernet_size: width of those hidden layers; 0 for none.
+        init_scale: factor on fresh weights.
     """
 
     embed_size: int
     skip_connections: bool = False
     monotonic: bool = True
     hypernet_size: int = 0
+    init_scale: float = 1.0
 
     @nn.compact
     def __call__(
@@ -101,13 +104,14 @@ class QMixer(Mixer):
 
     def init_params(self, key: ScalarKey, spec: EnvSpec, latent_size: int) -> NetworkParams:
         """Fresh weights for an environment's sizes."""
-        return fresh_params(
+        params = fresh_params(
             self,
             key,
             jnp.zeros(spec.num_agents),
             jnp.zeros(spec.state_size),
             jnp.zeros(latent_size),
         )
+        return jax.tree.map(lambda x: self.init_scale * x, params)
 
 
 class CounterfactualValues(NamedTuple):

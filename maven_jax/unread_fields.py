@@ -77,7 +77,9 @@ def _reasons(config: Config) -> Iterator[tuple[str, Sequence[str]]]:
     )
 
 
-_OF_QMIXERS = ("network.mixer_skip_connections", "network.mixer_hypernet_size")
+_OF_QMIXERS = tuple(
+    f"network.mixer_{key}" for key in ("skip_connections", "hypernet_size", "init_scale")
+)
 _LATENT_LEARNING = [key for key in Hyperparameters._fields if key.startswith("latent_")]
 
 

@@ -141,6 +141,14 @@ def unconstrained_slopes(params, utilities, *condition):
     return jax.grad(lambda q: mixer.apply(params, q, *condition).sum())(utilities)
 
 
+def test_a_small_mixer_starts_with_every_weight_smaller():
+    draw = jax.jit(lambda key, mixer: mixer.init_params(key, SPEC, LATENT_SIZE), static_argnums=1)
+    usual, small = (draw(jax.random.key(0), QMixer(8, init_scale=scale)) for scale in (1.0, 0.25))
+    assert jax.tree.structure(usual) == jax.tree.structure(small)
+    for large, little in zip(*map(jax.tree.leaves, (usual, small)), strict=True):
+        np.testing.assert_allclose(little, 0.25 * large, rtol=1e-6)
+
+
 def test_sum_and_independent_mixers(variant):
     inputs = jnp.array([[1.0, -2.0, 4.0]]), jnp.ones((1, 4)), jnp.ones((1, 2))
     total = variant(lambda *args: SumMixer().apply({}, *args))(*inputs)

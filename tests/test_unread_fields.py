@@ -24,6 +24,7 @@ from maven_jax.unread_fields import remarks, unread
         ({"algorithm": "vdn"}, "network.mixer_embed_size", "algorithm is vdn"),
         ({"algorithm": "qtran"}, "network.mixer_skip_connections", "algorithm is qtran"),
         ({"algorithm": "iql"}, "network.mixer_hypernet_size", "algorithm is iql"),
+        ({"algorithm": "qtran"}, "network.mixer_init_scale", "algorithm is qtran"),
         ({}, "hyperparameters.monotonicity_weight", "algorithm is maven"),
         ({}, "hyperparameters.optimum_weight", "algorithm is maven"),
         (

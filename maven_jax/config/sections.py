@@ -89,6 +89,8 @@ class NetworkConfig:
     mixer_hypernet_size: int = 0
     """Width of a hidden layer of the hypernetworks that give the mixing weights; 0 for linear ones,
     as in MAVEN's published code. PyMARL's QMIX has one of 64."""
+    mixer_init_scale: float = 1.0
+    """Factor on QMIX's mixer's fresh weights; JaxMARL's is 0.001."""
 
 
 @dataclass(frozen=True)
