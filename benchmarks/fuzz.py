@@ -63,7 +63,7 @@ CHOICES = {
     "discriminator.reads": ("policies", "greedy_actions", "taken_actions"),
     "discriminator.signal": ("gradient", "reward"),
     "exploration.kind": ("epsilon_greedy", "team_epsilon_greedy", "boltzmann"),
-    "network.latent_head": ("additive", "paired"),
+    "network.latent_head": ("additive", "paired", "residual"),
 }
 
 

@@ -75,25 +75,29 @@ class LatentHead(nn.Module):
     Attributes:
         num_actions: `A`.
         hidden_size: `H`.
-        paired: read the outer product of z and id, without a bias, in place of the two side by
-            side: with a one-hot z no two values of z share a weight of this layer.
+        kind: `additive`, as published. `paired` reads the outer product of z and id, without a
+            bias, in place of the two side by side: with a one-hot z no two values of z share a
+            weight of this layer. `residual` adds W(z, id), scaled so that with a one-hot z its
+            fresh weights are as large, to the linear layer of a plain head.
     """
 
     num_actions: int
     hidden_size: int
-    paired: bool = False
+    kind: str = "additive"
 
     def setup(self) -> None:
-        self.hypernetwork = Linear(self.num_actions * self.hidden_size, not self.paired)
+        self.hypernetwork = Linear(self.num_actions * self.hidden_size, self.kind != "paired")
+        if self.kind == "residual":
+            self.utilities = Linear(self.num_actions)
 
     def weights(self, latent: Float[Array, "*L Z"], num_agents: int) -> Float[Array, "*L N A H"]:
         """W of every agent: the same for as long as z is."""
         condition = self._condition(latent, num_agents)
-        return self.hypernetwork(condition).reshape(*condition.shape[:-1], -1, self.hidden_size)
+        return self._weights_of(condition).reshape(*condition.shape[:-1], -1, self.hidden_size)
 
     def weighted(self, hidden: Float[Array, "*T B N H"], weights: Any) -> Float[Array, "*T B N A"]:
         """Utilities by what `weights` gave."""
-        return jnp.einsum("...h,...ah->...a", hidden, weights)
+        return self._added_to(jnp.einsum("...h,...ah->...a", hidden, weights), hidden)
 
     def __call__(
         self, hidden: Float[Array, "*T B N H"], latent: Float[Array, "*#T B Z"]
@@ -103,10 +107,23 @@ class LatentHead(nn.Module):
             return self.weighted(hidden, self.weights(latent, num_agents))
         condition = self._condition(latent, num_agents)
         each = jnp.eye(condition.shape[-1], dtype=condition.dtype)
-        offset = self.hypernetwork(jnp.zeros_like(each[0])).reshape(-1, size)
-        slopes = self.hypernetwork(each).reshape(len(each), -1, size) - offset
+        offset = self._weights_of(jnp.zeros_like(each[0])).reshape(-1, size)
+        slopes = self._weights_of(each).reshape(len(each), -1, size) - offset
         by_entry = jnp.einsum("...h,kah->...ka", hidden, slopes)
-        return jnp.einsum("...ka,...k->...a", by_entry, condition) + hidden @ offset.T
+        utilities = jnp.einsum("...ka,...k->...a", by_entry, condition) + hidden @ offset.T
+        return self._added_to(utilities, hidden)
+
+    def _weights_of(self, condition: Float[Array, "*L K"]) -> Float[Array, "*L AH"]:
+        weights = self.hypernetwork(condition)
+        if self.kind != "residual":
+            return weights
+        # One weight is a sum of three (of z, of the id, a bias), each drawn for K inputs, not H.
+        return (condition.shape[-1] / (3 * self.hidden_size)) ** 0.5 * weights
+
+    def _added_to(
+        self, utilities: Float[Array, "*T B N A"], hidden: Float[Array, "*T B N H"]
+    ) -> Float[Array, "*T B N A"]:
+        return utilities + self.utilities(hidden) if self.kind == "residual" else utilities
 
     def _condition(
         self, latent: Float[Array, "*L Z"], num_agents: int
@@ -116,7 +133,7 @@ class LatentHead(nn.Module):
         lead = (*latent.shape[:-1], num_agents)
         who = jnp.broadcast_to(own, (*lead, num_agents))
         what = jnp.broadcast_to(latent[..., None, :], (*lead, latent.shape[-1]))
-        if self.paired:
+        if self.kind == "paired":
             return (who[..., None] * what[..., None, :]).reshape(*lead, -1)
         return jnp.concatenate([what, who], axis=-1)
 
@@ -127,22 +144,20 @@ class RecurrentAgent(nn.Module):
     Attributes:
         hidden_size: width `H` of the first layer and of the recurrent state.
         num_actions: `A`.
-        latent_head: condition the last layer on the latent z (MAVEN).
-        paired_head: give every pair of z and agent a last layer of its own.
+        latent_head: the kind of `LatentHead` that reads the latent z (MAVEN); None for none.
         layer_norm: normalise the first layer before its ReLU.
     """
 
     hidden_size: int
     num_actions: int
-    latent_head: bool = False
-    paired_head: bool = False
+    latent_head: str | None = None
     layer_norm: bool = False
 
     def setup(self) -> None:
         self.input_layer = Linear(self.hidden_size)
         self.gru = GRU(self.hidden_size)
         self.head = (
-            LatentHead(self.num_actions, self.hidden_size, self.paired_head)
+            LatentHead(self.num_actions, self.hidden_size, self.latent_head)
             if self.latent_head
             else PlainHead(self.num_actions)
         )

@@ -119,8 +119,7 @@ def make_algorithm(config: Config, spec: EnvSpec) -> Algorithm:
         agent=RecurrentAgent(
             config.network.hidden_size,
             spec.num_actions,
-            latent_head=has_latent,
-            paired_head=config.network.latent_head == "paired",
+            latent_head=config.network.latent_head if has_latent else None,
             layer_norm=config.network.layer_norm,
         ),
         mixer=mixer(config, spec),

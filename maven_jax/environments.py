@@ -11,7 +11,9 @@ from maven_jax.envs.adapters import (
     Cleaner,
     Connector,
     LevelBasedForaging,
+    MpeSpeakerListener,
     MpeSpread,
+    Overcooked,
     RobotWarehouse,
     Smax,
 )
@@ -27,6 +29,8 @@ ENVIRONMENTS: dict[str, Callable[..., MarlEnv]] = {
     "cleaner": Cleaner,
     "smax": Smax,
     "mpe_spread": MpeSpread,
+    "mpe_speaker_listener": MpeSpeakerListener,
+    "overcooked": Overcooked,
 }
 
 

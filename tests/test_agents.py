@@ -7,6 +7,7 @@ import pytest
 from helpers import random_params
 
 from maven_jax.agents import LatentHead, RecurrentAgent, agent_inputs, episode_inputs
+from maven_jax.layers import fresh_params
 from maven_jax.types import EnvSpec
 
 SPEC = EnvSpec(num_agents=2, num_actions=3, view_size=4, state_size=5, time_limit=6)
@@ -31,15 +32,20 @@ class Compiled:
 
 @pytest.fixture(scope="module")
 def plain():
-    return Compiled(latent_head=False)
+    return Compiled(latent_head=None)
 
 
 @pytest.fixture(scope="module")
 def with_latent():
-    return Compiled(latent_head=True)
+    return Compiled(latent_head="additive")
 
 
-@pytest.fixture(params=["plain", "with_latent"])
+@pytest.fixture(scope="module")
+def with_residual():
+    return Compiled(latent_head="residual")
+
+
+@pytest.fixture(params=["plain", "with_latent", "with_residual"])
 def compiled(request):
     return request.getfixturevalue(request.param)
 
@@ -144,7 +150,7 @@ def test_permuting_the_episodes_permutes_the_utilities(compiled, inputs):
     np.testing.assert_allclose(permuted, q_values[:, order], rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("latent_head", [False, True])
+@pytest.mark.parametrize("latent_head", [None, "additive", "residual"])
 def test_without_a_latent(latent_head, inputs):
     agent = RecurrentAgent(HIDDEN, SPEC.num_actions, latent_head)
 
@@ -157,7 +163,7 @@ def test_without_a_latent(latent_head, inputs):
 
 
 def test_paired_head_has_a_layer_for_every_pair_of_z_and_agent():
-    head = LatentHead(SPEC.num_actions, HIDDEN, paired=True)
+    head = LatentHead(SPEC.num_actions, HIDDEN, "paired")
     hidden = np.random.default_rng(0).normal(size=(BATCH, SPEC.num_agents, HIDDEN))
     hidden, latents = jnp.float32(hidden), jnp.asarray(LATENTS)
     params = random_params(lambda key: head.init(key, hidden, latents))
@@ -168,6 +174,31 @@ def test_paired_head_has_a_layer_for_every_pair_of_z_and_agent():
         for agent in range(SPEC.num_agents):
             expected = kernel[agent, z] @ hidden[b, agent]
             np.testing.assert_allclose(q_values[b, agent], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_residual_head_adds_a_small_layer_of_z_and_id_to_one_that_all_share(with_residual, inputs):
+    """Of 5 entries of z and id and 8 of the hidden state, so the factor is sqrt(5 / 24)."""
+    hidden, q_values = with_residual.step(random_carry(), inputs[0], LATENTS)
+    head = with_residual.params["params"]["head"]
+    kernel = head["hypernetwork"]["kernel"].reshape(-1, SPEC.num_actions, HIDDEN)
+    bias = head["hypernetwork"]["bias"].reshape(SPEC.num_actions, HIDDEN)
+    shared = hidden @ head["utilities"]["kernel"] + head["utilities"]["bias"]
+    for b, z in enumerate(LATENTS.argmax(-1)):
+        for agent in range(SPEC.num_agents):
+            own = (5 / 24) ** 0.5 * (kernel[z] + kernel[LATENT_SIZE + agent] + bias)
+            expected = shared[b, agent] + own @ hidden[b, agent]
+            np.testing.assert_allclose(q_values[b, agent], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_the_fresh_weights_of_a_residual_heads_layers_are_of_one_size():
+    """A bound of four standard errors of a variance, of 4,096 weights for each z and agent."""
+    head = LatentHead(num_actions=64, hidden_size=64, kind="residual")
+    inputs = jnp.zeros((1, 2, 64)), jnp.zeros((1, 8))
+    params = fresh_params(head, jax.random.key(0), *inputs)
+    weights = head.apply(params, jnp.eye(8), 2, method="weights")
+    assert weights.shape == (8, 2, 64, 64)
+    of_shared = params["params"]["utilities"]["kernel"].var()
+    np.testing.assert_allclose(weights.var((2, 3)).mean(), of_shared, rtol=4 * 4096**-0.5)
 
 
 def test_a_normalised_first_layer_has_no_scale(inputs):

@@ -134,7 +134,7 @@ def test_scientific_notation_that_yaml_reads_as_a_string_is_a_number():
         ),
         (
             {"network": {"latent_head": "wide"}},
-            "network.latent_head is 'wide'; allowed: additive, paired",
+            "network.latent_head is 'wide'; allowed: additive, paired, residual",
         ),
         ({"latent": 3}, "latent is 3; allowed: a mapping of fields to values"),
         ([1], "config is [1]; allowed: a mapping of fields to values"),
@@ -424,7 +424,11 @@ def test_a_large_value_is_shown_in_part():
         (None, {"fidelity": "refrence"}, "fidelity is 'refrence'; allowed: paper, reference"),
         (None, {"algorithm": ["qmix"]}, "algorithm is ['qmix']; allowed: a string"),
         (None, {"training": None}, "training is None; allowed: of type TrainingConfig"),
-        ("network", {"latent_head": "x"}, "network.latent_head is 'x'; allowed: additive, paired"),
+        (
+            "network",
+            {"latent_head": "x"},
+            "network.latent_head is 'x'; allowed: additive, paired, ",
+        ),
         ("network", {"hidden_size": np.int64(-3)}, "network.hidden_size is -3; allowed"),
         ("network", {"hidden_size": "4"}, "network.hidden_size is '4'; allowed: a whole number"),
         ("network", {"hidden_size": 4.0}, "network.hidden_size is 4.0; allowed: a whole number"),

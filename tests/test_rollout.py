@@ -23,7 +23,7 @@ class Play:
 
     def __init__(self, env):
         self.env = env
-        self.agent = RecurrentAgent(8, env.num_actions, latent_head=True)
+        self.agent = RecurrentAgent(8, env.num_actions, latent_head="additive")
         self.latent = np.eye(3, dtype=np.float32)[np.arange(NUM_ENVS) % 3]
         self.params = random_params(lambda key: self.agent.init_params(key, env_spec(env), 3))
 

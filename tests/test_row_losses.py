@@ -126,6 +126,7 @@ FORMS = {
         )
     },
     "paired": {"network": {"latent_head": "paired"}},
+    "residual": {"network": {"latent_head": "residual"}},
     "paired gaussian": {"network": {"latent_head": "paired"}, "latent": {"kind": "gaussian"}},
     "no double Q": {"training": {"double_q": False}},
     "QTRAN, no double Q": {"algorithm": "qtran", "training": {"double_q": False}},

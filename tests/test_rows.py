@@ -19,7 +19,7 @@ from maven_jax.rows import play_rows, row_outcomes
 ENV = MStepMatrixGame(m=4, good_branches=4)
 """Random play ends after 2, 3 or 4 steps."""
 ROWS, SLOTS, LATENTS = 6, 23, 3
-AGENT = RecurrentAgent(8, ENV.num_actions, latent_head=True)
+AGENT = RecurrentAgent(8, ENV.num_actions, latent_head="additive")
 PARAMS = random_params(lambda key: AGENT.init_params(key, env_spec(ENV), LATENTS))
 
 

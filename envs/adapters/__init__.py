@@ -4,8 +4,9 @@ from maven_jax.envs.adapters.adapter import Adapter
 from maven_jax.envs.adapters.cleaner import Cleaner
 from maven_jax.envs.adapters.connector import Connector
 from maven_jax.envs.adapters.foraging import LevelBasedForaging
+from maven_jax.envs.adapters.mpe import MpeSpeakerListener, MpeSpread
+from maven_jax.envs.adapters.overcooked import Overcooked
 from maven_jax.envs.adapters.smax import Smax
-from maven_jax.envs.adapters.spread import MpeSpread
 from maven_jax.envs.adapters.types import Observation, State
 from maven_jax.envs.adapters.warehouse import RobotWarehouse
 
@@ -14,8 +15,10 @@ __all__ = [
     "Cleaner",
     "Connector",
     "LevelBasedForaging",
+    "MpeSpeakerListener",
     "MpeSpread",
     "Observation",
+    "Overcooked",
     "RobotWarehouse",
     "Smax",
     "State",

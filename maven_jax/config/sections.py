@@ -76,9 +76,10 @@ class NetworkConfig:
 
     hidden_size: int = 64
     """Width of the agents' first layer and GRU."""
-    latent_head: Literal["additive", "paired"] = "additive"
-    """The last layer's weights as a sum of what z and the agent's id each give, as published, or a
-    layer for every pair of the two: then values of z share the recurrent network alone."""
+    latent_head: Literal["additive", "paired", "residual"] = "additive"
+    """The last layer's weights as a sum of what z and the agent's id each give, as published; a
+    layer for every pair of the two: then values of z share the recurrent network alone; or such a
+    sum in small, added to a layer that all values of z share."""
     layer_norm: bool = False
     """Normalise the agents' first layer before its ReLU, without learnt weights; not in the
     published code."""

@@ -111,9 +111,10 @@ def expected_state_dicts(config: Config, spec: EnvSpec) -> StateDicts:
         config.latent.kind,
         "categorical, bandit or uniform, which are all that the published code has",
     )
-
-    layer_norm = config.network.layer_norm
+    layer_norm, head = config.network.layer_norm, config.network.latent_head
     check(not layer_norm, "network.layer_norm", layer_norm, "False, as in the published code")
+    published = agent.latent_head in (None, "additive")
+    check(published, "network.latent_head", head, "additive, as in the published code")
 
     def init(key: ScalarKey) -> tuple[Params, NetworkParams]:
         params = Params(

@@ -9,7 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jaxmarl.environments import HeuristicEnemySMAX, SimpleSpreadMPE
+from jaxmarl.environments import (
+    HeuristicEnemySMAX,
+    Overcooked,
+    SimpleSpeakerListenerMPE,
+    SimpleSpreadMPE,
+)
 from jaxmarl.environments.smax.smax_env import MAP_NAME_TO_SCENARIO
 from jumanji.environments.routing import cleaner, connector, lbf, robot_warehouse
 from jumanji.environments.routing.robot_warehouse.utils import is_collision
@@ -32,6 +37,8 @@ class Wrapped(NamedTuple):
     """From its state before, its state after and the actions."""
     ends: bool = True
     """Whether random play comes to a true end."""
+    state: Callable[[Any], Any] = lambda env_state: env_state
+    """Its own state, of the adapter's `env_state`."""
 
 
 def warehouse_ended(before, after, actions):
@@ -47,6 +54,11 @@ def cleaner_ended(before, after, actions):
 def smax_ended(before, after, actions):
     alive = after.state.unit_alive
     return ~alive[:3].any() | ~alive[3:].any()
+
+
+def overcooked():
+    with pytest.deprecated_call():
+        return Overcooked(max_steps=50)
 
 
 WRAPPED = {
@@ -78,6 +90,17 @@ WRAPPED = {
         lambda before, after, actions: jnp.array(False),
         ends=False,
     ),
+    "mpe_speaker_listener": lambda: Wrapped(
+        SimpleSpeakerListenerMPE(max_steps=24),
+        lambda before, after, actions: jnp.array(False),
+        ends=False,
+    ),
+    "overcooked": lambda: Wrapped(
+        overcooked(),
+        lambda before, after, actions: jnp.array(False),
+        ends=False,
+        state=lambda env_state: env_state.state,
+    ),
 }
 
 
@@ -100,9 +123,12 @@ def own_step(env, key, env_state, actions) -> Step:
         env_state, timestep = env.step(env_state, actions)
         return Step(timestep.reward.sum(), timestep.last(), env_state)
     named = {agent: actions[i] for i, agent in enumerate(env.agents)}
-    _, env_state, rewards, dones, _ = env.step(key, env_state, named)
-    if isinstance(env, HeuristicEnemySMAX):
-        return Step(rewards["ally_0"], dones["__all__"], env_state)
+    _, env_state, rewards, dones, info = env.step(key, env_state, named)
+    if isinstance(env, HeuristicEnemySMAX | SimpleSpeakerListenerMPE):  # one reward of all
+        return Step(rewards[env.agents[0]], dones["__all__"], env_state)
+    if isinstance(env, Overcooked):
+        reward = rewards["agent_0"] + 0.5 * sum(info["shaped_reward"].values())
+        return Step(reward, dones["__all__"], env_state)
     return Step(sum(rewards.values()), dones["__all__"], env_state)
 
 
@@ -122,7 +148,7 @@ def played(request):
         step_key = jax.random.split(state.key)[1]
         theirs = own_step(wrapped.env, step_key, own, step.actions)
         ended = wrapped.truly_ended(state.env_state, after.env_state, step.actions)
-        ours = Step(timestep.reward, timestep.last(), after.env_state)
+        ours = Step(timestep.reward, timestep.last(), wrapped.state(after.env_state))
         mask = step.observation.action_mask
         row = ours, theirs, ended, timestep.discount, timestep.extras, mask
         return theirs.env_state, row
@@ -182,7 +208,7 @@ def test_extras_are_of_the_episode_so_far(played):
         np.testing.assert_array_equal(final == 1, returns >= 1.9)
     elif name == "food_share":
         np.testing.assert_allclose(final, returns, atol=1e-5)
-    elif name == "distance":
+    elif name in ("distance", "goal_distance"):
         assert (final > 0).all()
     else:
         assert ((final >= 0) & (final <= 1)).all()
@@ -198,7 +224,7 @@ def test_nothing_is_wrong_with_it(name):
 def test_views_and_states_are_small_where_the_game_is_a_grid(name):
     env = ENVIRONMENTS[name](**OPTIONS[name])
     _, first = jax.eval_shape(env.reset, jax.random.key(0))
-    floats = name in ("smax", "mpe_spread")
+    floats = name == "smax" or name.startswith("mpe_")
     expected = jnp.float32 if floats else jnp.int8
     assert first.observation.agents_view.dtype == expected
     assert first.observation.global_state.dtype == expected
@@ -211,14 +237,53 @@ def test_an_episode_is_drawn_by_the_environments_own_viewer(name, tmp_path, caps
     reset, step = jax.jit(env.reset), jax.jit(env.step)
     state, timestep = reset(jax.random.key(0))
     states = [state]
-    for _ in range(2):
-        moves = timestep.observation.action_mask[:, 1:5]  # some action that changes something
-        state, timestep = step(state, jnp.argmax(moves, -1) + 1)
+    for first in (1, 2):  # a move, then another one, which change something
+        moves = timestep.observation.action_mask[:, first:5]
+        state, timestep = step(state, jnp.argmax(moves, -1) + first)
         states.append(state)
     write_gif(env, states, tmp_path / "new" / "x.gif")
     with Image.open(tmp_path / "new" / "x.gif") as image:
         assert image.n_frames == 3
     assert capsys.readouterr().out == ""
+
+
+UP, DOWN, RIGHT, LEFT, STAY, INTERACT = range(6)
+FILL = [LEFT, INTERACT, RIGHT, UP, INTERACT]
+"""From beside the onions at the left into the pot."""
+FETCH_A_PLATE = [LEFT, DOWN, DOWN, INTERACT, UP, RIGHT, UP, *[STAY] * 14, INTERACT]
+"""From the pot, and back to take the soup, which has cooked for 20 steps then."""
+SERVE = [DOWN, RIGHT, DOWN, INTERACT]
+
+
+def test_one_cook_serves_a_soup():
+    """Half of 3 for each of three onions, of 3 for the plate and of 5 for the soup, and 20."""
+    env = ENVIRONMENTS["overcooked"](**OPTIONS["overcooked"])
+    moves = jnp.array([*FILL, LEFT, *FILL, LEFT, *FILL, *FETCH_A_PLATE, *SERVE])
+
+    def step(state, move):
+        state, timestep = env.step(state, jnp.array([move, STAY]))
+        return state, (timestep.reward, timestep.extras["soups"])
+
+    state, _ = env.reset(jax.random.key(0))
+    _, (rewards, soups) = jax.jit(lambda state: jax.lax.scan(step, state, moves))(state)
+    paid = [(step, reward) for step, reward in enumerate(rewards.tolist()) if reward]
+    assert paid == [(4, 1.5), (10, 1.5), (16, 1.5), (20, 1.5), (38, 2.5), (42, 20.0)]
+    assert soups[:42].tolist() == [0.0] * 42
+    assert soups[42] == 1
+
+
+def test_a_word_of_the_speaker_is_what_the_listener_sees_next():
+    env = ENVIRONMENTS["mpe_speaker_listener"]()
+    state, first = jax.jit(env.reset)(jax.random.key(0))
+    speaker, listener = np.asarray(first.observation.agents_view)
+    np.testing.assert_allclose(np.sort(speaker), [0] * 8 + [0.15, 0.15, 0.65], rtol=1e-6)
+    assert speaker[:3].argmax() == state.env_state.goal
+    np.testing.assert_array_equal(listener[-3:], 0)
+    assert first.observation.action_mask.tolist() == [[True] * 3 + [False] * 2, [True] * 5]
+    _, after = jax.jit(env.step)(state, jnp.array([2, 0]))
+    np.testing.assert_array_equal(after.observation.agents_view[1, -3:], [0, 0, 1])
+    distance = after.extras["goal_distance"]
+    np.testing.assert_allclose(after.reward, -(distance**2), rtol=1e-5)
 
 
 def test_connector_shows_each_agent_its_own_head_and_target():
@@ -266,6 +331,7 @@ BAD = [
     ("cleaner", {"size": True}, "size is True; allowed: a whole number from 3"),
     ("smax", {"scenario": "3n"}, "scenario is '3n'; allowed: 10m_vs_11m, 25m"),
     ("mpe_spread", {"local_ratio": 2.0}, "local_ratio is 2.0; allowed: a number from 0 to 1"),
+    ("overcooked", {"layout": "ring"}, "layout is 'ring'; allowed: asymm_advantages, coord_ring"),
 ]
 
 

@@ -72,7 +72,7 @@ def assert_same(actual, expected):
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("latent_head", [False, True])
+@pytest.mark.parametrize("latent_head", [None, "additive"])
 def test_agent_round_trip(latent_head):
     params = draw(RecurrentAgent(6, SPEC.num_actions, latent_head))
     arrays = agent_to_pymarl(params)
@@ -305,6 +305,8 @@ def test_weights_of_another_algorithm_are_refused():
     [
         ({"latent": {"kind": "gaussian"}}, "latent.kind is 'gaussian'; allowed: categorical"),
         ({"network": {"layer_norm": True}}, "network.layer_norm is True; allowed: False"),
+        ({"network": {"latent_head": "paired"}}, "network.latent_head is 'paired'; allowed: add"),
+        ({"network": {"latent_head": "residual"}}, "network.latent_head is 'residual'; allowed: a"),
     ],
 )
 def test_what_the_published_code_does_not_have(section, message):
