@@ -88,6 +88,8 @@ CHECKED = {
     "maven-jax study foraging": SLOW,
     "maven-jax study smax": SLOW,
     "maven-jax study smax_2s3z": SLOW,
+    "maven-jax study smax_3s_vs_5z": SLOW,
+    "maven-jax study smax_6h_vs_8z": SLOW,
     "maven-jax study spread": SLOW,
     "maven-jax study warehouse": SLOW,
 }

@@ -126,7 +126,8 @@ def test_matrix_games_prints_what_was_learnt_beside_what_can_be(capsys):
         (
             ["train"],
             "train needs CONFIG first; allowed: a YAML file, or one of "
-            "foraging, maven, maven_team, qmix, smax_2s3z, smax_3m, spread, warehouse",
+            "foraging, maven, maven_team, qmix, smax_2s3z, smax_3m, smax_3s_vs_5z, smax_6h_vs_8z, "
+            "spread, warehouse",
         ),
         (["train", "--seeds", "3"], "train needs CONFIG first"),
         (["train", "maven", "--seeds", "0"], "seeds is 0; allowed: a whole number from 1 to 65536"),

@@ -187,7 +187,7 @@ def test_packaged_studies_can_be_trained(name):
     for study_run in study.runs.values():
         make_env(study_run.config)
     sizes = {"figure3": 3, "ten_step": 19, "foraging": 3, "smax": 3, "smax_2s3z": 3}
-    sizes |= {"spread": 3, "warehouse": 3}
+    sizes |= {"smax_3s_vs_5z": 3, "smax_6h_vs_8z": 3, "spread": 3, "warehouse": 3}
     assert len(study.runs) == sizes[name]
 
 
