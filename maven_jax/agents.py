@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from maven_jax.errors import unknown
 from maven_jax.gru import GRU, GRUParams, gru_project, gru_step, gru_unroll
 from maven_jax.layers import Linear, fresh_params, normalised
 from maven_jax.types import EnvSpec
@@ -65,6 +66,9 @@ class PlainHead(nn.Module):
         return self.utilities(hidden)
 
 
+LATENT_HEADS = ("additive", "paired", "residual")
+
+
 class LatentHead(nn.Module):
     """Utilities `W(z, id) @ h`, with W one linear layer of the latent and the agent's id.
 
@@ -86,6 +90,8 @@ class LatentHead(nn.Module):
     kind: str = "additive"
 
     def setup(self) -> None:
+        if self.kind not in LATENT_HEADS:
+            raise unknown("latent head", self.kind, LATENT_HEADS)
         self.hypernetwork = Linear(self.num_actions * self.hidden_size, self.kind != "paired")
         if self.kind == "residual":
             self.utilities = Linear(self.num_actions)

@@ -7,6 +7,7 @@ import pytest
 from helpers import random_params
 
 from maven_jax.agents import LatentHead, RecurrentAgent, agent_inputs, episode_inputs
+from maven_jax.errors import ConfigError
 from maven_jax.layers import fresh_params
 from maven_jax.types import EnvSpec
 
@@ -188,6 +189,12 @@ def test_residual_head_adds_a_small_layer_of_z_and_id_to_one_that_all_share(with
             own = (5 / 24) ** 0.5 * (kernel[z] + kernel[LATENT_SIZE + agent] + bias)
             expected = shared[b, agent] + own @ hidden[b, agent]
             np.testing.assert_allclose(q_values[b, agent], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_kind_of_head_that_is_not_there_is_refused():
+    head = LatentHead(SPEC.num_actions, HIDDEN, "wide")
+    with pytest.raises(ConfigError, match="unknown latent head 'wide'; allowed: additive, paired"):
+        head.init(jax.random.key(0), jnp.zeros((1, 2, HIDDEN)), jnp.zeros((1, LATENT_SIZE)))
 
 
 def test_the_fresh_weights_of_a_residual_heads_layers_are_of_one_size():
