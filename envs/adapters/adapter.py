@@ -1,7 +1,7 @@
 """What all adapters share: one team reward, and a time limit that is not an end."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import jax
@@ -137,6 +137,17 @@ def number(name: str, value: Any, low: float, high: float) -> float:
     if not is_number or not low <= value <= high:
         raise ValueError(f"{name} is {value!r}; allowed: a number from {low:g} to {high:g}")
     return float(value)
+
+
+def one_of(name: str, value: str, known: Mapping[str, T]) -> T:
+    """What is known by that name.
+
+    Raises:
+        ValueError: nothing is.
+    """
+    if value not in known:
+        raise ValueError(f"{name} is {value!r}; allowed: {', '.join(sorted(known))}")
+    return known[value]
 
 
 def _strongly_typed(tree: Any) -> Any:

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 from matplotlib.figure import Figure
 
-from maven_jax.envs.adapters.adapter import Advance, number, whole_number
+from maven_jax.envs.adapters.adapter import Advance, number, one_of, whole_number
 from maven_jax.envs.adapters.jaxmarl_adapter import JaxMarlAdapter, import_jaxmarl
 from maven_jax.envs.adapters.types import Observation, State
 
@@ -58,15 +58,13 @@ class Overcooked(JaxMarlAdapter):
         environments = import_jaxmarl()
         from jaxmarl.environments.overcooked import overcooked, overcooked_layouts
 
-        if layout not in overcooked_layouts:
-            allowed = ", ".join(sorted(overcooked_layouts))
-            raise ValueError(f"layout is {layout!r}; allowed: {allowed}")
+        kitchen = one_of("layout", layout, overcooked_layouts)
         self.time_limit = whole_number("time_limit", time_limit, 1, 10_000)
         self._shaping = number("shaping", shaping, 0.0, 1.0)
         self._of_a_soup = overcooked.DELIVERY_REWARD
         with warnings.catch_warnings():  # it recommends its successor
             warnings.simplefilter("ignore", DeprecationWarning)
-            self.env = environments.Overcooked(overcooked_layouts[layout], max_steps=time_limit)
+            self.env = environments.Overcooked(kitchen, max_steps=time_limit)
 
     def _start(self, key: PRNGKeyArray) -> Kitchen:
         return Kitchen(super()._start(key), jnp.float32(0))

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Int, PRNGKeyArray
 from matplotlib.figure import Figure
 
-from maven_jax.envs.adapters.adapter import Advance, whole_number
+from maven_jax.envs.adapters.adapter import Advance, one_of, whole_number
 from maven_jax.envs.adapters.jaxmarl_adapter import JaxMarlAdapter, import_jaxmarl
 from maven_jax.envs.adapters.types import Observation, State
 
@@ -39,12 +39,9 @@ class Smax(JaxMarlAdapter):
         environments = import_jaxmarl()
         from jaxmarl.environments.smax.smax_env import MAP_NAME_TO_SCENARIO
 
-        if scenario not in MAP_NAME_TO_SCENARIO:
-            allowed = ", ".join(sorted(MAP_NAME_TO_SCENARIO))
-            raise ValueError(f"scenario is {scenario!r}; allowed: {allowed}")
         self.time_limit = whole_number("time_limit", time_limit, 1, 10_000)
         self.env = environments.HeuristicEnemySMAX(
-            scenario=MAP_NAME_TO_SCENARIO[scenario], max_steps=time_limit + 1
+            scenario=one_of("scenario", scenario, MAP_NAME_TO_SCENARIO), max_steps=time_limit + 1
         )
         self.num_agents = self.env.num_agents
         self.num_actions = self.env.num_ally_actions
