@@ -120,9 +120,13 @@ def _scan(
         taken = _step(weights, _resumed(anew, carry, hidden), gates)
         return taken.hidden, kept(taken)
 
-    length = len(projected.reset)
-    unroll = length if length <= FULL_UNROLL else PART_UNROLL
+    unroll = _unroll_by(len(projected.reset), PART_UNROLL)
     return jax.lax.scan(step, carry, (projected, first), unroll=unroll)[1]
+
+
+def _unroll_by(length: int, part: int) -> int:
+    """How many steps of a scan stand in one round of its loop: all, or of a long one a part."""
+    return length if length <= FULL_UNROLL else part
 
 
 def _resumed(
@@ -171,8 +175,7 @@ def _backward(saved, gradient):
         return kept, (of_candidate, of_hidden, None if anew is None else after - kept)
 
     nothing = jnp.zeros_like(carry)
-    length = len(gradient)
-    unroll = length if length <= FULL_UNROLL else 1
+    unroll = _unroll_by(len(gradient), 1)
     of_carry, (of_candidate, of_hidden, of_resumed) = jax.lax.scan(
         step, nothing, (gradient, steps, before, first), reverse=True, unroll=unroll
     )

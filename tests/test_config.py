@@ -427,7 +427,7 @@ def test_a_large_value_is_shown_in_part():
         (
             "network",
             {"latent_head": "x"},
-            "network.latent_head is 'x'; allowed: additive, paired, ",
+            "network.latent_head is 'x'; allowed: additive, paired, residual",
         ),
         ("network", {"hidden_size": np.int64(-3)}, "network.hidden_size is -3; allowed"),
         ("network", {"hidden_size": "4"}, "network.hidden_size is '4'; allowed: a whole number"),

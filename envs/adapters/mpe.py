@@ -32,8 +32,8 @@ class Mpe(JaxMarlAdapter):
         return Advance(env_state, self._reward(rewards), jnp.array(False))
 
     def _reward(self, rewards: dict[str, Array]) -> Float[Array, "*N"]:
-        """Of the team, or of each agent."""
-        raise NotImplementedError
+        """Of each agent, or of the team."""
+        return self._stack(rewards)
 
     def _viewer(self, states: Sequence[State]) -> tuple[Figure, Callable[[int], Any]]:
         from jaxmarl.environments.mpe.mpe_visualizer import MPEVisualizer
@@ -75,9 +75,6 @@ class MpeSpread(Mpe):
             local_ratio=number("local_ratio", local_ratio, 0.0, 1.0),
             max_steps=time_limit,
         )
-
-    def _reward(self, rewards: dict[str, Array]) -> Float[Array, "N"]:
-        return self._stack(rewards)
 
     def _observe(self, env_state: Any) -> Observation:
         views = self._stack(self.env.get_obs(env_state))
