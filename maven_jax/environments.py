@@ -3,9 +3,11 @@
 import dataclasses
 import inspect
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 from maven_jax.config import Config, coerce
+from maven_jax.config.frozen import FrozenDict
 from maven_jax.envs import MatrixGame, MStepMatrixGame
 from maven_jax.envs.adapters import (
     Cleaner,
@@ -35,16 +37,22 @@ ENVIRONMENTS: dict[str, Callable[..., MarlEnv]] = {
 
 
 def make_env(config: Config) -> MarlEnv:
-    """The environment that `config.env` names.
+    """The environment that `config.env` names; the same object for the same options.
 
     Raises:
         ConfigError: no such environment or option, or a value it does not take.
     """
     options = _checked_options(config)
     try:
-        return ENVIRONMENTS[config.env.name](**options)
+        return _made(ENVIRONMENTS[config.env.name], FrozenDict(options))
     except ValueError as error:
         raise ConfigError(f"env.options: {error}") from None
+
+
+@lru_cache
+def _made(constructor: Callable[..., MarlEnv], options: FrozenDict) -> MarlEnv:
+    """One of each: an environment holds no state, and JAX traces its steps once for all uses."""
+    return constructor(**options)
 
 
 def complete(config: Config) -> Config:

@@ -18,6 +18,9 @@ if jax.__version_info__ < (0, 11):  # later ones stop at a flag that they do not
     QUICKLY += " --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICKLY}"
 jax.config.update("jax_num_cpu_devices", 2)  # sweeps share their seeds, and pad odd ones
+# Where each operation was called from, which nobody reads, is a tenth of the time to compile.
+jax.config.update("jax_traceback_in_locations_limit", 0)
+os.environ["JAX_TRACEBACK_IN_LOCATIONS_LIMIT"] = "0"
 
 # What a module whose shapes are checked is the first to import, Python compiles anew: jaxtyping
 # gives cached bytecode other names meanwhile. So the large packages come before.

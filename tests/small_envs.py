@@ -1,5 +1,10 @@
 """Small environments of every adapter, for several test modules."""
 
+from functools import cache
+
+from maven_jax.environments import ENVIRONMENTS
+from maven_jax.types import MarlEnv
+
 OPTIONS = {
     "level_based_foraging": {"grid_size": 5, "fov": 5, "num_food": 1, "time_limit": 40},
     "robot_warehouse": {
@@ -18,3 +23,9 @@ OPTIONS = {
     "overcooked": {"shaping": 0.5, "time_limit": 50},
 }
 """Arguments of each; the time limits are such that random play ends before and at them."""
+
+
+@cache
+def small_env(name: str) -> MarlEnv:
+    """The environment of that name; one for all tests, so that its steps are traced once."""
+    return ENVIRONMENTS[name](**OPTIONS[name])

@@ -25,7 +25,7 @@ from maven_jax.runs.runner import train_run
 
 TINY = from_dict(
     {
-        "algorithm": "qmix",
+        "algorithm": "vdn",
         "network": {"hidden_size": 4, "mixer_embed_size": 4},
         "training": {"batch_size": 2, "updates_per_evaluation": 2},
         "evaluation": {"episodes": 2},
@@ -55,9 +55,9 @@ def test_breakdown(tmp_path, capsys):
     breakdown = load("breakdown")
     breakdown.main(arguments, {"tiny": TINY, "tiny_maven": maven})
     assert "latent steps" in capsys.readouterr().out
-    qmix, maven = json.loads(out.read_text())["rows"]
-    assert set(maven) - set(qmix) == {"latent steps"}
-    for row in (qmix, maven):
+    vdn, maven = json.loads(out.read_text())["rows"]
+    assert set(maven) - set(vdn) == {"latent steps"}
+    for row in (vdn, maven):
         parts = [row[part] for part in breakdown.PARTS if part in row]
         assert min(*parts, row[breakdown.LOSS], row["whole"]) > 0
         assert row["together"] == pytest.approx(sum(parts))

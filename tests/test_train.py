@@ -43,9 +43,8 @@ class Trained(NamedTuple):
 
 
 CONFIGS = {
-    "qmix": small_config("qmix"),
     "maven": small_config("maven"),
-    "rows": small_config("maven", row_slots=11, updates_per_round=3, updates_per_evaluation=3),
+    "rows": small_config("qmix", row_slots=11, updates_per_round=3, updates_per_evaluation=3),
 }
 
 

@@ -40,6 +40,14 @@ def _in_32_bits(method: Callable[..., T]) -> Callable[..., T]:
     return call
 
 
+def _traced_once(method: Callable[..., T]) -> Callable[..., T]:
+    """`_in_32_bits`, and traced once for all loops that step an environment.
+
+    The wrapped environments take seconds to trace, and a training program plays in several loops.
+    """
+    return _in_32_bits(jax.jit(method, static_argnums=0))
+
+
 class Adapter:
     """A wrapped environment as a `MarlEnv`: pure `reset` and `step`, team reward, discount.
 
@@ -66,7 +74,7 @@ class Adapter:
         """Constants are made in the mode that `reset` and `step` are traced in."""
         setattr(cls, "__init__", _in_32_bits(cls.__init__))  # noqa: B010
 
-    @_in_32_bits
+    @_traced_once
     def reset(self, key: PRNGKeyArray) -> tuple[State, TimeStep[Observation]]:
         """Starts an episode.
 
@@ -78,7 +86,7 @@ class Adapter:
         state = State(env_state, key, jnp.int32(0), jnp.float32(0))
         return state, restart(self._observe(env_state), self._extras(state))
 
-    @_in_32_bits
+    @_traced_once
     def step(self, state: State, action: Int[Array, "N"]) -> tuple[State, TimeStep[Observation]]:
         """Plays one joint action.
 

@@ -43,7 +43,8 @@ def test_no_form_widens_a_type_in_64_bit_mode(form):
 
 @pytest.mark.parametrize("name", ENVIRONMENTS)
 def test_no_environment_widens_a_type_in_64_bit_mode(name):
-    config = small_config("maven", total_env_steps=1000, updates_per_evaluation=1)
+    """With VDN: what an environment's types reach is acting and the replay."""
+    config = small_config("vdn", total_env_steps=1000, updates_per_evaluation=1)
     make_env = partial(ENVIRONMENTS[name], **OPTIONS.get(name, {}))
     assert wide_leaves(traced(config, make_env)) == []
 

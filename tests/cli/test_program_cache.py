@@ -56,7 +56,7 @@ def train(folder: Path, name: str) -> tuple[bytes, str]:
 
 
 def test_a_later_start_finds_the_programs_and_trains_the_same(tmp_path):
-    (tmp_path / "small.yaml").write_text(SMALL.format(algorithm="qmix"))
+    (tmp_path / "small.yaml").write_text(SMALL.format(algorithm="vdn"))
     first, said = train(tmp_path, "first")
     assert "cache miss for 'jit_chunk'" in said
     (kept,) = tmp_path.glob("kept/maven-jax/*/jit_chunk*-cache")

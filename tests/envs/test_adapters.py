@@ -19,7 +19,7 @@ from jaxmarl.environments.smax.smax_env import MAP_NAME_TO_SCENARIO
 from jumanji.environments.routing import cleaner, connector, lbf, robot_warehouse
 from jumanji.environments.routing.robot_warehouse.utils import is_collision
 from PIL import Image
-from small_envs import OPTIONS
+from small_envs import OPTIONS, small_env
 
 from maven_jax import check_env
 from maven_jax.environments import ENVIRONMENTS, default_options
@@ -136,7 +136,7 @@ def own_step(env, key, env_state, actions) -> Step:
 def played(request):
     """Random episodes by the adapter and, with the same keys and actions, by what it wraps."""
     adapter, wrapped = (
-        ENVIRONMENTS[request.param](**OPTIONS[request.param]),
+        small_env(request.param),
         WRAPPED[request.param](),
     )
 
@@ -217,12 +217,12 @@ def test_extras_are_of_the_episode_so_far(played):
 
 @pytest.mark.parametrize("name", sorted(OPTIONS))
 def test_nothing_is_wrong_with_it(name):
-    assert check_env(ENVIRONMENTS[name](**OPTIONS[name]), num_episodes=4) == []
+    assert check_env(small_env(name), num_episodes=4) == []
 
 
 @pytest.mark.parametrize("name", sorted(OPTIONS))
 def test_views_and_states_are_small_where_the_game_is_a_grid(name):
-    env = ENVIRONMENTS[name](**OPTIONS[name])
+    env = small_env(name)
     _, first = jax.eval_shape(env.reset, jax.random.key(0))
     floats = name == "smax" or name.startswith("mpe_")
     expected = jnp.float32 if floats else jnp.int8
@@ -232,7 +232,7 @@ def test_views_and_states_are_small_where_the_game_is_a_grid(name):
 
 @pytest.mark.parametrize("name", sorted(OPTIONS))
 def test_an_episode_is_drawn_by_the_environments_own_viewer(name, tmp_path, capsys):
-    env = ENVIRONMENTS[name](**OPTIONS[name])
+    env = small_env(name)
     check_gif(env, tmp_path / "new" / "x.gif")
     reset, step = jax.jit(env.reset), jax.jit(env.step)
     state, timestep = reset(jax.random.key(0))
@@ -257,7 +257,7 @@ SERVE = [DOWN, RIGHT, DOWN, INTERACT]
 
 def test_one_cook_serves_a_soup():
     """Half of 3 for each of three onions, of 3 for the plate and of 5 for the soup, and 20."""
-    env = ENVIRONMENTS["overcooked"](**OPTIONS["overcooked"])
+    env = small_env("overcooked")
     moves = jnp.array([*FILL, LEFT, *FILL, LEFT, *FILL, *FETCH_A_PLATE, *SERVE])
 
     def step(state, move):
@@ -287,7 +287,7 @@ def test_a_word_of_the_speaker_is_what_the_listener_sees_next():
 
 
 def test_connector_shows_each_agent_its_own_head_and_target():
-    env = ENVIRONMENTS["connector"](**OPTIONS["connector"])
+    env = small_env("connector")
     state, timestep = jax.jit(env.reset)(jax.random.key(0))
     agents = state.env_state.agents
     views = np.asarray(timestep.observation.agents_view).reshape(3, 5, 5, 5)

@@ -1,17 +1,25 @@
 """Every environment trains, each in one compiled program; with other algorithms it is traced."""
 
+from functools import cache
+
 import chex
 import jax
 import jax.numpy as jnp
 import pytest
 from small_envs import OPTIONS
 
-from maven_jax import from_dict, make_train, make_trainer
+from maven_jax import from_dict, make_train, make_trainer, override
 from maven_jax.environments import make_env
 
 NAMES = sorted(OPTIONS)
-OTHERS = ("vdn", "qmix", "qtran")
-"""Without weights of a mixer, with QMIX's, with a critic; MAVEN has all else that they have."""
+OTHERS = ("vdn", "qtran", "maven")
+"""Without weights of a mixer, with a critic, with a latent; what is compiled is QMIX."""
+
+
+@cache
+def env_of(name):
+    """One of each: its steps are traced once."""
+    return make_env(config_of(name, "qmix"))
 
 
 def config_of(name, algorithm, **training):
@@ -39,9 +47,9 @@ def config_of(name, algorithm, **training):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_short_run(name):
-    config = config_of(name, "maven")
+    config = config_of(name, "qmix")
     chex.clear_trace_counter()
-    train = jax.jit(chex.assert_max_traces(make_train(config, make_env(config)), 1))
+    train = jax.jit(chex.assert_max_traces(make_train(config, env_of(name)), 1))
     hyperparameters = jax.tree.map(jnp.float32, config.hyperparameters)
     for seed in range(2):
         state, metrics = train(jax.random.key(seed), hyperparameters)
@@ -56,10 +64,29 @@ def test_a_short_run(name):
 def test_a_run_is_traced(name, algorithm):
     """What differs between environments is shapes and types, and those are settled here."""
     config = config_of(name, algorithm)
-    trainer = make_trainer(config, make_env(config))
+    trainer = make_trainer(config, env_of(name))
     numbers = jax.tree.map(jnp.float32, config.hyperparameters)
     state = jax.eval_shape(trainer.init, jax.random.key(0), numbers)
     after, metrics = jax.eval_shape(trainer.chunk, state, numbers)
     chex.assert_trees_all_equal_shapes_and_dtypes(state, after)
     assert metrics["loss"].shape == metrics["return"].shape == metrics["env_steps"].shape
     assert state.params.agent
+
+
+def test_a_step_is_traced_once_for_all_that_play(monkeypatch):
+    """Training and test episodes, before and after the first update, of all trainers."""
+    first, other = (config_of("mpe_spread", algorithm, num_envs=3) for algorithm in ("vdn", "qmix"))
+    first, other = (override(c, {"env": {"options": {"time_limit": 9}}}) for c in (first, other))
+    env, traced = make_env(first), []
+    assert make_env(other) is env
+    assert make_env(config_of("mpe_spread", "vdn")) is not env
+    advance = type(env)._advance
+    monkeypatch.setattr(
+        type(env), "_advance", lambda *rest: traced.append(rest[0]) or advance(*rest)
+    )
+    for config in (first, other):
+        trainer = make_trainer(config, make_env(config))
+        numbers = jax.tree.map(jnp.float32, config.hyperparameters)
+        state = jax.eval_shape(trainer.init, jax.random.key(0), numbers)
+        jax.eval_shape(trainer.chunk, state, numbers)
+    assert traced == [env]

@@ -25,7 +25,16 @@ discriminator: {hidden_size: 4, hidden_layers: 1, recurrent_size: 4}
 training: {total_env_steps: 60, batch_size: 4, replay_size: 16, updates_per_evaluation: 5}
 evaluation: {episodes: 4, episodes_per_latent: 1}
 """
-SWEEP = ("--seeds", "3", "--grid", "hyperparameters.learning_rate=5e-4,1e-3", "--no-tensorboard")
+SIMPLE = ("--algorithm", "vdn")
+"""What is compiled nine times here, in processes of their own; test_row_runs has all of MAVEN."""
+SWEEP = (
+    *SIMPLE,
+    "--seeds",
+    "3",
+    "--grid",
+    "hyperparameters.learning_rate=5e-4,1e-3",
+    "--no-tensorboard",
+)
 
 
 @pytest.fixture(scope="module")
@@ -103,8 +112,6 @@ def test_two_processes_give_the_metrics_of_one(workspace, on_four):
     assert_same_metrics(on_four, out)
 
 
-SIMPLE = ("--algorithm", "vdn")
-"""What is compiled five times here, in processes of their own: all of MAVEN is, above."""
 LONG = (
     *SIMPLE,
     "--training.total-env-steps",
