@@ -13,6 +13,7 @@ from maven_jax.envs.adapters import (
     Cleaner,
     Connector,
     LevelBasedForaging,
+    MpeReference,
     MpeSpeakerListener,
     MpeSpread,
     Overcooked,
@@ -32,6 +33,7 @@ ENVIRONMENTS: dict[str, Callable[..., MarlEnv]] = {
     "smax": Smax,
     "mpe_spread": MpeSpread,
     "mpe_speaker_listener": MpeSpeakerListener,
+    "mpe_reference": MpeReference,
     "overcooked": Overcooked,
 }
 

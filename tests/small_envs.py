@@ -20,6 +20,7 @@ OPTIONS = {
     "smax": {"scenario": "3m", "time_limit": 16},
     "mpe_spread": {"num_agents": 2, "time_limit": 25},
     "mpe_speaker_listener": {"time_limit": 25},
+    "mpe_reference": {"time_limit": 25},
     "overcooked": {"shaping": 0.5, "time_limit": 50},
 }
 """Arguments of each; the time limits are such that random play ends before and at them."""

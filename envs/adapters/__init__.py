@@ -4,7 +4,7 @@ from maven_jax.envs.adapters.adapter import Adapter
 from maven_jax.envs.adapters.cleaner import Cleaner
 from maven_jax.envs.adapters.connector import Connector
 from maven_jax.envs.adapters.foraging import LevelBasedForaging
-from maven_jax.envs.adapters.mpe import MpeSpeakerListener, MpeSpread
+from maven_jax.envs.adapters.mpe import MpeReference, MpeSpeakerListener, MpeSpread
 from maven_jax.envs.adapters.overcooked import Overcooked
 from maven_jax.envs.adapters.smax import Smax
 from maven_jax.envs.adapters.types import Observation, State
@@ -15,6 +15,7 @@ __all__ = [
     "Cleaner",
     "Connector",
     "LevelBasedForaging",
+    "MpeReference",
     "MpeSpeakerListener",
     "MpeSpread",
     "Observation",

@@ -26,6 +26,14 @@ class Mpe(JaxMarlAdapter):
 
     num_actions = MOVES
 
+    def _observe(self, env_state: Any) -> Observation:
+        views = self._stack(self.env.get_obs(env_state))
+        return Observation(
+            agents_view=views,
+            action_mask=jnp.ones((self.num_agents, self.num_actions), bool),
+            global_state=views.ravel(),
+        )
+
     def _advance(self, key: PRNGKeyArray, env_state: Any, action: Int[Array, "N"]) -> Advance:
         step_key, _ = jax.random.split(key)
         _, env_state, rewards, _, _ = self.env.step_env(step_key, env_state, self._actions(action))
@@ -74,14 +82,6 @@ class MpeSpread(Mpe):
             num_landmarks=num_agents,
             local_ratio=number("local_ratio", local_ratio, 0.0, 1.0),
             max_steps=time_limit,
-        )
-
-    def _observe(self, env_state: Any) -> Observation:
-        views = self._stack(self.env.get_obs(env_state))
-        return Observation(
-            agents_view=views,
-            action_mask=jnp.ones((self.num_agents, self.num_actions), bool),
-            global_state=views.ravel(),
         )
 
     def _extras(self, state: State) -> dict[str, Array]:
@@ -137,3 +137,38 @@ class MpeSpeakerListener(Mpe):
         env_state = state.env_state
         goal = env_state.p_pos[self.num_agents + env_state.goal]
         return {"goal_distance": jnp.linalg.norm(env_state.p_pos[1] - goal)}
+
+
+class MpeReference(Mpe):
+    """Two agents walk and talk; to which of three landmarks each is to go, only the other sees.
+
+    - agents_view: JaxMARL's, float32 [2, 21]: its own speed, the landmarks, the colour of the
+      other's goal and the word that the other said last.
+    - global_state: both views side by side, float32 [42].
+    - action: a move and one of ten words at once: the move (nothing, left, right, down, up) plus 5
+      times the word.
+    - reward: minus the sum over agents of the distance to their goal.
+    - termination: none.
+    - extras: "goal_distance", from an agent to its goal, the mean of both.
+    """
+
+    num_agents = 2
+
+    def __init__(self, time_limit: int = 25) -> None:
+        """Makes the game.
+
+        Args:
+            time_limit: steps after which an episode is cut.
+
+        Raises:
+            ValueError: a value that cannot work, or JaxMARL is not installed.
+        """
+        environments = import_jaxmarl()
+        self.time_limit = whole_number("time_limit", time_limit, 1, 10_000)
+        self.env = environments.SimpleReferenceMPE(max_steps=time_limit)
+        self.num_actions = self.env.action_spaces[self.env.agents[0]].n
+
+    def _extras(self, state: State) -> dict[str, Array]:
+        agents, landmarks = jnp.split(state.env_state.p_pos, [self.num_agents])
+        distances = jnp.linalg.norm(landmarks[state.env_state.goal] - agents, axis=-1)
+        return {"goal_distance": distances.mean()}

@@ -12,6 +12,7 @@ import pytest
 from jaxmarl.environments import (
     HeuristicEnemySMAX,
     Overcooked,
+    SimpleReferenceMPE,
     SimpleSpeakerListenerMPE,
     SimpleSpreadMPE,
 )
@@ -92,6 +93,11 @@ WRAPPED = {
     ),
     "mpe_speaker_listener": lambda: Wrapped(
         SimpleSpeakerListenerMPE(max_steps=24),
+        lambda before, after, actions: jnp.array(False),
+        ends=False,
+    ),
+    "mpe_reference": lambda: Wrapped(
+        SimpleReferenceMPE(max_steps=24),
         lambda before, after, actions: jnp.array(False),
         ends=False,
     ),
@@ -284,6 +290,22 @@ def test_a_word_of_the_speaker_is_what_the_listener_sees_next():
     np.testing.assert_array_equal(after.observation.agents_view[1, -3:], [0, 0, 1])
     distance = after.extras["goal_distance"]
     np.testing.assert_allclose(after.reward, -(distance**2), rtol=1e-5)
+
+
+def test_each_sees_the_other_s_goal_and_hears_its_word():
+    """The first agent goes left and says word 7, the second waits and says word 0."""
+    env = ENVIRONMENTS["mpe_reference"]()
+    assert env.num_actions == 5 * 10
+    state, first = jax.jit(env.reset)(jax.random.key(0))
+    of_goals = first.observation.agents_view[:, 8:11]
+    assert of_goals.argmax(-1).tolist() == state.env_state.goal[::-1].tolist()
+    np.testing.assert_array_equal(first.observation.agents_view[:, 11:], 0)
+    assert first.observation.action_mask.all()
+    _, after = jax.jit(env.step)(state, jnp.array([1 + 5 * 7, 0]))
+    assert (after.observation.agents_view[:, 0] < 0).tolist() == [True, False]
+    np.testing.assert_array_equal(after.observation.agents_view[:, 11:], np.eye(10)[[0, 7]])
+    assert after.extras["goal_distance"] > 0
+    np.testing.assert_allclose(after.reward, -2 * after.extras["goal_distance"], rtol=1e-6)
 
 
 def test_connector_shows_each_agent_its_own_head_and_target():
