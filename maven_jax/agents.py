@@ -83,11 +83,13 @@ class LatentHead(nn.Module):
             bias, in place of the two side by side: with a one-hot z no two values of z share a
             weight of this layer. `residual` adds W(z, id), scaled so that with a one-hot z its
             fresh weights are as large, to the linear layer of a plain head.
+        scale: a further factor on W(z, id).
     """
 
     num_actions: int
     hidden_size: int
     kind: str = "additive"
+    scale: float = 1.0
 
     def setup(self) -> None:
         if self.kind not in LATENT_HEADS:
@@ -120,11 +122,11 @@ class LatentHead(nn.Module):
         return self._added_to(utilities, hidden)
 
     def _weights_of(self, condition: Float[Array, "*L K"]) -> Float[Array, "*L AH"]:
-        weights = self.hypernetwork(condition)
-        if self.kind != "residual":
-            return weights
-        # One weight is a sum of three (of z, of the id, a bias), each drawn for K inputs, not H.
-        return (condition.shape[-1] / (3 * self.hidden_size)) ** 0.5 * weights
+        scale = self.scale
+        if self.kind == "residual":
+            # A weight is a sum of three (of z, of the id, a bias), each drawn for K inputs, not H.
+            scale *= (condition.shape[-1] / (3 * self.hidden_size)) ** 0.5
+        return scale * self.hypernetwork(condition)
 
     def _added_to(
         self, utilities: Float[Array, "*T B N A"], hidden: Float[Array, "*T B N H"]
@@ -152,18 +154,20 @@ class RecurrentAgent(nn.Module):
         num_actions: `A`.
         latent_head: the kind of `LatentHead` that reads the latent z (MAVEN); None for none.
         layer_norm: normalise the first layer before its ReLU.
+        latent_head_scale: the `scale` of that head.
     """
 
     hidden_size: int
     num_actions: int
     latent_head: str | None = None
     layer_norm: bool = False
+    latent_head_scale: float = 1.0
 
     def setup(self) -> None:
         self.input_layer = Linear(self.hidden_size)
         self.gru = GRU(self.hidden_size)
         self.head = (
-            LatentHead(self.num_actions, self.hidden_size, self.latent_head)
+            LatentHead(self.num_actions, self.hidden_size, self.latent_head, self.latent_head_scale)
             if self.latent_head
             else PlainHead(self.num_actions)
         )

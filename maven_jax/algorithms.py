@@ -121,6 +121,7 @@ def make_algorithm(config: Config, spec: EnvSpec) -> Algorithm:
             spec.num_actions,
             latent_head=config.network.latent_head if has_latent else None,
             layer_norm=config.network.layer_norm,
+            latent_head_scale=config.network.latent_head_scale,
         ),
         mixer=mixer(config, spec),
         objective=objective,

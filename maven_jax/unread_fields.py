@@ -71,7 +71,7 @@ def _reasons(config: Config) -> Iterator[tuple[str, Sequence[str]]]:
             *_dotted("hyperparameters", ["mi_weight", "intrinsic_weight", "temperature"]),
             *_dotted("hyperparameters", _LATENT_LEARNING),
             *_dotted("evaluation", ["episodes_per_latent", "latent_draws"]),
-            "network.latent_head",
+            *_dotted("network", ["latent_head", "latent_head_scale"]),
             *(["fidelity"] if objective is not qtran else []),
         ),
     )

@@ -191,6 +191,28 @@ def test_residual_head_adds_a_small_layer_of_z_and_id_to_one_that_all_share(with
             np.testing.assert_allclose(q_values[b, agent], expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["additive", "paired"])
+def test_a_head_s_scale_is_a_factor_on_its_utilities(kind):
+    hidden, latents = jnp.asarray(random_carry()), jnp.asarray(LATENTS)
+    plain, scaled = (LatentHead(SPEC.num_actions, HIDDEN, kind, scale) for scale in (1.0, 0.25))
+    params = random_params(lambda key: plain.init(key, hidden, latents))
+    expected = plain.apply(params, hidden, latents) / 4
+    np.testing.assert_allclose(scaled.apply(params, hidden, latents), expected, rtol=1e-6)
+
+
+def test_a_residual_head_s_scale_leaves_alone_what_all_share():
+    hidden, latents = jnp.asarray(random_carry()), jnp.asarray(LATENTS)
+    whole, half, none = (
+        LatentHead(SPEC.num_actions, HIDDEN, "residual", scale) for scale in (1.0, 0.5, 0.0)
+    )
+    params = random_params(lambda key: whole.init(key, hidden, latents))
+    of_all, of_half, shared = (head.apply(params, hidden, latents) for head in (whole, half, none))
+    np.testing.assert_allclose(of_half, (of_all + shared) / 2, rtol=1e-5, atol=1e-6)
+    layer = params["params"]["utilities"]
+    expected = hidden @ layer["kernel"] + layer["bias"]
+    np.testing.assert_allclose(shared, expected, rtol=1e-5, atol=1e-6)
+
+
 def test_a_kind_of_head_that_is_not_there_is_refused():
     head = LatentHead(SPEC.num_actions, HIDDEN, "wide")
     with pytest.raises(ConfigError, match="unknown latent head 'wide'; allowed: additive, paired"):

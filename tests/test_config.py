@@ -190,6 +190,10 @@ def test_wrong_keys_and_types_are_named(overrides, message):
             "network.mixer_init_scale is 0.0; allowed: a positive number",
         ),
         (
+            {"network": {"latent_head_scale": -1}},
+            "network.latent_head_scale is -1.0; allowed: a positive number",
+        ),
+        (
             {"training": {"row_slots": -1}},
             "training.row_slots is -1; allowed: a whole number from 0 to 1000000",
         ),

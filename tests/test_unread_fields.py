@@ -20,6 +20,7 @@ from maven_jax.unread_fields import remarks, unread
         ({"algorithm": "qmix"}, "hyperparameters.mi_weight", "which has no latent"),
         ({"algorithm": "qmix"}, "latent.size", "which has no latent"),
         ({"algorithm": "iql"}, "discriminator.reads", "which has no latent"),
+        ({"algorithm": "vdn"}, "network.latent_head_scale", "which has no latent"),
         ({"algorithm": "vdn"}, "fidelity", "which has no latent"),
         ({"algorithm": "vdn"}, "network.mixer_embed_size", "algorithm is vdn"),
         ({"algorithm": "qtran"}, "network.mixer_skip_connections", "algorithm is qtran"),

@@ -30,8 +30,9 @@ def validate(config: Config) -> None:
     config = _of_the_right_types(config)
     for section in ("network", "training", "evaluation"):
         _check_sizes(config, section)
-    scale = config.network.mixer_init_scale
-    check(0 < _single(scale) < math.inf, "network.mixer_init_scale", scale, "a positive number")
+    for key in ("latent_head_scale", "mixer_init_scale"):
+        scale = getattr(config.network, key)
+        check(0 < _single(scale) < math.inf, f"network.{key}", scale, "a positive number")
     training = config.training
     for key in ("batch_size", "num_envs"):
         _check_replay("training", training, f"training.{key}", getattr(training, key))

@@ -80,6 +80,8 @@ class NetworkConfig:
     """The last layer's weights as a sum of what z and the agent's id each give, as published; a
     layer for every pair of the two: then values of z share the recurrent network alone; or such a
     sum in small, added to a layer that all values of z share."""
+    latent_head_scale: float = 1.0
+    """Factor on what z and the agent's id give to that layer's weights."""
     layer_norm: bool = False
     """Normalise the agents' first layer before its ReLU, without learnt weights; not in the
     published code."""

@@ -115,6 +115,9 @@ def expected_state_dicts(config: Config, spec: EnvSpec) -> StateDicts:
     check(not layer_norm, "network.layer_norm", layer_norm, "False, as in the published code")
     published = agent.latent_head in (None, "additive")
     check(published, "network.latent_head", head, "additive, as in the published code")
+    scale = config.network.latent_head_scale
+    read = agent.latent_head is not None
+    check(not read or scale == 1, "network.latent_head_scale", scale, "1, as in the published code")
 
     def init(key: ScalarKey) -> tuple[Params, NetworkParams]:
         params = Params(
