@@ -44,9 +44,10 @@ def make_env(config: Config) -> MarlEnv:
     Raises:
         ConfigError: no such environment or option, or a value it does not take.
     """
-    options = _checked_options(config)
+    options = FrozenDict(_checked_options(config))
+    made = _made if _has_hash(options) else _made.__wrapped__
     try:
-        return _made(ENVIRONMENTS[config.env.name], FrozenDict(options))
+        return made(ENVIRONMENTS[config.env.name], options)
     except ValueError as error:
         raise ConfigError(f"env.options: {error}") from None
 
@@ -55,6 +56,15 @@ def make_env(config: Config) -> MarlEnv:
 def _made(constructor: Callable[..., MarlEnv], options: FrozenDict) -> MarlEnv:
     """One of each: an environment holds no state, and JAX traces its steps once for all uses."""
     return constructor(**options)
+
+
+def _has_hash(options: FrozenDict) -> bool:
+    """A set among them has none; that it cannot be is for the environment to say."""
+    try:
+        hash(options)
+    except TypeError:
+        return False
+    return True
 
 
 def complete(config: Config) -> Config:

@@ -9,7 +9,8 @@ import pytest
 from small_envs import OPTIONS
 
 from maven_jax import from_dict, make_train, make_trainer, override
-from maven_jax.environments import make_env
+from maven_jax.environments import ENVIRONMENTS, make_env
+from maven_jax.errors import ConfigError
 
 NAMES = sorted(OPTIONS)
 OTHERS = ("vdn", "qtran", "maven")
@@ -90,3 +91,13 @@ def test_a_step_is_traced_once_for_all_that_play(monkeypatch):
         state = jax.eval_shape(trainer.init, jax.random.key(0), numbers)
         jax.eval_shape(trainer.chunk, state, numbers)
     assert traced == [env]
+
+
+def test_options_that_have_no_hash_are_the_environment_s_to_refuse(monkeypatch):
+    def make(payoff=None):
+        raise ValueError(f"payoff is {payoff}; allowed: lists of numbers")
+
+    monkeypatch.setitem(ENVIRONMENTS, "matrix_game", make)
+    config = from_dict({"env": {"name": "matrix_game", "options": {"payoff": {1}}}})
+    with pytest.raises(ConfigError, match=r"^env\.options: payoff is \{1\}; allowed: lists"):
+        make_env(config)
