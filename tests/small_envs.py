@@ -1,8 +1,7 @@
 """Small environments of every adapter, for several test modules."""
 
-from functools import cache
-
-from maven_jax.environments import ENVIRONMENTS
+from maven_jax.config import from_dict
+from maven_jax.environments import make_env
 from maven_jax.types import MarlEnv
 
 OPTIONS = {
@@ -26,7 +25,6 @@ OPTIONS = {
 """Arguments of each; the time limits are such that random play ends before and at them."""
 
 
-@cache
 def small_env(name: str) -> MarlEnv:
-    """The environment of that name; one for all tests, so that its steps are traced once."""
-    return ENVIRONMENTS[name](**OPTIONS[name])
+    """The environment of that name, one for all tests: its steps are traced once."""
+    return make_env(from_dict({"env": {"name": name, "options": OPTIONS[name]}}))

@@ -90,7 +90,31 @@ class MpeSpread(Mpe):
         return {"distance": distances.min(-1).sum()}
 
 
-class MpeSpeakerListener(Mpe):
+class MpeOfTwo(Mpe):
+    """A game of two agents; nothing of it can be chosen but its length.
+
+    Attributes:
+        game: its name in JaxMARL.
+    """
+
+    num_agents = 2
+    game: str
+
+    def __init__(self, time_limit: int = 25) -> None:
+        """Makes the game.
+
+        Args:
+            time_limit: steps after which an episode is cut.
+
+        Raises:
+            ValueError: a value that cannot work, or JaxMARL is not installed.
+        """
+        environments = import_jaxmarl()
+        self.time_limit = whole_number("time_limit", time_limit, 1, 10_000)
+        self.env = getattr(environments, self.game)(max_steps=time_limit)
+
+
+class MpeSpeakerListener(MpeOfTwo):
     """One agent sees which of three landmarks to go to and can only say it; the other walks.
 
     Agents of unequal sizes, padded: the speaker's view by zeros, its actions by illegal ones.
@@ -103,22 +127,7 @@ class MpeSpeakerListener(Mpe):
     - extras: "goal_distance", from the listener to its goal.
     """
 
-    num_agents = 2
-
-    def __init__(self, time_limit: int = 25) -> None:
-        """Makes the game.
-
-        Args:
-            time_limit: steps after which an episode is cut.
-
-        Raises:
-            ValueError: a value that cannot work, or JaxMARL is not installed.
-        """
-        environments = import_jaxmarl()
-        self.time_limit = whole_number("time_limit", time_limit, 1, 10_000)
-        self.env = environments.SimpleSpeakerListenerMPE(max_steps=time_limit)
-        words = self.env.action_spaces[self.env.agents[0]].n
-        self._legal = jnp.arange(MOVES) < jnp.array([[words], [MOVES]])
+    game = "SimpleSpeakerListenerMPE"
 
     def _reward(self, rewards: dict[str, Array]) -> Float[Array, ""]:
         return rewards[self.env.agents[0]]
@@ -127,9 +136,10 @@ class MpeSpeakerListener(Mpe):
         views = self.env.get_obs(env_state)
         speaker, listener = (views[agent] for agent in self.env.agents)
         padded = jnp.pad(speaker, (0, listener.size - speaker.size))
+        words = self.env.action_spaces[self.env.agents[0]].n
         return Observation(
             agents_view=jnp.stack([padded, listener]),
-            action_mask=self._legal,
+            action_mask=jnp.arange(MOVES) < jnp.array([[words], [MOVES]]),
             global_state=jnp.concatenate([speaker, listener]),
         )
 
@@ -139,7 +149,7 @@ class MpeSpeakerListener(Mpe):
         return {"goal_distance": jnp.linalg.norm(env_state.p_pos[1] - goal)}
 
 
-class MpeReference(Mpe):
+class MpeReference(MpeOfTwo):
     """Two agents walk and talk; to which of three landmarks each is to go, only the other sees.
 
     - agents_view: JaxMARL's, float32 [2, 21]: its own speed, the landmarks, the colour of the
@@ -152,21 +162,8 @@ class MpeReference(Mpe):
     - extras: "goal_distance", from an agent to its goal, the mean of both.
     """
 
-    num_agents = 2
-
-    def __init__(self, time_limit: int = 25) -> None:
-        """Makes the game.
-
-        Args:
-            time_limit: steps after which an episode is cut.
-
-        Raises:
-            ValueError: a value that cannot work, or JaxMARL is not installed.
-        """
-        environments = import_jaxmarl()
-        self.time_limit = whole_number("time_limit", time_limit, 1, 10_000)
-        self.env = environments.SimpleReferenceMPE(max_steps=time_limit)
-        self.num_actions = self.env.action_spaces[self.env.agents[0]].n
+    game = "SimpleReferenceMPE"
+    num_actions = MOVES * 10
 
     def _extras(self, state: State) -> dict[str, Array]:
         agents, landmarks = jnp.split(state.env_state.p_pos, [self.num_agents])

@@ -111,13 +111,12 @@ def expected_state_dicts(config: Config, spec: EnvSpec) -> StateDicts:
         config.latent.kind,
         "categorical, bandit or uniform, which are all that the published code has",
     )
-    layer_norm, head = config.network.layer_norm, config.network.latent_head
+    layer_norm = config.network.layer_norm
     check(not layer_norm, "network.layer_norm", layer_norm, "False, as in the published code")
-    published = agent.latent_head in (None, "additive")
-    check(published, "network.latent_head", head, "additive, as in the published code")
-    scale = config.network.latent_head_scale
-    read = agent.latent_head is not None
-    check(not read or scale == 1, "network.latent_head_scale", scale, "1, as in the published code")
+    if agent.latent_head is not None:
+        head, scale = agent.latent_head, agent.latent_head_scale
+        check(head == "additive", "network.latent_head", head, "additive, as in the published code")
+        check(scale == 1, "network.latent_head_scale", scale, "1, as in the published code")
 
     def init(key: ScalarKey) -> tuple[Params, NetworkParams]:
         params = Params(

@@ -141,10 +141,7 @@ def own_step(env, key, env_state, actions) -> Step:
 @pytest.fixture(scope="module", params=sorted(WRAPPED))
 def played(request):
     """Random episodes by the adapter and, with the same keys and actions, by what it wraps."""
-    adapter, wrapped = (
-        small_env(request.param),
-        WRAPPED[request.param](),
-    )
+    adapter, wrapped = small_env(request.param), WRAPPED[request.param]()
 
     def begin(reset_key, state, first):
         return own_reset(wrapped.env, jax.random.split(reset_key)[1])

@@ -1,7 +1,5 @@
 """Every environment trains, each in one compiled program; with other algorithms it is traced."""
 
-from functools import cache
-
 import chex
 import jax
 import jax.numpy as jnp
@@ -15,12 +13,6 @@ from maven_jax.errors import ConfigError
 NAMES = sorted(OPTIONS)
 OTHERS = ("vdn", "qtran", "maven")
 """Without weights of a mixer, with a critic, with a latent; what is compiled is QMIX."""
-
-
-@cache
-def env_of(name):
-    """One of each: its steps are traced once."""
-    return make_env(config_of(name, "qmix"))
 
 
 def config_of(name, algorithm, **training):
@@ -50,7 +42,7 @@ def config_of(name, algorithm, **training):
 def test_a_short_run(name):
     config = config_of(name, "qmix")
     chex.clear_trace_counter()
-    train = jax.jit(chex.assert_max_traces(make_train(config, env_of(name)), 1))
+    train = jax.jit(chex.assert_max_traces(make_train(config, make_env(config)), 1))
     hyperparameters = jax.tree.map(jnp.float32, config.hyperparameters)
     for seed in range(2):
         state, metrics = train(jax.random.key(seed), hyperparameters)
@@ -65,7 +57,7 @@ def test_a_short_run(name):
 def test_a_run_is_traced(name, algorithm):
     """What differs between environments is shapes and types, and those are settled here."""
     config = config_of(name, algorithm)
-    trainer = make_trainer(config, env_of(name))
+    trainer = make_trainer(config, make_env(config))
     numbers = jax.tree.map(jnp.float32, config.hyperparameters)
     state = jax.eval_shape(trainer.init, jax.random.key(0), numbers)
     after, metrics = jax.eval_shape(trainer.chunk, state, numbers)

@@ -17,24 +17,14 @@ from maven_jax.runs.metrics import COUNTERS
 from maven_jax.runs.run import load_run
 
 CONFIG = """
-algorithm: maven
+algorithm: vdn
 env: {options: {m: 3}}
-network: {hidden_size: 8, mixer_embed_size: 4}
-latent: {size: 3, hidden_size: 8, updates: 2, batch_size: 4}
-discriminator: {hidden_size: 4, hidden_layers: 1, recurrent_size: 4}
+network: {hidden_size: 8}
 training: {total_env_steps: 60, batch_size: 4, replay_size: 16, updates_per_evaluation: 5}
-evaluation: {episodes: 4, episodes_per_latent: 1}
+evaluation: {episodes: 4}
 """
-SIMPLE = ("--algorithm", "vdn")
-"""What is compiled nine times here, in processes of their own; test_row_runs has all of MAVEN."""
-SWEEP = (
-    *SIMPLE,
-    "--seeds",
-    "3",
-    "--grid",
-    "hyperparameters.learning_rate=5e-4,1e-3",
-    "--no-tensorboard",
-)
+"""VDN, since processes of their own compile it nine times; test_row_runs has all of MAVEN."""
+SWEEP = ("--seeds", "3", "--grid", "hyperparameters.learning_rate=5e-4,1e-3", "--no-tensorboard")
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +103,6 @@ def test_two_processes_give_the_metrics_of_one(workspace, on_four):
 
 
 LONG = (
-    *SIMPLE,
     "--training.total-env-steps",
     "1200",
     "--no-tensorboard",
