@@ -12,6 +12,7 @@ from maven_jax.envs import MatrixGame, MStepMatrixGame
 from maven_jax.envs.adapters import (
     Cleaner,
     Connector,
+    Hanabi,
     LevelBasedForaging,
     MpeReference,
     MpeSpeakerListener,
@@ -35,6 +36,7 @@ ENVIRONMENTS: dict[str, Callable[..., MarlEnv]] = {
     "mpe_speaker_listener": MpeSpeakerListener,
     "mpe_reference": MpeReference,
     "overcooked": Overcooked,
+    "hanabi": Hanabi,
 }
 
 

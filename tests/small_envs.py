@@ -20,6 +20,7 @@ OPTIONS = {
     "mpe_spread": {"num_agents": 2, "time_limit": 25},
     "mpe_speaker_listener": {"time_limit": 25},
     "mpe_reference": {"time_limit": 25},
+    "hanabi": {"num_colors": 2, "num_ranks": 2, "hand_size": 2, "time_limit": 12},
     "overcooked": {"shaping": 0.5, "time_limit": 50},
 }
 """Arguments of each; the time limits are such that random play ends before and at them."""

@@ -4,6 +4,7 @@ from maven_jax.envs.adapters.adapter import Adapter
 from maven_jax.envs.adapters.cleaner import Cleaner
 from maven_jax.envs.adapters.connector import Connector
 from maven_jax.envs.adapters.foraging import LevelBasedForaging
+from maven_jax.envs.adapters.hanabi import Hanabi
 from maven_jax.envs.adapters.mpe import MpeReference, MpeSpeakerListener, MpeSpread
 from maven_jax.envs.adapters.overcooked import Overcooked
 from maven_jax.envs.adapters.smax import Smax
@@ -14,6 +15,7 @@ __all__ = [
     "Adapter",
     "Cleaner",
     "Connector",
+    "Hanabi",
     "LevelBasedForaging",
     "MpeReference",
     "MpeSpeakerListener",

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jaxmarl.environments import (
+    Hanabi,
     HeuristicEnemySMAX,
     Overcooked,
     SimpleReferenceMPE,
@@ -57,6 +58,13 @@ def smax_ended(before, after, actions):
     return ~alive[:3].any() | ~alive[3:].any()
 
 
+def hanabi_ended(before, after, actions):
+    table = after.state
+    built, players = table.fireworks.sum(), len(table.player_hands)
+    is_last = table.last_round_count > players  # the move that drew the last card counts as one
+    return ~table.life_tokens.any() | (built == 2 * 2) | is_last
+
+
 def overcooked():
     with pytest.deprecated_call():
         return Overcooked(max_steps=50)
@@ -101,6 +109,11 @@ WRAPPED = {
         lambda before, after, actions: jnp.array(False),
         ends=False,
     ),
+    "hanabi": lambda: Wrapped(
+        Hanabi(num_colors=2, num_ranks=2, hand_size=2, num_cards_of_rank=np.array([3, 1])),
+        hanabi_ended,
+        state=lambda env_state: env_state.state,
+    ),
     "overcooked": lambda: Wrapped(
         overcooked(),
         lambda before, after, actions: jnp.array(False),
@@ -129,9 +142,13 @@ def own_step(env, key, env_state, actions) -> Step:
         env_state, timestep = env.step(env_state, actions)
         return Step(timestep.reward.sum(), timestep.last(), env_state)
     named = {agent: actions[i] for i, agent in enumerate(env.agents)}
-    _, env_state, rewards, dones, info = env.step(key, env_state, named)
+    before = env_state
+    _, env_state, rewards, dones, info = env.step(key, before, named)
     if isinstance(env, HeuristicEnemySMAX | SimpleSpeakerListenerMPE):  # one reward of all
         return Step(rewards[env.agents[0]], dones["__all__"], env_state)
+    if isinstance(env, Hanabi):  # without a limit
+        last = dones["__all__"] | (before.step + 1 >= OPTIONS["hanabi"]["time_limit"])
+        return Step(rewards["agent_0"], last, env_state)
     if isinstance(env, Overcooked):
         reward = rewards["agent_0"] + 0.5 * sum(info["shaped_reward"].values())
         return Step(reward, dones["__all__"], env_state)
@@ -209,7 +226,7 @@ def test_extras_are_of_the_episode_so_far(played):
     elif name == "win_rate":
         assert set(final.tolist()) <= {0.0, 1.0}
         np.testing.assert_array_equal(final == 1, returns >= 1.9)
-    elif name == "food_share":
+    elif name in ("food_share", "score"):
         np.testing.assert_allclose(final, returns, atol=1e-5)
     elif name in ("distance", "goal_distance"):
         assert (final > 0).all()
@@ -227,7 +244,7 @@ def test_nothing_is_wrong_with_it(name):
 def test_views_and_states_are_small_where_the_game_is_a_grid(name):
     env = small_env(name)
     _, first = jax.eval_shape(env.reset, jax.random.key(0))
-    floats = name == "smax" or name.startswith("mpe_")
+    floats = name in ("smax", "hanabi") or name.startswith("mpe_")
     expected = jnp.float32 if floats else jnp.int8
     assert first.observation.agents_view.dtype == expected
     assert first.observation.global_state.dtype == expected
@@ -273,6 +290,25 @@ def test_one_cook_serves_a_soup():
     assert paid == [(4, 1.5), (10, 1.5), (16, 1.5), (20, 1.5), (38, 2.5), (42, 20.0)]
     assert soups[:42].tolist() == [0.0] * 42
     assert soups[42] == 1
+
+
+def test_a_card_that_fits_pays_and_the_last_life_takes_it_back():
+    """Two cards a hand: actions 0 and 1 discard, 2 and 3 play, the last one does nothing."""
+    options = {"num_colors": 2, "num_ranks": 2, "hand_size": 2, "life_tokens": 1}
+    env = ENVIRONMENTS["hanabi"](**options)
+    state, first = jax.jit(env.reset)(jax.random.key(1))
+    hands, nothing = state.env_state.state.player_hands, env.num_actions - 1
+    assert first.observation.action_mask[0].tolist()[:4] == [False, False, True, True]
+    assert first.observation.action_mask[1].tolist() == [False] * nothing + [True]
+    np.testing.assert_array_equal(first.observation.agents_view[1][:8], hands[0].ravel())
+    np.testing.assert_array_equal(first.observation.global_state[-10:-2], hands[0].ravel())
+    np.testing.assert_array_equal(first.observation.global_state[-2:], [1, 0])
+    assert hands[:, 0, 0, 0].tolist() == [1, 1]  # each holds a 1 of the first colour
+    after, second = jax.jit(env.step)(state, jnp.array([2, nothing]))
+    assert (second.reward, second.discount, second.extras["score"]) == (1, 1, 1)
+    assert second.observation.action_mask[:, -1].tolist() == [True, False]
+    _, third = jax.jit(env.step)(after, jnp.array([nothing, 2]))
+    assert (third.reward, third.discount, third.extras["score"]) == (-1, 0, 0)
 
 
 def test_a_word_of_the_speaker_is_what_the_listener_sees_next():
@@ -350,6 +386,12 @@ BAD = [
     ("cleaner", {"size": True}, "size is True; allowed: a whole number from 3"),
     ("smax", {"scenario": "3n"}, "scenario is '3n'; allowed: 10m_vs_11m, 25m"),
     ("mpe_spread", {"local_ratio": 2.0}, "local_ratio is 2.0; allowed: a number from 0 to 1"),
+    (
+        "hanabi",
+        {"num_colors": 1, "num_ranks": 2, "hand_size": 2},
+        "num_agents and hand_size make 4 cards to deal; allowed: 3, one less than",
+    ),
+    ("hanabi", {"num_ranks": 1}, "num_ranks is 1; allowed: a whole number from 2 to 5"),
     ("overcooked", {"layout": "ring"}, "layout is 'ring'; allowed: asymm_advantages, coord_ring"),
 ]
 
