@@ -150,11 +150,12 @@ class RecurrentAgent(nn.Module):
     """Linear, ReLU, GRU, head: the recurrent agent of QMIX and MAVEN.
 
     Attributes:
-        hidden_size: width `H` of the first layer and of the recurrent state.
+        hidden_size: width `H` of the hidden layers and of the recurrent state.
         num_actions: `A`.
         latent_head: the kind of `LatentHead` that reads the latent z (MAVEN); None for none.
-        layer_norm: normalise the first layer before its ReLU.
+        layer_norm: normalise each hidden layer before its ReLU.
         latent_head_scale: the `scale` of that head.
+        hidden_layers: how many there are before the GRU.
     """
 
     hidden_size: int
@@ -162,9 +163,11 @@ class RecurrentAgent(nn.Module):
     latent_head: str | None = None
     layer_norm: bool = False
     latent_head_scale: float = 1.0
+    hidden_layers: int = 1
 
     def setup(self) -> None:
         self.input_layer = Linear(self.hidden_size)
+        self.further_layers = [Linear(self.hidden_size) for _ in range(self.hidden_layers - 1)]
         self.gru = GRU(self.hidden_size)
         self.head = (
             LatentHead(self.num_actions, self.hidden_size, self.latent_head, self.latent_head_scale)
@@ -177,8 +180,11 @@ class RecurrentAgent(nn.Module):
         return jnp.zeros((num_envs, num_agents, self.hidden_size), jnp.float32)
 
     def _encode(self, inputs: Float[Array, "*L N I"]) -> tuple[GRUParams, Float[Array, "*L N H"]]:
-        first = self.input_layer(inputs)
-        return self.gru(self.hidden_size), nn.relu(normalised(first) if self.layer_norm else first)
+        hidden = inputs
+        for layer in (self.input_layer, *self.further_layers):
+            hidden = layer(hidden)
+            hidden = nn.relu(normalised(hidden) if self.layer_norm else hidden)
+        return self.gru(self.hidden_size), hidden
 
     def head_weights(
         self, latent: Float[Array, "E Z"], num_agents: int

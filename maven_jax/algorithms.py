@@ -122,6 +122,7 @@ def make_algorithm(config: Config, spec: EnvSpec) -> Algorithm:
             latent_head=config.network.latent_head if has_latent else None,
             layer_norm=config.network.layer_norm,
             latent_head_scale=config.network.latent_head_scale,
+            hidden_layers=config.network.hidden_layers,
         ),
         mixer=mixer(config, spec),
         objective=objective,

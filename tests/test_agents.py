@@ -230,6 +230,27 @@ def test_the_fresh_weights_of_a_residual_heads_layers_are_of_one_size():
     np.testing.assert_allclose(weights.var((2, 3)).mean(), of_shared, rtol=4 * 4096**-0.5)
 
 
+def test_further_layers_stand_between_the_first_and_the_gru(inputs):
+    """With the identity and no bias they change nothing, as what they read is not negative."""
+    deep = RecurrentAgent(HIDDEN, SPEC.num_actions, hidden_layers=3)
+    plain = RecurrentAgent(HIDDEN, SPEC.num_actions)
+    params = random_params(lambda key: deep.init_params(key, SPEC, LATENT_SIZE))["params"]
+    further = {"further_layers_0", "further_layers_1"}
+    shared = {name: weights for name, weights in params.items() if name not in further}
+    assert params.keys() - shared.keys() == further
+    identity = {"kernel": jnp.eye(HIDDEN), "bias": jnp.zeros(HIDDEN)}
+    latents = jnp.asarray(LATENTS)
+
+    def unroll(agent, weights):
+        return jax.jit(partial(agent.apply, method="unroll"))({"params": weights}, inputs, latents)
+
+    expected = unroll(plain, shared)
+    np.testing.assert_allclose(
+        unroll(deep, shared | dict.fromkeys(further, identity)), expected, atol=1e-5
+    )
+    assert not np.allclose(unroll(deep, params), expected, atol=0.01)
+
+
 def test_a_normalised_first_layer_has_no_scale(inputs):
     """Ten times that layer's weights, or its bias moved in all units alike, changes nothing."""
     agent = RecurrentAgent(HIDDEN, SPEC.num_actions, layer_norm=True)

@@ -186,6 +186,10 @@ def test_wrong_keys_and_types_are_named(overrides, message):
             "network.mixer_hypernet_size is -1; allowed: a whole number from 0 to 65536",
         ),
         (
+            {"network": {"hidden_layers": 65}},
+            "network.hidden_layers is 65; allowed: a whole number from 1 to 64",
+        ),
+        (
             {"network": {"mixer_init_scale": 0}},
             "network.mixer_init_scale is 0.0; allowed: a positive number",
         ),

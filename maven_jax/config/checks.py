@@ -16,6 +16,7 @@ _LARGEST = {"network": 2**16, "latent": 2**16, "discriminator": 2**16} | {
     "training": 10**6,
     "evaluation": 10**6,
     "replay_size": 10**7,
+    "hidden_layers": 2**6,
     "total_env_steps": 2**31 - 1,
 }
 """The largest whole number of a section or field: a slip of the keyboard must not fill memory."""

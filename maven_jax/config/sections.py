@@ -75,7 +75,9 @@ class NetworkConfig:
     """Sizes of utilities and mixer."""
 
     hidden_size: int = 64
-    """Width of the agents' first layer and GRU."""
+    """Width of the agents' hidden layers and GRU."""
+    hidden_layers: int = 1
+    """ReLU layers of the agents before their GRU; the published code has one."""
     latent_head: Literal["additive", "paired", "residual"] = "additive"
     """The last layer's weights as a sum of what z and the agent's id each give, as published; a
     layer for every pair of the two: then values of z share the recurrent network alone; or such a
@@ -83,7 +85,7 @@ class NetworkConfig:
     latent_head_scale: float = 1.0
     """Factor on what z and the agent's id give to that layer's weights."""
     layer_norm: bool = False
-    """Normalise the agents' first layer before its ReLU, without learnt weights; not in the
+    """Normalise each of these layers before its ReLU, without learnt weights; not in the
     published code."""
     mixer_embed_size: int = 32
     """Width of the mixing layer."""

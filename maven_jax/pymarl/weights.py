@@ -113,6 +113,8 @@ def expected_state_dicts(config: Config, spec: EnvSpec) -> StateDicts:
     )
     layer_norm = config.network.layer_norm
     check(not layer_norm, "network.layer_norm", layer_norm, "False, as in the published code")
+    layers = config.network.hidden_layers
+    check(layers == 1, "network.hidden_layers", layers, "1, as in the published code")
     if agent.latent_head is not None:
         head, scale = agent.latent_head, agent.latent_head_scale
         check(head == "additive", "network.latent_head", head, "additive, as in the published code")

@@ -305,6 +305,7 @@ def test_weights_of_another_algorithm_are_refused():
     [
         ({"latent": {"kind": "gaussian"}}, "latent.kind is 'gaussian'; allowed: categorical"),
         ({"network": {"layer_norm": True}}, "network.layer_norm is True; allowed: False"),
+        ({"network": {"hidden_layers": 2}}, "network.hidden_layers is 2; allowed: 1"),
         ({"network": {"latent_head": "paired"}}, "network.latent_head is 'paired'; allowed: add"),
         ({"network": {"latent_head_scale": 2}}, "network.latent_head_scale is 2.0; allowed: 1, as"),
         ({"network": {"latent_head": "residual"}}, "network.latent_head is 'residual'; allowed: a"),
