@@ -19,7 +19,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -58,12 +58,10 @@ ODD_VALUES: tuple[Any, ...] = (
 SECTIONS = {name: x for name, x in to_dict(Config()).items() if isinstance(x, dict)}
 SECTIONS.pop("env")
 CHOICES = {
-    "latent.kind": ("categorical", "gaussian", "logistic", "bandit", "uniform"),
-    "discriminator.kind": ("recurrent", "feed_forward"),
-    "discriminator.reads": ("policies", "greedy_actions", "taken_actions"),
-    "discriminator.signal": ("gradient", "reward"),
-    "exploration.kind": ("epsilon_greedy", "team_epsilon_greedy", "boltzmann"),
-    "network.latent_head": ("additive", "paired", "residual"),
+    f"{section}.{field}": get_args(kind)
+    for section in SECTIONS
+    for field, kind in get_type_hints(type(getattr(Config(), section))).items()
+    if get_origin(kind) is Literal
 }
 
 

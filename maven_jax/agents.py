@@ -1,12 +1,13 @@
 """The recurrent utility network Q_i(tau_i, u; z), shared by all agents."""
 
-from typing import Any
+from typing import Any, get_args
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from maven_jax.config.sections import LatentHeadKind
 from maven_jax.errors import unknown
 from maven_jax.gru import GRU, GRUParams, gru_project, gru_step, gru_unroll
 from maven_jax.layers import Linear, fresh_params, normalised
@@ -66,7 +67,7 @@ class PlainHead(nn.Module):
         return self.utilities(hidden)
 
 
-LATENT_HEADS = ("additive", "paired", "residual")
+LATENT_HEADS = get_args(LatentHeadKind)
 
 
 class LatentHead(nn.Module):

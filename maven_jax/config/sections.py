@@ -6,6 +6,8 @@ from typing import Any, Literal, NamedTuple
 
 from maven_jax.config.frozen import FrozenDict
 
+LatentHeadKind = Literal["additive", "paired", "residual"]
+
 
 class Hyperparameters(NamedTuple):
     """Traced numbers; under `vmap` each may carry an axis of values. The defaults are MAVEN's."""
@@ -78,7 +80,7 @@ class NetworkConfig:
     """Width of the agents' hidden layers and GRU."""
     hidden_layers: int = 1
     """ReLU layers of the agents before their GRU; the published code has one."""
-    latent_head: Literal["additive", "paired", "residual"] = "additive"
+    latent_head: LatentHeadKind = "additive"
     """The last layer's weights as a sum of what z and the agent's id each give, as published; a
     layer for every pair of the two: then values of z share the recurrent network alone; or such a
     sum in small, added to a layer that all values of z share."""
