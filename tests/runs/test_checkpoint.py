@@ -48,7 +48,7 @@ CONFIG = from_dict(
         "latent": {"size": 3, "hidden_size": 8, "updates": 2, "batch_size": 4},
         "discriminator": {"hidden_size": 4, "hidden_layers": 1, "recurrent_size": 4},
         "training": {
-            "total_env_steps": 90,
+            "total_env_steps": 60,
             "batch_size": 4,
             "replay_size": 16,
             "updates_per_evaluation": 5,
