@@ -50,6 +50,8 @@ NOT_RUN = {
     "python benchmarks/breakdown.py": BENCHMARK,
     "python benchmarks/breakdown.py --configs qmix maven smax_3m --turns 10": BENCHMARK,
     "python benchmarks/launches.py": COMPILERS,
+    "python benchmarks/launches.py --study foraging": COMPILERS,
+    "python benchmarks/launches.py --study smax": COMPILERS,
     "python benchmarks/launches.py --configs foraging spread smax_3m warehouse": COMPILERS,
     "python benchmarks/scripted_smax.py": BENCHMARK,
     "python benchmarks/against_jaxmarl.py --jaxmarl CHECKOUT --tasks mpe_spread --seeds 1 "
@@ -77,6 +79,9 @@ CHECKED = {
     "maven-jax train foraging --seeds 5": SLOW,
     "maven-jax train foraging --algorithm vdn --seeds 5": SLOW,
     "maven-jax train foraging --algorithm maven --seeds 5": SLOW,
+    "maven-jax sweep foraging --algorithm maven --seeds 2 --hyperparameters.reward-scale 1 "
+    "--grid hyperparameters.mi-weight=0.1,0.01,0.001 "
+    "--grid hyperparameters.latent-return-scale=1,10": SLOW,
     "maven-jax train smax_3m --seeds 5": SLOW,
     "maven-jax train smax_3m --algorithm vdn --network.hidden-size 64 "
     "--network.no-layer-norm": SLOW,
