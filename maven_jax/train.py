@@ -107,7 +107,8 @@ def init_state(
         env_steps=jnp.int32(0),
         diverged=jnp.array(False),
     )
-    shapes = jax.eval_shape(partial(collect, parts), state, play_key, hyperparameters)[0]
+    playing = jax.jit(partial(collect, parts))  # traced once for its shapes and to be run
+    shapes = jax.eval_shape(playing, state, play_key, hyperparameters)[0]
     empty = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
     row, outcome = jax.tree.map(
         lambda x: x[0], (swap_time_and_batch(empty.episodes), empty.outcomes)
@@ -118,7 +119,8 @@ def init_state(
     )
 
     def play(state, key):
-        collected, _ = collect(parts, state, key, hyperparameters)
+        without_replays = state._replace(replay=None, latent_replay=None)
+        collected, _ = playing(without_replays, key, hyperparameters)
         return store(parts, state, collected, jnp.array(False)), None
 
     play_keys = jax.random.split(play_key, first_rounds(parts.config.training))
