@@ -57,7 +57,7 @@ NOT_RUN = {
     "python benchmarks/against_jaxmarl.py --jaxmarl CHECKOUT --tasks mpe_spread --seeds 1 "
     "--rounds 20 --turns 5": BENCHMARK,
     "python benchmarks/against_jaxmarl.py --jaxmarl CHECKOUT --tasks smax_3m --seeds 1 "
-    "--rounds 6": BENCHMARK,
+    "--rounds 6 --turns 5": BENCHMARK,
     "python benchmarks/against_jaxmarl.py --jaxmarl CHECKOUT --tasks smax_3m --learn 300000 "
     "--seeds 3": BENCHMARK,
     "python benchmarks/against_jaxmarl.py --jaxmarl CHECKOUT --tasks mpe_spread --learn 300000 "
