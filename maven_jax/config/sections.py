@@ -87,8 +87,8 @@ class NetworkConfig:
     latent_head_scale: float = 1.0
     """Factor on what z and the agent's id give to that layer's weights."""
     layer_norm: bool = False
-    """Normalise each of these layers before its ReLU, without learnt weights; not in the
-    published code."""
+    """Normalise each of the agents' hidden layers before its ReLU, without learnt weights; not in
+    the published code."""
     mixer_embed_size: int = 32
     """Width of the mixing layer."""
     mixer_skip_connections: bool = False
