@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Bool
+from jaxtyping import Array, Bool, Int
 
 from maven_jax.budget import check_steps, first_rounds, max_chunks, rounds_per_chunk
 from maven_jax.config import Config, Hyperparameters
@@ -26,13 +26,18 @@ class Trainer(NamedTuple):
     init: Callable[..., TrainState]
     """From a key, hyperparameters and, if they are not to be fresh, weights (`Params`, and those of
     the latent policy): a state with one batch of episodes in its replay."""
-    chunk: Callable[[TrainState, Hyperparameters], tuple[TrainState, Metrics]]
-    """Rounds of episodes and updates until there are `updates_per_evaluation`, then an evaluation.
+    chunk: Callable[..., tuple[TrainState, Metrics]]
+    """From a state, hyperparameters and, if it is not to be the configuration's, the number of
+    environment steps after which the run is finished, which is traced: rounds of episodes and
+    updates until there are `updates_per_evaluation`, then an evaluation.
     Once the run is finished the state stays as it is, and the metrics are those of a chunk that is
     thrown away. So it does, but for its replay, where a chunk ends with weights that are not
     finite: then `diverged` is set."""
-    finished: Callable[[TrainState], jax.Array]
-    """Whether `env_steps` has reached `total_env_steps`, or the run has diverged."""
+    finished: Callable[..., jax.Array]
+    """Of a state and, as above, a number of steps: whether `env_steps` has reached it, or the run
+    has diverged."""
+    total_env_steps: int
+    """The configuration's."""
     max_chunks: int
     """An episode takes at least one step: no run is longer."""
 
@@ -63,6 +68,7 @@ def make_trainer(config: Config, env: MarlEnv) -> Trainer:
     validate(config)
     parts = make_parts(config, env)
     check_steps(config.training, parts.spec.time_limit)
+    total_env_steps = config.training.total_env_steps
 
     def init(
         key: ScalarKey,
@@ -71,13 +77,25 @@ def make_trainer(config: Config, env: MarlEnv) -> Trainer:
     ) -> TrainState:
         return init_state(parts, key, hyperparameters, weights)
 
-    def chunk(state: TrainState, hyperparameters: Hyperparameters) -> tuple[TrainState, Metrics]:
-        return run_chunk(parts, state, hyperparameters)
+    def chunk(
+        state: TrainState,
+        hyperparameters: Hyperparameters,
+        total_env_steps: int | Int[Array, ""] = total_env_steps,
+    ) -> tuple[TrainState, Metrics]:
+        return run_chunk(parts, state, hyperparameters, total_env_steps)
 
-    def finished(state: TrainState) -> jax.Array:
-        return is_finished(parts, state)
+    def finished(
+        state: TrainState, total_env_steps: int | Int[Array, ""] = total_env_steps
+    ) -> jax.Array:
+        return is_finished(state, total_env_steps)
 
-    return Trainer(init, chunk, finished, max_chunks(config.training))
+    return Trainer(
+        init=init,
+        chunk=chunk,
+        finished=finished,
+        total_env_steps=total_env_steps,
+        max_chunks=max_chunks(config.training),
+    )
 
 
 def init_state(
@@ -142,11 +160,14 @@ def _fresh_params(
 
 
 def run_chunk(
-    parts: Parts, state: TrainState, hyperparameters: Hyperparameters
+    parts: Parts,
+    state: TrainState,
+    hyperparameters: Hyperparameters,
+    total_env_steps: int | Int[Array, ""],
 ) -> tuple[TrainState, Metrics]:
     """Rounds up to the next evaluation, and it; see `Trainer.chunk`."""
     hyperparameters = in_single_precision(hyperparameters)
-    was_finished = is_finished(parts, state)
+    was_finished = is_finished(state, total_env_steps)
 
     def body(state, _):
         state, metrics = play_round(parts, state, hyperparameters, was_finished)
@@ -171,10 +192,9 @@ def run_chunk(
     return state, counts | jax.tree.map(jnp.mean, history.rows()) | test
 
 
-def is_finished(parts: Parts, state: TrainState) -> jax.Array:
+def is_finished(state: TrainState, total_env_steps: int | Int[Array, ""]) -> jax.Array:
     """Whether the environment steps are spent, or the run has diverged."""
-    spent = jnp.greater_equal(state.env_steps, parts.config.training.total_env_steps)
-    return spent | state.diverged
+    return jnp.greater_equal(state.env_steps, total_env_steps) | state.diverged
 
 
 def make_train(

@@ -218,10 +218,11 @@ def test_every_form_trains(form):
     sweep = compile_sweep(make_trainer(config, MStepMatrixGame(m=2)), 2)
     assert all(leaf.size for leaf in jax.tree.leaves(sweep.state_shapes))
     hyperparameters = config.hyperparameters._replace(intrinsic_weight=0.5, monotonicity_weight=0.5)
-    lanes = place_lanes((seed_keys(0, 2), spread(hyperparameters, 2)), sweep.mesh)
-    state = sweep.init(*lanes).state
+    given = seed_keys(0, 2), spread(hyperparameters, 2), np.full(2, sweep.total_env_steps, np.int32)
+    keys, numbers, steps = place_lanes(given, sweep.mesh)
+    state = sweep.init(keys, numbers).state
     before = take_lanes((state.params, state.latent_params), 2)
-    after, metrics, *_ = sweep.chunk(state, lanes[1])
+    after, metrics, *_ = sweep.chunk(state, numbers, steps)
     chex.assert_tree_all_finite(metrics)
     moved = jax.tree.map(
         lambda a, b: bool((a != b).any()), before, (after.params, after.latent_params)

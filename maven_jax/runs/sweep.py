@@ -39,8 +39,10 @@ class Sweep(NamedTuple):
     init: Callable[..., Step]
     """From the key, the hyperparameters and, if compiled so, the weights of every lane; without
     metrics."""
-    chunk: Callable[[TrainState, Hyperparameters], Step]
+    chunk: Callable[[TrainState, Hyperparameters, Any], Step]
+    """From the state, the hyperparameters and the number of environment steps of every lane."""
     finished: Callable[[TrainState], jax.Array]
+    total_env_steps: int
     mesh: Mesh
     num_lanes: int
     """Without the padding up to an even share for every device."""
@@ -177,20 +179,19 @@ def compile_sweep(
     mesh = mesh or make_mesh(num_lanes)
 
     def init(key: ScalarKey, hyperparameters: Hyperparameters, *weights: Any) -> Step:
-        return leave(trainer.init(key, hyperparameters, *weights), {})
+        state = trainer.init(key, hyperparameters, *weights)
+        return Step(state, {}, state.diverged, state.diverged)  # no run is over before it learns
 
-    def chunk(state: TrainState, hyperparameters: Hyperparameters) -> Step:
-        return leave(*trainer.chunk(state, hyperparameters))
-
-    def leave(state: TrainState, metrics: Metrics) -> Step:
-        return Step(state, metrics, trainer.finished(state), state.diverged)
+    def chunk(state: TrainState, hyperparameters: Hyperparameters, total_env_steps: Any) -> Step:
+        state, metrics = trainer.chunk(state, hyperparameters, total_env_steps)
+        return Step(state, metrics, trainer.finished(state, total_env_steps), state.diverged)
 
     def laned(x: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
         shape = padded(num_lanes, mesh), *x.shape
         return on_mesh(jax.ShapeDtypeStruct(shape, x.dtype), mesh)
 
     keys = laned(jax.eval_shape(lambda: jax.random.key(0)))
-    number = laned(jax.ShapeDtypeStruct((), jnp.float32))
+    number, steps = (laned(jax.ShapeDtypeStruct((), kind)) for kind in (jnp.float32, jnp.int32))
     hyperparameters = jax.tree.map(lambda _: number, Hyperparameters())
     compiler_options = _cheap_compilation(mesh)
     weights: tuple[Any, ...] = ()
@@ -202,14 +203,15 @@ def compile_sweep(
     state = on_mesh(traced.out_info.state, mesh)
     with ThreadPoolExecutor(1) as beside:  # the compiler leaves Python to others
         init_at_work = beside.submit(traced.lower().compile)
-        lowered = jax.jit(over_lanes(chunk, mesh), donate_argnums=0).lower(state, hyperparameters)
-        compiled_chunk = lowered.compile()
+        jitted = jax.jit(over_lanes(chunk, mesh), donate_argnums=0)
+        compiled_chunk = jitted.lower(state, hyperparameters, steps).compile()
         compiled_init = init_at_work.result()
     memory = compiled_chunk.memory_analysis()
     return Sweep(
         init=compiled_init,
         chunk=compiled_chunk,
         finished=trainer.finished,
+        total_env_steps=trainer.total_env_steps,
         mesh=mesh,
         num_lanes=num_lanes,
         state_shapes=state,
@@ -234,18 +236,20 @@ def run_sweep(
         position: where to go on from; from the start by default.
         weights: of every lane, to start from, where the sweep is compiled for it.
     """
-    hyperparameters = place_lanes(spread(hyperparameters, sweep.num_lanes), sweep.mesh)
+    steps = np.full(sweep.num_lanes, sweep.total_env_steps, np.int32)
+    given = spread(hyperparameters, sweep.num_lanes), steps
+    hyperparameters, steps = place_lanes(given, sweep.mesh)
     latest: dict[str, np.ndarray] = {}
     if position is None:
-        given = [] if weights is None else [place_lanes(weights, sweep.mesh)]
-        state, _, *flags = sweep.init(place_lanes(keys, sweep.mesh), hyperparameters, *given)
+        start = [] if weights is None else [place_lanes(weights, sweep.mesh)]
+        state, _, *flags = sweep.init(place_lanes(keys, sweep.mesh), hyperparameters, *start)
         finished, diverged = take_lanes(flags, sweep.num_lanes)
     else:
         finished = np.asarray(sweep.finished(position.state))
         diverged = position.state.diverged
         state, latest = place_lanes(position.state, sweep.mesh), dict(position.metrics)
     while not np.all(finished):
-        state, metrics, *flags = sweep.chunk(state, hyperparameters)
+        state, metrics, *flags = sweep.chunk(state, hyperparameters, steps)
         rows, (finished_now, diverged) = take_lanes((metrics, flags), sweep.num_lanes)
         active = ~np.asarray(finished | diverged)
         for name, values in rows.items():

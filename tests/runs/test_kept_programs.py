@@ -4,6 +4,7 @@ import importlib
 import os
 import sys
 from dataclasses import replace
+from functools import partial
 
 import chex
 import jax
@@ -14,6 +15,7 @@ from jax.experimental.compilation_cache import compilation_cache
 from jax.sharding import Mesh
 from rich.console import Console
 
+from maven_jax import algorithms, learner
 from maven_jax.config import Hyperparameters
 from maven_jax.config.files import load_config
 from maven_jax.envs import MStepMatrixGame
@@ -22,11 +24,12 @@ from maven_jax.runs.kept_programs import find, hits_of_jax_cache, keep, kept_fil
 from maven_jax.runs.options import Options
 from maven_jax.runs.programs import compile_run
 from maven_jax.runs.sweep import compile_sweep, make_mesh, run_sweep, seed_keys
-from maven_jax.train import make_trainer
+from maven_jax.train import make_train, make_trainer
 
 CONFIG = small_config("vdn")
 KEYS = seed_keys(0, 3)
-TRAINER = make_trainer(CONFIG, MStepMatrixGame(m=3))
+ENV = MStepMatrixGame(m=3)
+TRAINER = make_trainer(CONFIG, ENV)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -46,8 +49,8 @@ def sweep(empty_cache):
     return compile_sweep(TRAINER, 3)
 
 
-def file_of(folder, config=CONFIG, num_lanes=3, **options):
-    return kept_file(folder, config, num_lanes, make_mesh(num_lanes), **options)
+def file_of(folder, config=CONFIG, num_lanes=3, env=ENV, **options):
+    return kept_file(folder, config, env, num_lanes, make_mesh(num_lanes), **options)
 
 
 def test_what_was_kept_is_found_and_trains_the_same_bit_for_bit(sweep, tmp_path):
@@ -96,6 +99,21 @@ def test_where_nothing_can_be_written_nothing_is_kept(sweep, tmp_path):
 def test_what_is_traced_has_no_part_in_where_a_program_is_kept(tmp_path):
     rate = CONFIG.hyperparameters._replace(learning_rate=0.1)
     assert file_of(tmp_path) == file_of(tmp_path, replace(CONFIG, hyperparameters=rate))
+    longer = replace(CONFIG.training, total_env_steps=10**6)
+    assert file_of(tmp_path) == file_of(tmp_path, replace(CONFIG, training=longer))
+
+
+def test_a_program_is_found_for_a_run_of_another_length(sweep, tmp_path):
+    path, steps = file_of(tmp_path), 2 * CONFIG.training.total_env_steps
+    keep(path, sweep)
+    longer = small_config("vdn", total_env_steps=steps)
+    found = find(path, make_trainer(longer, MStepMatrixGame(m=3)), 3, sweep.mesh)
+    once, more = (list(run_sweep(s, KEYS, Hyperparameters())) for s in (sweep, found))
+    chex.assert_trees_all_equal(once[0].metrics, more[0].metrics)
+    before, after = once[-1].metrics["env_steps"], more[-1].metrics["env_steps"]
+    assert (before >= CONFIG.training.total_env_steps).all()
+    assert (before < steps).all()
+    assert (after >= steps).all()
 
 
 def test_whatever_a_program_depends_on_has(tmp_path, monkeypatch):
@@ -107,7 +125,7 @@ def test_whatever_a_program_depends_on_has(tmp_path, monkeypatch):
         file_of(tmp_path, replace(CONFIG, env=load_config("foraging").env)),
         file_of(tmp_path, num_lanes=4),
         file_of(tmp_path, from_weights=True),
-        kept_file(tmp_path, CONFIG, 3, one_device),
+        kept_file(tmp_path, CONFIG, ENV, 3, one_device),
     ]
     with jax.enable_x64(True):
         found.append(file_of(tmp_path))
@@ -135,17 +153,67 @@ def test_an_edit_of_what_is_traced_is_another_program(tmp_path, monkeypatch):
     assert len({before, longer, file_of(tmp_path)}) == 3
 
 
-def test_an_edit_of_a_module_of_ones_own_is_another_program(tmp_path, monkeypatch):
-    """An environment may be in it, or a part that replaces one of this package."""
-    own = tmp_path / "module_of_a_user.py"
-    own.write_text("x = 1")
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """A module of a user's, and its file."""
+    file = tmp_path / "module_of_a_user.py"
+    file.write_text(
+        "from maven_jax.envs import MStepMatrixGame\n"
+        "def loss(*arguments): ...\n"
+        "class Env(MStepMatrixGame): ...\n"
+    )
     monkeypatch.syspath_prepend(tmp_path)
+    yield importlib.import_module(file.stem), file
+    del sys.modules[file.stem]
+
+
+def in_a_table(monkeypatch, module):
+    row = algorithms.ALGORITHMS["vdn"]._replace(objective=partial(module.loss))
+    monkeypatch.setitem(algorithms.ALGORITHMS, "mine", row)
+
+
+def in_place_of_a_function(monkeypatch, module):
+    monkeypatch.setattr(learner, "loss", module.loss)
+
+
+def in_place_of_a_method(monkeypatch, module):
+    monkeypatch.setattr(MStepMatrixGame, "step", module.loss)
+
+
+def in_a_closure(monkeypatch, module):
+    monkeypatch.setattr(learner, "loss", make_train(CONFIG, ENV))
+    monkeypatch.setattr(learner.loss.__closure__[0], "cell_contents", module.loss)
+
+
+@pytest.mark.parametrize(
+    "give", [in_a_table, in_place_of_a_function, in_place_of_a_method, in_a_closure]
+)
+def test_an_edit_of_a_module_that_a_part_is_from_is_another_program(
+    give, own, tmp_path, monkeypatch
+):
     without = file_of(tmp_path)
-    module = importlib.import_module(own.stem)
-    monkeypatch.setitem(sys.modules, own.stem, module)
+    give(monkeypatch, own[0])
     first = file_of(tmp_path)
-    own.write_text("x = 20")
+    own[1].write_text("x = 20")
     assert len({without, first, file_of(tmp_path)}) == 3
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_an_edit_of_an_environment_s_module_is_another_program(inside, own, tmp_path, monkeypatch):
+    """One's own environment; or one of this package that holds something of one's own."""
+    env = MStepMatrixGame(m=3) if inside else own[0].Env(m=3)
+    if inside:
+        env.rewards = [own[0].loss]
+    first = file_of(tmp_path, env=env)
+    own[1].write_text("x = 20")
+    assert len({file_of(tmp_path), first, file_of(tmp_path, env=env)}) == 3
+
+
+def test_an_edit_of_a_module_that_nothing_is_from_changes_nothing(own, tmp_path):
+    """As a script that starts a run and draws its curves."""
+    before = file_of(tmp_path)
+    own[1].write_text("x = 20")
+    assert file_of(tmp_path) == before
 
 
 @pytest.mark.parametrize("kept", [True, False])
