@@ -3,7 +3,7 @@
 An objective belongs to a mixer and knows how to call it. It reads utilities along rows of episodes,
 so it never touches the recurrent networks. Every loss takes the mixer, the online networks, which
 are differentiated, the target networks, the reward (r_aux included), a time-major batch, the traced
-hyperparameters and the configuration.
+hyperparameters, the configuration and the units of the values, None for those of the reward.
 """
 
 from collections.abc import Callable
@@ -17,10 +17,11 @@ from maven_jax.config import Config, Hyperparameters
 from maven_jax.episodes import next_latent, step_latent
 from maven_jax.exploration import greedy_actions
 from maven_jax.layers import apply
-from maven_jax.losses import lambda_next_values, monotonicity_penalty, td_loss
+from maven_jax.losses import lambda_next_values, monotonicity_penalty, td_loss, weighted_mean
 from maven_jax.mixers import CounterfactualValues, JointCritic, Mixer
 from maven_jax.qtran import nonoptimum_loss, optimum_loss
-from maven_jax.types import Episodes, Metrics, NetworkParams
+from maven_jax.target_units import in_reward_units, spread_of
+from maven_jax.types import Episodes, Metrics, NetworkParams, TargetUnits
 
 
 class Networks(NamedTuple):
@@ -31,10 +32,20 @@ class Networks(NamedTuple):
 
 
 Loss = Callable[
-    [Mixer, Networks, Networks, Float[Array, "T B"], Episodes, Hyperparameters, Config],
+    [
+        Mixer,
+        Networks,
+        Networks,
+        Float[Array, "T B"],
+        Episodes,
+        Hyperparameters,
+        Config,
+        TargetUnits | None,
+    ],
     tuple[Float[Array, ""], Metrics],
 ]
-"""From mixer, online and target networks, reward (r_aux included) and batch to loss and metrics."""
+"""From mixer, online and target networks, reward (r_aux included), batch, numbers and the values'
+units to loss and metrics."""
 
 JointValue = Callable[[Mixer, Networks, Episodes], Float[Array, "T B *K"]]
 """The values that are learnt of the joint actions taken: one, or one for each agent."""
@@ -78,6 +89,7 @@ def q_learning_loss(
     batch: Episodes,
     hyperparameters: Hyperparameters,
     config: Config,
+    units: TargetUnits | None = None,
 ) -> tuple[Float[Array, ""], Metrics]:
     """L_QL: squared TD errors of the mixed values (Rashid et al. 2018, equation 6)."""
     next_state, latent = batch.global_state[1:], next_latent(batch)
@@ -85,7 +97,7 @@ def q_learning_loss(
     q_taken = mixed_value(mixer, online, batch)
     next_chosen = select(target.q_values[1:], next_actions)
     q_next = mixed(mixer, target.mixer, next_chosen, next_state, latent)
-    return _td_loss(q_taken, q_next, reward, batch, hyperparameters)
+    return _td_loss(q_taken, q_next, reward, batch, hyperparameters, units)
 
 
 def penalised_q_learning_loss(
@@ -96,13 +108,16 @@ def penalised_q_learning_loss(
     batch: Episodes,
     hyperparameters: Hyperparameters,
     config: Config,
+    units: TargetUnits | None = None,
 ) -> tuple[Float[Array, ""], Metrics]:
     """`q_learning_loss`, plus a penalty where Q_tot falls as a utility rises.
 
     The soft form of QMIX's constraint: `monotonicity_weight` times `losses.monotonicity_penalty` of
     dQ_tot/dQ_i at the utilities taken. Weight 0 leaves the mixer unconstrained.
     """
-    loss, metrics = q_learning_loss(mixer, online, target, reward, batch, hyperparameters, config)
+    loss, metrics = q_learning_loss(
+        mixer, online, target, reward, batch, hyperparameters, config, units
+    )
 
     def total(utilities: Float[Array, "T B N"]) -> Float[Array, ""]:
         state = batch.global_state[:-1]
@@ -132,6 +147,7 @@ def qtran_loss(
     batch: Episodes,
     hyperparameters: Hyperparameters,
     config: Config,
+    units: TargetUnits | None = None,
 ) -> tuple[Float[Array, ""], Metrics]:
     """L_td of Q_jt, and the two constraints that tie the utilities to it (Son et al. 2019)."""
     assert isinstance(mixer, JointCritic)
@@ -151,6 +167,7 @@ def qtran_loss(
         reward,
         batch,
         hyperparameters,
+        units,
     )
     optimum = optimum_loss(
         select(q_values, greedy),
@@ -187,8 +204,13 @@ def _td_loss(
     reward: Float[Array, "T B"],
     batch: Episodes,
     hyperparameters: Hyperparameters,
+    units: TargetUnits | None,
 ) -> tuple[Float[Array, ""], Metrics]:
-    """`td_loss` of TD(lambda) targets; reward and mask for every agent where each has a value."""
+    """`td_loss` of TD(lambda) targets; reward and mask for every agent where each has a value.
+
+    Where the values have units of their own the loss is in these, and the metrics, with the
+    targets' variance among them, are in the reward's.
+    """
 
     def for_each(x: Array) -> Array:
         missing = q_taken.ndim - x.ndim
@@ -197,8 +219,15 @@ def _td_loss(
     reward, discount, mask = (
         for_each(x) for x in (reward, hyperparameters.gamma * batch.discount, batch.mask)
     )
+    if units is not None:
+        q_taken, q_next = (in_reward_units(units, values) for values in (q_taken, q_next))
     q_next = lambda_next_values(q_next, reward, discount, mask, hyperparameters.td_lambda)
-    return td_loss(q_taken, q_next, reward, discount, mask)
+    loss, metrics = td_loss(q_taken, q_next, reward, discount, mask)
+    if units is None:
+        return loss, metrics
+    from_mean = reward + discount * q_next - metrics["q_target"]
+    metrics["q_target_variance"] = weighted_mean(jnp.where(mask, from_mean, 0.0) ** 2, mask)
+    return loss / spread_of(units) ** 2, metrics
 
 
 def _joint(

@@ -17,6 +17,7 @@ from maven_jax.evaluation import evaluate
 from maven_jax.learner import make_optimizer
 from maven_jax.loops import pack
 from maven_jax.rounds import Parts, collect, make_parts, play_round, store
+from maven_jax.target_units import fresh_units
 from maven_jax.types import MarlEnv, Metrics, NetworkParams, Params, ScalarKey, TrainState
 
 
@@ -124,6 +125,7 @@ def init_state(
         num_updates=jnp.int32(0),
         env_steps=jnp.int32(0),
         diverged=jnp.array(False),
+        target_units=fresh_units() if parts.config.training.normalize_targets else None,
     )
     playing = jax.jit(partial(collect, parts))  # traced once for its shapes and to be run
     shapes = jax.eval_shape(playing, state, play_key, hyperparameters)[0]

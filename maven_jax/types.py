@@ -124,6 +124,14 @@ class Params(NamedTuple):
     discriminator: NetworkParams
 
 
+class TargetUnits(NamedTuple):
+    """Moments of the targets met so far, in units of the reward: see `target_units`."""
+
+    num_batches: Float[Array, ""]
+    mean: Float[Array, ""]
+    variance: Float[Array, ""]
+
+
 class TrainState(NamedTuple):
     """The whole of a run: one seed, or many with a leading axis on every leaf."""
 
@@ -142,3 +150,5 @@ class TrainState(NamedTuple):
     """Environment steps really taken: episodes end early, so seeds differ."""
     diverged: Bool[Array, ""]
     """The weights turned non-finite: the run rests at its last finite state."""
+    target_units: TargetUnits | None = None
+    """In which values are learnt; None where it is the reward's."""

@@ -70,6 +70,7 @@ FORMS = [
         "algorithm": "maven_unconstrained",
         "latent": {"kind": "bandit", "bandit_epsilon": 0.5},
         "exploration": {"kind": "boltzmann"},
+        "training": {"normalize_targets": True},
     },
     {
         "latent": {"kind": "uniform"},

@@ -173,6 +173,10 @@ class TrainingConfig:
     as an end, as some libraries have it."""
     double_q: bool = True
     """Choose the next actions by the online network, value them by the target's."""
+    normalize_targets: bool = False
+    """Learn values in units of the targets' running mean and standard deviation (van Hasselt et al.
+    2016), whatever the reward's scale; not in the published code. QMIX's mixer should then begin
+    near 0, by `network.mixer_init_scale`."""
     num_envs: int = 1
     """Environments that each seed plays side by side, one row of each in a round."""
     row_slots: int = 0
