@@ -19,7 +19,7 @@ from maven_jax.latents import Latent
 from maven_jax.layers import apply
 from maven_jax.losses import intrinsic_reward, weighted_mean
 from maven_jax.objectives import Networks
-from maven_jax.types import Episodes, LatentOutcome, Metrics, NetworkParams, Params, TargetUnits
+from maven_jax.types import Episodes, LatentOutcome, Metrics, NetworkParams, Params, TargetMoments
 
 OPTIMIZERS: dict[str, Callable[[Hyperparameters], optax.GradientTransformation]] = {
     "rmsprop": lambda hyperparameters: optax.scale_by_rms(
@@ -113,7 +113,7 @@ def loss(
     hyperparameters: Hyperparameters,
     algorithm: Algorithm,
     config: Config,
-    units: TargetUnits | None = None,
+    moments: TargetMoments | None = None,
 ) -> tuple[Float[Array, ""], Metrics]:
     """L_QL - lambda_MI J_V, up to the constant H(z): what phi, eta, psi and v descend.
 
@@ -127,7 +127,7 @@ def loss(
         hyperparameters: traced numbers.
         algorithm: the parts.
         config: static choices of the loss terms.
-        units: of the values; None for those of the reward.
+        moments: of the targets, in units of which values are; None for those of the reward.
     """
     online = Networks(utilities(algorithm, params, batch), params.mixer)
     target = Networks(utilities(algorithm, target_params, batch), target_params.mixer)
@@ -150,7 +150,7 @@ def loss(
             reward = reward + hyperparameters.intrinsic_weight * weight * auxiliary
             metrics["intrinsic_reward"] = weighted_mean(auxiliary, weight)
     q_loss, q_metrics = algorithm.objective.loss(
-        algorithm.mixer, online, target, reward, batch, hyperparameters, config, units
+        algorithm.mixer, online, target, reward, batch, hyperparameters, config, moments
     )
     total = q_loss + hyperparameters.mi_weight * mi_loss
     return total, {"loss": total} | q_metrics | metrics
@@ -165,11 +165,11 @@ def update(
     hyperparameters: Hyperparameters,
     algorithm: Algorithm,
     config: Config,
-    units: TargetUnits | None = None,
+    moments: TargetMoments | None = None,
 ) -> tuple[Params, Any, Metrics]:
     """One gradient step on a time-major batch; the arguments are those of `loss`."""
     grads, metrics = jax.grad(loss, has_aux=True)(
-        params, target_params, latent_params, batch, hyperparameters, algorithm, config, units
+        params, target_params, latent_params, batch, hyperparameters, algorithm, config, moments
     )
     with jax.named_scope("optimizer"):
         optimizer = make_optimizer(config.training.optimizer, hyperparameters)

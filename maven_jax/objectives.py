@@ -3,7 +3,8 @@
 An objective belongs to a mixer and knows how to call it. It reads utilities along rows of episodes,
 so it never touches the recurrent networks. Every loss takes the mixer, the online networks, which
 are differentiated, the target networks, the reward (r_aux included), a time-major batch, the traced
-hyperparameters, the configuration and the units of the values, None for those of the reward.
+hyperparameters, the configuration, and the moments of the targets where values are in units of
+these, None where they are in the reward's.
 """
 
 from collections.abc import Callable
@@ -20,8 +21,8 @@ from maven_jax.layers import apply
 from maven_jax.losses import lambda_next_values, monotonicity_penalty, td_loss, weighted_mean
 from maven_jax.mixers import CounterfactualValues, JointCritic, Mixer
 from maven_jax.qtran import nonoptimum_loss, optimum_loss
-from maven_jax.target_units import in_reward_units, spread_of
-from maven_jax.types import Episodes, Metrics, NetworkParams, TargetUnits
+from maven_jax.target_moments import denormalize, standard_deviation
+from maven_jax.types import Episodes, Metrics, NetworkParams, TargetMoments
 
 
 class Networks(NamedTuple):
@@ -40,12 +41,13 @@ Loss = Callable[
         Episodes,
         Hyperparameters,
         Config,
-        TargetUnits | None,
+        TargetMoments | None,
     ],
     tuple[Float[Array, ""], Metrics],
 ]
-"""From mixer, online and target networks, reward (r_aux included), batch, numbers and the values'
-units to loss and metrics."""
+"""From mixer, online and target networks, reward (r_aux included), batch, hyperparameters,
+configuration and moments to loss and metrics; with moments, `q_target` and `q_target_variance` of
+the batch are among these."""
 
 JointValue = Callable[[Mixer, Networks, Episodes], Float[Array, "T B *K"]]
 """The values that are learnt of the joint actions taken: one, or one for each agent."""
@@ -89,7 +91,7 @@ def q_learning_loss(
     batch: Episodes,
     hyperparameters: Hyperparameters,
     config: Config,
-    units: TargetUnits | None = None,
+    moments: TargetMoments | None = None,
 ) -> tuple[Float[Array, ""], Metrics]:
     """L_QL: squared TD errors of the mixed values (Rashid et al. 2018, equation 6)."""
     next_state, latent = batch.global_state[1:], next_latent(batch)
@@ -97,7 +99,7 @@ def q_learning_loss(
     q_taken = mixed_value(mixer, online, batch)
     next_chosen = select(target.q_values[1:], next_actions)
     q_next = mixed(mixer, target.mixer, next_chosen, next_state, latent)
-    return _td_loss(q_taken, q_next, reward, batch, hyperparameters, units)
+    return _td_loss(q_taken, q_next, reward, batch, hyperparameters, moments)
 
 
 def penalised_q_learning_loss(
@@ -108,7 +110,7 @@ def penalised_q_learning_loss(
     batch: Episodes,
     hyperparameters: Hyperparameters,
     config: Config,
-    units: TargetUnits | None = None,
+    moments: TargetMoments | None = None,
 ) -> tuple[Float[Array, ""], Metrics]:
     """`q_learning_loss`, plus a penalty where Q_tot falls as a utility rises.
 
@@ -116,7 +118,7 @@ def penalised_q_learning_loss(
     dQ_tot/dQ_i at the utilities taken. Weight 0 leaves the mixer unconstrained.
     """
     loss, metrics = q_learning_loss(
-        mixer, online, target, reward, batch, hyperparameters, config, units
+        mixer, online, target, reward, batch, hyperparameters, config, moments
     )
 
     def total(utilities: Float[Array, "T B N"]) -> Float[Array, ""]:
@@ -147,7 +149,7 @@ def qtran_loss(
     batch: Episodes,
     hyperparameters: Hyperparameters,
     config: Config,
-    units: TargetUnits | None = None,
+    moments: TargetMoments | None = None,
 ) -> tuple[Float[Array, ""], Metrics]:
     """L_td of Q_jt, and the two constraints that tie the utilities to it (Son et al. 2019)."""
     assert isinstance(mixer, JointCritic)
@@ -167,7 +169,7 @@ def qtran_loss(
         reward,
         batch,
         hyperparameters,
-        units,
+        moments,
     )
     optimum = optimum_loss(
         select(q_values, greedy),
@@ -204,12 +206,12 @@ def _td_loss(
     reward: Float[Array, "T B"],
     batch: Episodes,
     hyperparameters: Hyperparameters,
-    units: TargetUnits | None,
+    moments: TargetMoments | None,
 ) -> tuple[Float[Array, ""], Metrics]:
     """`td_loss` of TD(lambda) targets; reward and mask for every agent where each has a value.
 
-    Where the values have units of their own the loss is in these, and the metrics, with the
-    targets' variance among them, are in the reward's.
+    Of normalised values the loss is in units of the targets' moments; the metrics are in those of
+    the reward, with the targets' variance among them.
     """
 
     def for_each(x: Array) -> Array:
@@ -219,15 +221,15 @@ def _td_loss(
     reward, discount, mask = (
         for_each(x) for x in (reward, hyperparameters.gamma * batch.discount, batch.mask)
     )
-    if units is not None:
-        q_taken, q_next = (in_reward_units(units, values) for values in (q_taken, q_next))
+    if moments is not None:
+        q_taken, q_next = denormalize(moments, q_taken), denormalize(moments, q_next)
     q_next = lambda_next_values(q_next, reward, discount, mask, hyperparameters.td_lambda)
     loss, metrics = td_loss(q_taken, q_next, reward, discount, mask)
-    if units is None:
+    if moments is None:
         return loss, metrics
-    from_mean = reward + discount * q_next - metrics["q_target"]
-    metrics["q_target_variance"] = weighted_mean(jnp.where(mask, from_mean, 0.0) ** 2, mask)
-    return loss / spread_of(units) ** 2, metrics
+    from_mean = jnp.where(mask, reward + discount * q_next - metrics["q_target"], 0.0)
+    metrics["q_target_variance"] = weighted_mean(from_mean**2, mask)
+    return loss / standard_deviation(moments) ** 2, metrics
 
 
 def _joint(

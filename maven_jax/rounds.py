@@ -30,7 +30,7 @@ from maven_jax.losses import weighted_mean
 from maven_jax.replay import add_where, make_replay
 from maven_jax.rollout import env_spec, keep, rollout, start_episodes
 from maven_jax.rows import play_rows, row_outcomes
-from maven_jax.target_units import follow
+from maven_jax.target_moments import update_moments
 from maven_jax.types import (
     EnvSpec,
     Episodes,
@@ -190,7 +190,7 @@ def gradient_step(
         hyperparameters._replace(learning_rate=learning_rate),
         parts.algorithm,
         parts.config,
-        state.target_units,
+        state.target_moments,
     )
     num_updates = state.num_updates + 1
     interval = parts.config.training.target_update_interval
@@ -198,15 +198,16 @@ def gradient_step(
         rate, old = hyperparameters.target_update_rate, state.target_params
         moved = optax.incremental_update(params, old, rate)
         target = optax.periodic_update(moved, old, num_updates, interval)
-    units = state.target_units
-    if units is not None:
-        units = follow(units, metrics["q_target"], metrics["q_target_variance"])
+    moments = state.target_moments
+    if moments is not None:
+        batch = metrics["q_target"], metrics["q_target_variance"]
+        moments = update_moments(moments, state.num_updates, *batch)
     state = state._replace(
         params=params,
         target_params=target,
         opt_state=opt_state,
         num_updates=num_updates,
-        target_units=units,
+        target_moments=moments,
     )
     return state, metrics
 

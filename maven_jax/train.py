@@ -1,6 +1,7 @@
 """A whole training run as one pure function of a key and hyperparameters."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ from maven_jax.evaluation import evaluate
 from maven_jax.learner import make_optimizer
 from maven_jax.loops import pack
 from maven_jax.rounds import Parts, collect, make_parts, play_round, store
-from maven_jax.target_units import fresh_units
+from maven_jax.target_moments import fresh_moments
 from maven_jax.types import MarlEnv, Metrics, NetworkParams, Params, ScalarKey, TrainState
 
 
@@ -34,9 +35,8 @@ class Trainer(NamedTuple):
     Once the run is finished the state stays as it is, and the metrics are those of a chunk that is
     thrown away. So it does, but for its replay, where a chunk ends with weights that are not
     finite: then `diverged` is set."""
-    finished: Callable[..., jax.Array]
-    """Of a state and, as above, a number of steps: whether `env_steps` has reached it, or the run
-    has diverged."""
+    finished: Callable[[TrainState], jax.Array]
+    """Whether `env_steps` has reached `total_env_steps`, or the run has diverged."""
     total_env_steps: int
     """The configuration's."""
     max_chunks: int
@@ -60,6 +60,14 @@ def all_finite(tree: Any) -> Bool[Array, ""]:
     return jnp.isfinite(ravel_pytree(tree)[0]).all()
 
 
+def without_steps(config: Config) -> Config:
+    """What is traced of a configuration, its hyperparameters aside, which are arguments.
+
+    Its `total_env_steps` is 0: that number is an argument, too, and no part may depend on it.
+    """
+    return replace(config, training=replace(config.training, total_env_steps=0))
+
+
 def make_trainer(config: Config, env: MarlEnv) -> Trainer:
     """Builds `init` and `chunk` for an experiment.
 
@@ -67,7 +75,7 @@ def make_trainer(config: Config, env: MarlEnv) -> Trainer:
         ConfigError: a value of the configuration that cannot work.
     """
     validate(config)
-    parts = make_parts(config, env)
+    parts = make_parts(without_steps(config), env)
     check_steps(config.training, parts.spec.time_limit)
     total_env_steps = config.training.total_env_steps
 
@@ -85,9 +93,7 @@ def make_trainer(config: Config, env: MarlEnv) -> Trainer:
     ) -> tuple[TrainState, Metrics]:
         return run_chunk(parts, state, hyperparameters, total_env_steps)
 
-    def finished(
-        state: TrainState, total_env_steps: int | Int[Array, ""] = total_env_steps
-    ) -> jax.Array:
+    def finished(state: TrainState) -> jax.Array:
         return is_finished(state, total_env_steps)
 
     return Trainer(
@@ -125,7 +131,7 @@ def init_state(
         num_updates=jnp.int32(0),
         env_steps=jnp.int32(0),
         diverged=jnp.array(False),
-        target_units=fresh_units() if parts.config.training.normalize_targets else None,
+        target_moments=fresh_moments() if parts.config.training.normalize_targets else None,
     )
     playing = jax.jit(partial(collect, parts))  # traced once for its shapes and to be run
     shapes = jax.eval_shape(playing, state, play_key, hyperparameters)[0]

@@ -124,10 +124,9 @@ class Params(NamedTuple):
     discriminator: NetworkParams
 
 
-class TargetUnits(NamedTuple):
-    """Moments of the targets met so far, in units of the reward: see `target_units`."""
+class TargetMoments(NamedTuple):
+    """Of the targets met so far, in units of the reward."""
 
-    num_batches: Float[Array, ""]
     mean: Float[Array, ""]
     variance: Float[Array, ""]
 
@@ -150,5 +149,5 @@ class TrainState(NamedTuple):
     """Environment steps really taken: episodes end early, so seeds differ."""
     diverged: Bool[Array, ""]
     """The weights turned non-finite: the run rests at its last finite state."""
-    target_units: TargetUnits | None = None
-    """In which values are learnt; None where it is the reward's."""
+    target_moments: TargetMoments | None
+    """In units of which values are learnt; None where it is the reward's unit."""

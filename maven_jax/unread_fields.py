@@ -20,7 +20,7 @@ def unread(config: Config) -> dict[str, str]:
 
 
 def remarks(config: Config, base: Config) -> list[str]:
-    """A line for every reason that leaves something of a configuration without effect.
+    """A line for every reason that leaves something of a configuration without effect, or astray.
 
     Args:
         config: the configuration.
@@ -34,7 +34,8 @@ def remarks(config: Config, base: Config) -> list[str]:
         changed = [name for name in names if _read(config, name) != _read(base, name)]
         if changed:
             lines.append(f"without effect, since {reason}: {', '.join(changed)}")
-    return lines + [line for line in _detached(config) if line not in _detached(base)]
+    known = [*_detached(base), *_astray(base)]
+    return lines + [line for line in (*_detached(config), *_astray(config)) if line not in known]
 
 
 def _reasons(config: Config) -> Iterator[tuple[str, Sequence[str]]]:
@@ -117,6 +118,17 @@ def _detached(config: Config) -> list[str]:
         reads = f"discriminator.reads is {discriminator.reads}"
         return [f"{reads}, which have no gradient, discriminator.signal gradient: {end}"]
     return []
+
+
+def _astray(config: Config) -> list[str]:
+    """Where what a fresh mixer makes up is the larger part of the first targets."""
+    of_qmixers = row(config).mixer not in (independent, additive, joint)
+    if not (config.training.normalize_targets and of_qmixers):
+        return []
+    if config.network.mixer_init_scale < 1:
+        return []
+    scale = f"network.mixer_init_scale is {config.network.mixer_init_scale:g}"
+    return [f"{scale}: with training.normalize_targets values may run away; 0.001 keeps them"]
 
 
 def _dotted(section: str, names: Sequence[str]) -> list[str]:

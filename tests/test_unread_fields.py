@@ -126,6 +126,15 @@ END = "q_v learns, but nothing of it reaches the utilities"
             },
             [],
         ),
+        (
+            {"training": {"normalize_targets": True}},
+            [
+                "network.mixer_init_scale is 1: with training.normalize_targets values may run "
+                "away; 0.001 keeps them"
+            ],
+        ),
+        ({"training": {"normalize_targets": True}, "network": {"mixer_init_scale": 0.01}}, []),
+        ({"training": {"normalize_targets": True}, "algorithm": "maven_vdn"}, []),
     ],
 )
 def test_what_a_user_hears(overrides, said):

@@ -114,6 +114,13 @@ def _origin(command: Train, num_lanes: int) -> Origin | None:
             raise ConfigError(f"lane is {command.lane}; allowed: none without --init-from")
         return None
     source = load_run(command.init_from)
+    for whose, config in (("", command.config), (f"run '{source.path}': ", source.config)):
+        check(
+            not config.training.normalize_targets,
+            f"{whose}training.normalize_targets",
+            True,
+            "false with --init-from: weights do not say which targets they are in units of",
+        )
     last, lane = source.num_lanes - 1, command.lane
     if lane is None:
         check(

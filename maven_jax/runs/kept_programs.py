@@ -14,9 +14,8 @@ import sys
 import sysconfig
 import time
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -29,8 +28,7 @@ from jax.stages import Compiled
 from maven_jax.config import Config, Hyperparameters
 from maven_jax.runs.files import draft_of
 from maven_jax.runs.sweep import Sweep, on_mesh
-from maven_jax.train import Trainer
-from maven_jax.types import MarlEnv
+from maven_jax.train import Trainer, without_steps
 
 TRACED = (
     *("maven_jax", "jax", "jaxlib", "flax", "optax", "chex", "distrax", "flashbax"),
@@ -45,32 +43,24 @@ KEPT_FROM = "jax_persistent_cache_min_compile_time_secs"
 
 
 def kept_file(
-    folder: Path,
-    config: Config,
-    env: MarlEnv,
-    num_lanes: int,
-    mesh: Mesh,
-    *,
-    from_weights: bool = False,
+    folder: Path, config: Config, num_lanes: int, mesh: Mesh, *, from_weights: bool = False
 ) -> Path:
     """Where a program is kept, if it is.
 
     Args:
         folder: where all are.
-        config: the experiment. Hyperparameters and the number of environment steps are traced:
-            their values are not read.
-        env: the environment that it names.
+        config: the experiment, whose environment must be the one that it names. Hyperparameters
+            and the number of environment steps are traced: their values are not read.
         num_lanes: how many runs.
         mesh: the devices that share them.
         from_weights: `init` is given the weights to start from.
     """
-    training = dataclasses.replace(config.training, total_env_steps=0)
-    static = dataclasses.replace(config, training=training, hyperparameters=Hyperparameters())
+    static = dataclasses.replace(without_steps(config), hyperparameters=Hyperparameters())
     devices = [(device.id, device.device_kind) for device in mesh.devices.flat]
     backend = mesh.devices.flat[0].client
     parts = static, num_lanes, from_weights, devices, backend.platform_version, _settings()
     key = hashlib.sha256(repr(parts).encode())
-    for path in (*_sources(), *_own_sources(env)):
+    for path in (*_sources(), *_own_sources()):
         stat = os.stat(path)
         key.update(repr((path, stat.st_mtime_ns, stat.st_size)).encode())
     return folder / key.hexdigest()
@@ -103,7 +93,7 @@ def find(path: Path, trainer: Trainer, num_lanes: int, mesh: Mesh) -> Sweep | No
 
     Args:
         path: from `kept_file`.
-        trainer: from `make_trainer` of the same configuration.
+        trainer: from `make_trainer` of the same configuration, whatever its number of steps.
         num_lanes: as given to `kept_file`.
         mesh: likewise.
     """
@@ -122,7 +112,6 @@ def find(path: Path, trainer: Trainer, num_lanes: int, mesh: Mesh) -> Sweep | No
     return Sweep(
         init=init,
         chunk=chunk,
-        finished=trainer.finished,
         total_env_steps=trainer.total_env_steps,
         mesh=mesh,
         num_lanes=num_lanes,
@@ -172,56 +161,13 @@ def _sources() -> Iterator[str]:
                         yield os.path.join(folder, name)
 
 
-def _own_sources(env: MarlEnv) -> list[str]:
-    """The files of loaded modules that are not installed, if what is traced reaches one of them.
-
-    An environment may be in it, or a part that this package has been given in a table, or in place
-    of one of its own.
-    """
+def _own_sources() -> list[str]:
+    """The files of loaded modules that are not installed: a user's environment may be in one."""
     paths = sysconfig.get_paths()
     installed = tuple(paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib"))
     files = {
-        name: getattr(module, "__file__", None) or ""
+        getattr(module, "__file__", None) or ""
         for name, module in list(sys.modules.items())
         if name.partition(".")[0] not in TRACED
     }
-    own = {n: f for n, f in files.items() if os.path.isfile(f) and not f.startswith(installed)}
-    package = [vars(module) for name, module in list(sys.modules.items()) if _is_ours(name)]
-    return sorted(set(own.values())) if any(_home(x) in own for x in _reached(package, env)) else []
-
-
-def _reached(*roots: Any) -> Iterator[Any]:
-    """What containers, and classes, functions and objects of this package hold, and so on."""
-    seen: dict[int, Any] = {}
-    ahead = list(roots)
-    while ahead:
-        value = ahead.pop()
-        if id(value) not in seen:
-            seen[id(value)] = value
-            yield value
-            ahead.extend(_held(value))
-
-
-def _held(value: Any) -> Iterable[Any]:
-    if isinstance(value, Mapping):
-        return value.values()
-    if isinstance(value, list | tuple | set | frozenset):
-        return value
-    if isinstance(value, partial):
-        return value.func, value.args, value.keywords
-    if not _is_ours(_home(value)):
-        return ()
-    held = list(getattr(value, "__dict__", {}).values())
-    for cell in getattr(value, "__closure__", None) or ():
-        with suppress(ValueError):  # one that is still empty
-            held.append(cell.cell_contents)
-    return held
-
-
-def _home(value: Any) -> str:
-    """The module that a class, a function, or the class of an object is of, or the module."""
-    return getattr(value, "__module__", None) or getattr(value, "__name__", None) or ""
-
-
-def _is_ours(module: str) -> bool:
-    return module.partition(".")[0] == "maven_jax"
+    return sorted(f for f in files if os.path.isfile(f) and not f.startswith(installed))

@@ -154,6 +154,6 @@ def _naming(name: str) -> Iterator[None]:
 
 
 def _program(config: Config, info: Mapping[str, Any]) -> tuple[Config, int]:
-    """What a run's program depends on: all but the values of hyperparameters, which are traced."""
+    """What a run's program depends on, and its length: all but the values of hyperparameters."""
     static = dataclasses.replace(config, hyperparameters=Hyperparameters())
     return static, len(info["lanes"]["seed"])

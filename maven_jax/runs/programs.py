@@ -66,7 +66,7 @@ def compile_run(
     runs = count_of(num_lanes, "run")
     kept, sweep = None, None
     if options.programs is not None and jax.process_count() == 1 and not in_notebook():
-        kept = kept_file(options.programs, config, env, num_lanes, mesh, from_weights=from_weights)
+        kept = kept_file(options.programs, config, num_lanes, mesh, from_weights=from_weights)
         sweep = find(kept, trainer, num_lanes, mesh)
     if sweep is not None:
         lane = (x // padded(num_lanes, mesh) for x in state_memory(sweep.state_shapes))

@@ -15,10 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Int
 
 from maven_jax.config import Hyperparameters
 from maven_jax.errors import check
-from maven_jax.train import Trainer
+from maven_jax.train import Trainer, is_finished
 from maven_jax.types import Metrics, NetworkParams, Params, ScalarKey, TrainState
 
 LANES = PartitionSpec("lanes")
@@ -39,9 +40,8 @@ class Sweep(NamedTuple):
     init: Callable[..., Step]
     """From the key, the hyperparameters and, if compiled so, the weights of every lane; without
     metrics."""
-    chunk: Callable[[TrainState, Hyperparameters, Any], Step]
+    chunk: Callable[[TrainState, Hyperparameters, Int[Array, "L"]], Step]
     """From the state, the hyperparameters and the number of environment steps of every lane."""
-    finished: Callable[[TrainState], jax.Array]
     total_env_steps: int
     mesh: Mesh
     num_lanes: int
@@ -182,9 +182,11 @@ def compile_sweep(
         state = trainer.init(key, hyperparameters, *weights)
         return Step(state, {}, state.diverged, state.diverged)  # no run is over before it learns
 
-    def chunk(state: TrainState, hyperparameters: Hyperparameters, total_env_steps: Any) -> Step:
+    def chunk(
+        state: TrainState, hyperparameters: Hyperparameters, total_env_steps: Int[Array, ""]
+    ) -> Step:
         state, metrics = trainer.chunk(state, hyperparameters, total_env_steps)
-        return Step(state, metrics, trainer.finished(state, total_env_steps), state.diverged)
+        return Step(state, metrics, is_finished(state, total_env_steps), state.diverged)
 
     def laned(x: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
         shape = padded(num_lanes, mesh), *x.shape
@@ -210,7 +212,6 @@ def compile_sweep(
     return Sweep(
         init=compiled_init,
         chunk=compiled_chunk,
-        finished=trainer.finished,
         total_env_steps=trainer.total_env_steps,
         mesh=mesh,
         num_lanes=num_lanes,
@@ -245,7 +246,7 @@ def run_sweep(
         state, _, *flags = sweep.init(place_lanes(keys, sweep.mesh), hyperparameters, *start)
         finished, diverged = take_lanes(flags, sweep.num_lanes)
     else:
-        finished = np.asarray(sweep.finished(position.state))
+        finished = np.asarray(is_finished(position.state, sweep.total_env_steps))
         diverged = position.state.diverged
         state, latest = place_lanes(position.state, sweep.mesh), dict(position.metrics)
     while not np.all(finished):

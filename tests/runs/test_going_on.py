@@ -89,6 +89,18 @@ def test_weights_that_do_not_fit_are_named(config, finished, tmp_path, capsys):
     assert "without --init-from" in refused(
         capsys, "train", config, "--out", tmp_path / "new", "--lane", "0"
     )
+    line = refused(capsys, *origin, "--seeds", "2", "--training.normalize-targets")
+    assert line.startswith("training.normalize_targets is True; allowed: false with --init-from")
+    assert not (tmp_path / "new").exists()
+
+
+def test_weights_in_units_of_other_targets_are_refused(config, finished, tmp_path, capsys):
+    normalised = shutil.copytree(finished, tmp_path / "normalised")
+    plain = (normalised / "config.yaml").read_text()
+    (normalised / "config.yaml").write_text(plain.replace("targets: false", "targets: true"))
+    line = refused(capsys, "train", config, "--init-from", normalised, "--out", tmp_path / "new")
+    expected = f"run '{normalised}': training.normalize_targets is True; allowed: false with"
+    assert line.startswith(expected)
     assert not (tmp_path / "new").exists()
 
 

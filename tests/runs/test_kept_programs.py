@@ -4,7 +4,6 @@ import importlib
 import os
 import sys
 from dataclasses import replace
-from functools import partial
 
 import chex
 import jax
@@ -15,7 +14,7 @@ from jax.experimental.compilation_cache import compilation_cache
 from jax.sharding import Mesh
 from rich.console import Console
 
-from maven_jax import algorithms, learner
+from maven_jax import train
 from maven_jax.config import Hyperparameters
 from maven_jax.config.files import load_config
 from maven_jax.envs import MStepMatrixGame
@@ -23,13 +22,19 @@ from maven_jax.runs import kept_programs
 from maven_jax.runs.kept_programs import find, hits_of_jax_cache, keep, kept_file
 from maven_jax.runs.options import Options
 from maven_jax.runs.programs import compile_run
-from maven_jax.runs.sweep import compile_sweep, make_mesh, run_sweep, seed_keys
-from maven_jax.train import make_train, make_trainer
+from maven_jax.runs.sweep import (
+    Position,
+    compile_sweep,
+    make_mesh,
+    run_sweep,
+    seed_keys,
+    take_lanes,
+)
+from maven_jax.train import make_trainer
 
 CONFIG = small_config("vdn")
 KEYS = seed_keys(0, 3)
-ENV = MStepMatrixGame(m=3)
-TRAINER = make_trainer(CONFIG, ENV)
+TRAINER = make_trainer(CONFIG, MStepMatrixGame(m=3))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -49,8 +54,8 @@ def sweep(empty_cache):
     return compile_sweep(TRAINER, 3)
 
 
-def file_of(folder, config=CONFIG, num_lanes=3, env=ENV, **options):
-    return kept_file(folder, config, env, num_lanes, make_mesh(num_lanes), **options)
+def file_of(folder, config=CONFIG, num_lanes=3, **options):
+    return kept_file(folder, config, num_lanes, make_mesh(num_lanes), **options)
 
 
 def test_what_was_kept_is_found_and_trains_the_same_bit_for_bit(sweep, tmp_path):
@@ -104,6 +109,7 @@ def test_what_is_traced_has_no_part_in_where_a_program_is_kept(tmp_path):
 
 
 def test_a_program_is_found_for_a_run_of_another_length(sweep, tmp_path):
+    """One that starts, and one that goes on from where a shorter one ended."""
     path, steps = file_of(tmp_path), 2 * CONFIG.training.total_env_steps
     keep(path, sweep)
     longer = small_config("vdn", total_env_steps=steps)
@@ -114,6 +120,23 @@ def test_a_program_is_found_for_a_run_of_another_length(sweep, tmp_path):
     assert (before >= CONFIG.training.total_env_steps).all()
     assert (before < steps).all()
     assert (after >= steps).all()
+    state = once[-1].state._replace(key=jax.random.key_data(once[-1].state.key))
+    state = take_lanes(state, 3)
+    ended = Position(state._replace(key=jax.random.wrap_key_data(state.key)), once[-1].metrics)
+    assert not list(run_sweep(sweep, KEYS, Hyperparameters(), ended))
+    assert next(run_sweep(found, KEYS, Hyperparameters(), ended)).active.all()
+
+
+def test_what_is_traced_is_not_told_how_many_steps_there_are(monkeypatch):
+    """Or a part of one's own could make them part of a program that serves any number."""
+    told = []
+    make_parts = train.make_parts
+    monkeypatch.setattr(
+        train, "make_parts", lambda config, env: told.append(config) or make_parts(config, env)
+    )
+    trainer = make_trainer(CONFIG, MStepMatrixGame(m=3))
+    assert told == [replace(CONFIG, training=replace(CONFIG.training, total_env_steps=0))]
+    assert trainer.total_env_steps == CONFIG.training.total_env_steps
 
 
 def test_whatever_a_program_depends_on_has(tmp_path, monkeypatch):
@@ -125,7 +148,7 @@ def test_whatever_a_program_depends_on_has(tmp_path, monkeypatch):
         file_of(tmp_path, replace(CONFIG, env=load_config("foraging").env)),
         file_of(tmp_path, num_lanes=4),
         file_of(tmp_path, from_weights=True),
-        kept_file(tmp_path, CONFIG, ENV, 3, one_device),
+        kept_file(tmp_path, CONFIG, 3, one_device),
     ]
     with jax.enable_x64(True):
         found.append(file_of(tmp_path))
@@ -153,67 +176,17 @@ def test_an_edit_of_what_is_traced_is_another_program(tmp_path, monkeypatch):
     assert len({before, longer, file_of(tmp_path)}) == 3
 
 
-@pytest.fixture
-def own(tmp_path, monkeypatch):
-    """A module of a user's, and its file."""
-    file = tmp_path / "module_of_a_user.py"
-    file.write_text(
-        "from maven_jax.envs import MStepMatrixGame\n"
-        "def loss(*arguments): ...\n"
-        "class Env(MStepMatrixGame): ...\n"
-    )
+def test_an_edit_of_a_module_of_ones_own_is_another_program(tmp_path, monkeypatch):
+    """An environment may be in it, or a part that replaces one of this package."""
+    own = tmp_path / "module_of_a_user.py"
+    own.write_text("x = 1")
     monkeypatch.syspath_prepend(tmp_path)
-    yield importlib.import_module(file.stem), file
-    del sys.modules[file.stem]
-
-
-def in_a_table(monkeypatch, module):
-    row = algorithms.ALGORITHMS["vdn"]._replace(objective=partial(module.loss))
-    monkeypatch.setitem(algorithms.ALGORITHMS, "mine", row)
-
-
-def in_place_of_a_function(monkeypatch, module):
-    monkeypatch.setattr(learner, "loss", module.loss)
-
-
-def in_place_of_a_method(monkeypatch, module):
-    monkeypatch.setattr(MStepMatrixGame, "step", module.loss)
-
-
-def in_a_closure(monkeypatch, module):
-    monkeypatch.setattr(learner, "loss", make_train(CONFIG, ENV))
-    monkeypatch.setattr(learner.loss.__closure__[0], "cell_contents", module.loss)
-
-
-@pytest.mark.parametrize(
-    "give", [in_a_table, in_place_of_a_function, in_place_of_a_method, in_a_closure]
-)
-def test_an_edit_of_a_module_that_a_part_is_from_is_another_program(
-    give, own, tmp_path, monkeypatch
-):
     without = file_of(tmp_path)
-    give(monkeypatch, own[0])
+    module = importlib.import_module(own.stem)
+    monkeypatch.setitem(sys.modules, own.stem, module)
     first = file_of(tmp_path)
-    own[1].write_text("x = 20")
+    own.write_text("x = 20")
     assert len({without, first, file_of(tmp_path)}) == 3
-
-
-@pytest.mark.parametrize("inside", [False, True])
-def test_an_edit_of_an_environment_s_module_is_another_program(inside, own, tmp_path, monkeypatch):
-    """One's own environment; or one of this package that holds something of one's own."""
-    env = MStepMatrixGame(m=3) if inside else own[0].Env(m=3)
-    if inside:
-        env.rewards = [own[0].loss]
-    first = file_of(tmp_path, env=env)
-    own[1].write_text("x = 20")
-    assert len({file_of(tmp_path), first, file_of(tmp_path, env=env)}) == 3
-
-
-def test_an_edit_of_a_module_that_nothing_is_from_changes_nothing(own, tmp_path):
-    """As a script that starts a run and draws its curves."""
-    before = file_of(tmp_path)
-    own[1].write_text("x = 20")
-    assert file_of(tmp_path) == before
 
 
 @pytest.mark.parametrize("kept", [True, False])

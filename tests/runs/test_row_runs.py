@@ -1,4 +1,7 @@
-"""Runs whose rows hold several episodes: stopped and resumed, and on other devices."""
+"""Runs whose rows hold several episodes: stopped and resumed, and on other devices.
+
+Their targets are normalised, whose moments are then a part of what goes on.
+"""
 
 import json
 import os
@@ -22,7 +25,7 @@ network: {hidden_size: 8, mixer_embed_size: 4}
 latent: {size: 3, hidden_size: 8, updates: 2, batch_size: 4}
 discriminator: {hidden_size: 4, hidden_layers: 1, recurrent_size: 4, signal: reward}
 training: {total_env_steps: 150, batch_size: 3, replay_size: 8, num_envs: 2, row_slots: 11,
-  env_steps_per_update: 5, updates_per_evaluation: 4}
+  env_steps_per_update: 5, updates_per_evaluation: 4, normalize_targets: true}
 evaluation: {episodes: 4, episodes_per_latent: 1}
 """
 
