@@ -49,8 +49,9 @@ from maven_jax.types import ScalarKey, TrainState
 
 PARTS = "acting", "storing", "gradient step", "latent steps", "evaluation"
 LOSS = "of gradient steps the loss"
-Timed = Callable[[TrainState, ScalarKey, Collected, Hyperparameters], tuple[TrainState, Any]]
-"""A part of a round, of one seed: the state after it, and what else it computes."""
+Timed = Callable[[TrainState, ScalarKey, Collected | None, Hyperparameters], tuple[TrainState, Any]]
+"""A part of a round, of one seed: the state after it, and what else it computes; acting is given
+nothing that was collected."""
 
 
 def timed_parts(parts: Parts) -> dict[str, tuple[Timed, float]]:
@@ -63,7 +64,7 @@ def timed_parts(parts: Parts) -> dict[str, tuple[Timed, float]]:
         sampled = parts.replay.sample(state.replay, key).experience
         batch = as_floats(swap_time_and_batch(sampled), algorithm.latent.size)
         of = state.params, state.target_params, state.latent_params, batch, numbers
-        return state, loss(*of, algorithm, config)[0]
+        return state, loss(*of, algorithm, config, state.target_moments)[0]
 
     def test_episodes(state, key, collected, numbers):
         weights = state.params, state.latent_params
@@ -94,17 +95,17 @@ def measure(config: Config, num_seeds: int, turns: int) -> dict[str, float]:
     keys, numbers = place_lanes((keys, numbers), mesh)
     trainer = make_trainer(config, env)
     state = jax.jit(over_lanes(trainer.init, mesh))(keys, numbers)
-    played = over_lanes(lambda state, key, h: collect(parts, state, key, h)[0], mesh)
-    collected = jax.jit(played)(state, keys, numbers)
     timed = timed_parts(parts)
     programs = {
         name: jax.jit(over_lanes(part, mesh), donate_argnums=0) for name, (part, _) in timed.items()
     }
+    state, (collected, _) = programs["acting"](state, keys, None, numbers)
     seconds: dict[str, list[float]] = {name: [] for name in timed}
     for _ in range(turns + 1):
         for name, program in programs.items():
             started = time.perf_counter()
-            state, computed = jax.block_until_ready(program(state, keys, collected, numbers))
+            given = None if name == "acting" else collected
+            state, computed = jax.block_until_ready(program(state, keys, given, numbers))
             seconds[name].append(time.perf_counter() - started)
             del computed
     return {
