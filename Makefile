@@ -10,7 +10,8 @@ SEEDS ?= 6
 STEPS ?= 60000
 FAST = $(addprefix tests/,test_agents.py test_config.py test_discriminators.py test_exploration.py test_golden_latent.py \
     test_gru.py test_latents.py test_layers.py test_losses.py test_mixers.py test_objectives.py test_qtran.py test_replay.py \
-    test_rollout.py test_rounds.py test_target_moments.py runs/test_grid.py runs/test_memory.py runs/test_results.py reports/test_tables.py)
+    test_rollout.py test_rounds.py test_target_moments.py runs/test_grid.py runs/test_memory.py runs/test_results.py \
+    reports/test_tables.py)
 
 .PHONY: figure3 test test-fast test-newest test-accelerators lint clean
 

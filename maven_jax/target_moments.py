@@ -12,7 +12,7 @@ from maven_jax.types import TargetMoments
 SMALLEST_STEP = 0.005
 """Weight of a new batch once many have been met: the moments are those of the last 200 or so."""
 SMALLEST_DEVIATION = 1e-4
-"""That of targets which are all alike, as in the paper."""
+"""That of targets which are all alike."""
 
 
 def fresh_moments() -> TargetMoments:
