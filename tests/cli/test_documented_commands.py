@@ -69,6 +69,8 @@ NOT_RUN = {
     "python benchmarks/environments.py --environments robot_warehouse --parallel 8 "
     "--row-slots 0 1002 --repeats 1": BENCHMARK,
     "python benchmarks/environments.py --repeats 1": BENCHMARK,
+    "python benchmarks/environments.py --environments overcooked mpe_speaker_listener "
+    "mpe_reference hanabi --repeats 1": BENCHMARK,
     "python benchmarks/same_starts.py RUN RUN": BENCHMARK,
     "maven-jax --distributed sweep maven --seeds 1000": HOSTS,
 }
