@@ -123,12 +123,11 @@ def _detached(config: Config) -> list[str]:
 def _astray(config: Config) -> list[str]:
     """Where what a fresh mixer makes up is the larger part of the first targets."""
     of_qmixers = row(config).mixer not in (independent, additive, joint)
-    if not (config.training.normalize_targets and of_qmixers):
+    scale = config.network.mixer_init_scale
+    if not (config.training.normalize_targets and of_qmixers and scale >= 1):
         return []
-    if config.network.mixer_init_scale < 1:
-        return []
-    scale = f"network.mixer_init_scale is {config.network.mixer_init_scale:g}"
-    return [f"{scale}: with training.normalize_targets values may run away; 0.001 keeps them"]
+    end = "with training.normalize_targets values may run away; 0.001 keeps them"
+    return [f"network.mixer_init_scale is {scale:g}: {end}"]
 
 
 def _dotted(section: str, names: Sequence[str]) -> list[str]:
