@@ -29,6 +29,7 @@ from maven_jax.runs.restoring import newest_weights
 from maven_jax.runs.run import Run, load_run
 from maven_jax.runs.runner import continue_run, train_run
 from maven_jax.runs.text import count_of
+from maven_jax.runs.weights import refuse_normalized
 from maven_jax.studies.report import report_or_say
 from maven_jax.studies.training import continue_study
 from maven_jax.unread_fields import remarks
@@ -114,13 +115,7 @@ def _origin(command: Train, num_lanes: int) -> Origin | None:
             raise ConfigError(f"lane is {command.lane}; allowed: none without --init-from")
         return None
     source = load_run(command.init_from)
-    for whose, config in (("", command.config), (f"run '{source.path}': ", source.config)):
-        check(
-            not config.training.normalize_targets,
-            f"{whose}training.normalize_targets",
-            True,
-            "false with --init-from: weights do not say which targets they are in units of",
-        )
+    refuse_normalized(source.config, f"run '{source.path}': ")
     last, lane = source.num_lanes - 1, command.lane
     if lane is None:
         check(

@@ -29,7 +29,7 @@ from maven_jax.runs.restoring import load_checkpoint
 from maven_jax.runs.run import Run, load_run
 from maven_jax.runs.sweep import Sweep
 from maven_jax.runs.text import count_of
-from maven_jax.runs.weights import fit_lanes, read_initial_weights
+from maven_jax.runs.weights import fit_lanes, read_initial_weights, refuse_normalized
 from maven_jax.train import make_trainer
 from maven_jax.types import MarlEnv
 
@@ -67,6 +67,7 @@ def train_run(
     trainer = make_trainer(config, env)  # refuses what cannot work before a folder is made
     info, arrays = new_info(lanes, {}), None
     if origin is not None:
+        refuse_normalized(config)
         arrays = origin.arrays
         fit_lanes(arrays, trainer, config, len(lanes.seeds), NO_START)
         info["init_from"] = origin.record

@@ -15,7 +15,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from maven_jax.config import Config
-from maven_jax.errors import ConfigError, StorageError, first_line
+from maven_jax.errors import ConfigError, StorageError, check, first_line
 from maven_jax.runs.files import (
     CHECKSUMS,
     find_damage,
@@ -198,3 +198,17 @@ def fit_lanes(
         (fresh.params, fresh.latent_params),
     )
     return fit_weights(arrays, params, latent_params, what)
+
+
+def refuse_normalized(config: Config, whose: str = "") -> None:
+    """Refuses normalised targets on either side of weights that go from one run to another.
+
+    Raises:
+        ConfigError: `config.training.normalize_targets` is set.
+    """
+    check(
+        not config.training.normalize_targets,
+        f"{whose}training.normalize_targets",
+        True,
+        "false with --init-from: weights do not say which targets they are in units of",
+    )

@@ -7,8 +7,13 @@ import numpy as np
 import pytest
 from experiments import SMALL, refused
 
+from maven_jax import ConfigError, load_config, override
 from maven_jax.cli.main import run
+from maven_jax.environments import make_env
 from maven_jax.runs.folder import INITIAL_WEIGHTS
+from maven_jax.runs.grid import make_lanes
+from maven_jax.runs.options import Origin
+from maven_jax.runs.runner import train_run
 from maven_jax.runs.weights import read_initial_weights, read_weights
 
 QUIET = ["--no-tensorboard", "--seeds", "2"]
@@ -101,6 +106,10 @@ def test_weights_in_units_of_other_targets_are_refused(config, finished, tmp_pat
     line = refused(capsys, "train", config, "--init-from", normalised, "--out", tmp_path / "new")
     expected = f"run '{normalised}': training.normalize_targets is True; allowed: false with"
     assert line.startswith(expected)
+    own = override(load_config(config), {"training": {"normalize_targets": True}})
+    lanes, origin = make_lanes(own.hyperparameters, [0, 1]), Origin({}, {})
+    with pytest.raises(ConfigError, match=r"^training\.normalize_targets is True"):
+        train_run(own, make_env(own), tmp_path / "new", lanes, origin=origin)
     assert not (tmp_path / "new").exists()
 
 
