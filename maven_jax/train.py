@@ -60,12 +60,14 @@ def all_finite(tree: Any) -> Bool[Array, ""]:
     return jnp.isfinite(ravel_pytree(tree)[0]).all()
 
 
-def without_steps(config: Config) -> Config:
-    """What is traced of a configuration, its hyperparameters aside, which are arguments.
+def static_part(config: Config) -> Config:
+    """What of a configuration a program is compiled for: where this is equal, so is the program.
 
-    Its `total_env_steps` is 0: that number is an argument, too, and no part may depend on it.
+    Hyperparameters and `total_env_steps` are arguments of the program: here they are those of no
+    experiment, so that nothing traced can depend on the configuration's.
     """
-    return replace(config, training=replace(config.training, total_env_steps=0))
+    training = replace(config.training, total_env_steps=0)
+    return replace(config, training=training, hyperparameters=Hyperparameters())
 
 
 def make_trainer(config: Config, env: MarlEnv) -> Trainer:
@@ -75,7 +77,7 @@ def make_trainer(config: Config, env: MarlEnv) -> Trainer:
         ConfigError: a value of the configuration that cannot work.
     """
     validate(config)
-    parts = make_parts(without_steps(config), env)
+    parts = make_parts(static_part(config), env)
     check_steps(config.training, parts.spec.time_limit)
     total_env_steps = config.training.total_env_steps
 

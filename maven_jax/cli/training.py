@@ -68,8 +68,8 @@ class Sweep(Experiment):
     """Train a grid of values times many seeds, in as few compiled programs as it takes."""
 
     grid: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """FIELD=VALUE,VALUE,...: once for each field. Hyperparameters share one program, any other
-    field is compiled once for each value."""
+    """FIELD=VALUE,VALUE,...: once for each field. Hyperparameters share one program, and so
+    do numbers of steps; any other field is compiled once for each value."""
     group_size: int | None = None
     """Runs that are in memory at once; by default all."""
 

@@ -5,7 +5,6 @@ the key is what a trace depends on: the configuration, the devices, JAX's settin
 of all that is traced. Code that has no source file, as in a notebook, is not kept.
 """
 
-import dataclasses
 import hashlib
 import importlib.util
 import os
@@ -25,10 +24,10 @@ from jax.experimental.serialize_executable import deserialize_and_load, serializ
 from jax.sharding import Mesh
 from jax.stages import Compiled
 
-from maven_jax.config import Config, Hyperparameters
+from maven_jax.config import Config
 from maven_jax.runs.files import draft_of
 from maven_jax.runs.sweep import Sweep, on_mesh
-from maven_jax.train import Trainer, without_steps
+from maven_jax.train import Trainer, static_part
 
 TRACED = (
     *("maven_jax", "jax", "jaxlib", "flax", "optax", "chex", "distrax", "flashbax"),
@@ -55,10 +54,10 @@ def kept_file(
         mesh: the devices that share them.
         from_weights: `init` is given the weights to start from.
     """
-    static = dataclasses.replace(without_steps(config), hyperparameters=Hyperparameters())
     devices = [(device.id, device.device_kind) for device in mesh.devices.flat]
     backend = mesh.devices.flat[0].client
-    parts = static, num_lanes, from_weights, devices, backend.platform_version, _settings()
+    what = static_part(config), num_lanes, from_weights
+    parts = what, devices, backend.platform_version, _settings()
     key = hashlib.sha256(repr(parts).encode())
     for path in (*_sources(), *_own_sources()):
         stat = os.stat(path)

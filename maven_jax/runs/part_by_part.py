@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from maven_jax.config import Config, Hyperparameters
+from maven_jax.config import Config
 from maven_jax.errors import ConfigError, StorageError
 from maven_jax.runs.files import is_locked
 from maven_jax.runs.folder import ENDED, load_setup, sweep_parts
@@ -21,6 +21,7 @@ from maven_jax.runs.run import Run, load_run
 from maven_jax.runs.runner import continue_run, draw_runs, new_info, nothing_left, or_nothing
 from maven_jax.runs.sweep import Sweep
 from maven_jax.runs.text import count_of
+from maven_jax.train import make_trainer, static_part
 from maven_jax.types import MarlEnv
 
 
@@ -63,13 +64,15 @@ def create_sweep(
     """
     options.checkpoint.validate()
     infos = {part.name: (part.config, new_info(part.lanes, part.coordinates)) for part in parts}
-    programs: dict[Any, str] = {}
-    for name, setup in infos.items():
-        programs.setdefault(_program(*setup), name)
-    for (_, num_lanes), name in programs.items():
-        config, _ = infos[name]
+    programs = set()
+    for name, (config, info) in infos.items():
+        program = _program(config, info)
         with _naming(name):
-            check_run(config, make_env(config), num_lanes)
+            env = make_env(config)
+            make_trainer(config, env)  # refuses what cannot work, the number of steps among it
+            if program not in programs:
+                check_run(config, env, program[1])
+        programs.add(program)
     by_writer(lambda: create_sweep_folder(path, infos, report))
     num_runs = sum(len(part.lanes.seeds) for part in parts)
     say_on(options.console)(
@@ -136,7 +139,8 @@ def continue_parts(
                 env = make_env(config)
                 if program not in compiled:
                     compiled[program] = compile_run(config, env, program[1], named)
-                continue_run(folder, env, named, compiled[program])
+                steps = config.training.total_env_steps
+                continue_run(folder, env, named, compiled[program]._replace(total_env_steps=steps))
             to_come = [_program(*load_setup(other)) for other in folders[index + 1 :]]
             compiled = {p: sweep for p, sweep in compiled.items() if p in to_come}
             by_writer(after_each)
@@ -154,6 +158,5 @@ def _naming(name: str) -> Iterator[None]:
 
 
 def _program(config: Config, info: Mapping[str, Any]) -> tuple[Config, int]:
-    """What a run's program depends on, and its length: all but the values of hyperparameters."""
-    static = dataclasses.replace(config, hyperparameters=Hyperparameters())
-    return static, len(info["lanes"]["seed"])
+    """What a run's program is compiled for: runs of which it is equal share the program."""
+    return static_part(config), len(info["lanes"]["seed"])

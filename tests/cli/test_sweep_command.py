@@ -64,6 +64,25 @@ def test_a_sweep_of_hyperparameters_is_one_run(workspace):
     assert run(["evaluate", str(out), "--episodes", "2"]) == 0
 
 
+def test_runs_of_several_lengths_share_a_program(workspace, monkeypatch):
+    compile_run, compiled, out = part_by_part.compile_run, [], workspace / "lengths"
+
+    def count(*arguments):
+        compiled.append(arguments)
+        return compile_run(*arguments)
+
+    monkeypatch.setattr(part_by_part, "compile_run", count)
+    command = ["sweep", f"{workspace}/qmix.yaml", "--seeds", "2", "--out", str(out)]
+    assert run([*command, "--grid", "training.total_env_steps=60,120"]) == 0
+    assert len(compiled) == 1
+    short, long = (
+        (out / f"training.total_env_steps={steps}" / "metrics.csv").read_text().splitlines()
+        for steps in (60, 120)
+    )
+    assert len(short) < len(long)
+    assert set(short) < set(long), "seed by seed, the longer run begins as the shorter one"
+
+
 def test_a_sweep_goes_on_where_it_was_interrupted(workspace, swept, monkeypatch, capsys):
     """Of four programs the second is stopped: the first is kept, the others follow."""
     out = workspace / "stopped_sweep"
@@ -115,6 +134,10 @@ def test_what_does_not_fit_is_refused_with_what_would(workspace, capsys, monkeyp
         (
             ["env.options.m=3,20"],
             "run 'env.options.m=20': training.total_env_steps is 60; allowed: more than",
+        ),
+        (
+            ["training.total_env_steps=60,7"],
+            "run 'training.total_env_steps=7': training.total_env_steps is 7; allowed: more than",
         ),
         (
             ["training.batch_size=4,8", "training.replay_size=16,4"],
