@@ -127,15 +127,17 @@ def test_a_program_is_found_for_a_run_of_another_length(sweep, tmp_path):
     assert next(run_sweep(found, KEYS, Hyperparameters(), ended)).active.all()
 
 
-def test_what_is_traced_is_not_told_how_many_steps_there_are(monkeypatch):
-    """Or a part of one's own could make them part of a program that serves any number."""
+def test_what_is_traced_is_not_told_steps_and_hyperparameters(monkeypatch):
+    """Or a part of one's own could make them part of a program that serves all of them."""
     told = []
     make_parts = train.make_parts
     monkeypatch.setattr(
         train, "make_parts", lambda config, env: told.append(config) or make_parts(config, env)
     )
+    assert CONFIG.hyperparameters != Hyperparameters()
     trainer = make_trainer(CONFIG, MStepMatrixGame(m=3))
-    assert told == [replace(CONFIG, training=replace(CONFIG.training, total_env_steps=0))]
+    untold = replace(CONFIG.training, total_env_steps=0)
+    assert told == [replace(CONFIG, training=untold, hyperparameters=Hyperparameters())]
     assert trainer.total_env_steps == CONFIG.training.total_env_steps
 
 
