@@ -1,8 +1,8 @@
 """A sweep's grid: values of fields, crossed with each other and with the seeds.
 
 Values of a hyperparameter are traced: one compiled program serves them all, each in lanes of its
-own. The number of steps is traced, too, but each value is a part, trained after the other. Any
-other field fixes shapes or the program, which is compiled once for each of its values.
+own. Numbers of steps share a program, too, but are trained one after the other. Any other field
+fixes shapes or the program, which is compiled once for each of its values.
 """
 
 import dataclasses

@@ -69,8 +69,9 @@ def create_sweep(
         program = _program(config, info)
         with _naming(name):
             env = make_env(config)
-            make_trainer(config, env)  # refuses what cannot work, the number of steps among it
-            if program not in programs:
+            if program in programs:
+                make_trainer(config, env)  # refuses a number of steps that cannot work
+            else:
                 check_run(config, env, program[1])
         programs.add(program)
     by_writer(lambda: create_sweep_folder(path, infos, report))
@@ -139,8 +140,7 @@ def continue_parts(
                 env = make_env(config)
                 if program not in compiled:
                     compiled[program] = compile_run(config, env, program[1], named)
-                steps = config.training.total_env_steps
-                continue_run(folder, env, named, compiled[program]._replace(total_env_steps=steps))
+                continue_run(folder, env, named, compiled[program])
             to_come = [_program(*load_setup(other)) for other in folders[index + 1 :]]
             compiled = {p: sweep for p, sweep in compiled.items() if p in to_come}
             by_writer(after_each)

@@ -95,7 +95,8 @@ def continue_run(
         path: the run's folder.
         env: the environment of its configuration.
         options: what it leaves and says beside.
-        compiled: the program of this configuration and number of lanes, if there is one already.
+        compiled: the program of this configuration, whatever its number of steps, and of as many
+            lanes, if there is one already.
 
     Raises:
         StorageError: the folder is damaged, or the run has finished.
@@ -124,7 +125,10 @@ def _continue_run(path: Path, env: MarlEnv, options: Options, compiled: Sweep | 
     from_weights = "init_from" in info
     arrays = read_initial_weights(path) if from_weights else None
     num_lanes = len(info["lanes"]["seed"])
-    sweep = compiled or compile_run(config, env, num_lanes, options, from_weights)
+    if compiled is None:
+        sweep = compile_run(config, env, num_lanes, options, from_weights)
+    else:
+        sweep = compiled._replace(total_env_steps=config.training.total_env_steps)
     start = load_checkpoint(
         path, sweep.state_shapes, num_lanes, say_on(options.console), info["lanes"]
     )
