@@ -99,7 +99,7 @@ def make_trainer(config: Config, env: MarlEnv) -> Trainer:
         return is_finished(state, total_env_steps)
 
     return Trainer(
-        init=init,
+        init=jax.jit(init, inline=True),  # traced once, for its shapes and to be run
         chunk=chunk,
         finished=finished,
         total_env_steps=total_env_steps,

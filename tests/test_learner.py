@@ -94,6 +94,7 @@ def test_the_loss_is_the_td_loss_plus_the_weighted_cross_entropy(weights, batch)
 def test_the_bound_reaches_the_utilities_by_its_gradient_only_if_asked_to(signal, weights, batch):
     config, algorithm = make(signal=signal)
 
+    @jax.jit
     def agent_gradient(mi_weight):
         hyperparameters = config.hyperparameters._replace(mi_weight=mi_weight)
         gradient = jax.grad(learner.loss, has_aux=True)(
@@ -112,19 +113,18 @@ def test_the_latent_policy_moves_towards_what_pays(weights):
     state = jnp.ones((3, SPEC.state_size))
     outcomes = LatentOutcome(state, jnp.eye(LATENTS), jnp.array([0.0, 1.0, 0.0]))
 
-    def step(batch, **hyperparameters):
-        hyperparameters = config.hyperparameters._replace(**hyperparameters)
+    @jax.jit
+    def step(batch, entropy_weight):
+        hyperparameters = config.hyperparameters._replace(latent_entropy_weight=entropy_weight)
         opt_state = latent.optimizer(hyperparameters).init(params)
         return learner.update_latent(params, opt_state, batch, hyperparameters, latent, config)[0]
 
-    paid = step(outcomes)
-    assert (
-        latent.log_prob(paid, state, outcomes.latent)[1]
-        > (latent.log_prob(params, state, outcomes.latent)[1])
-    )
-    unpaid = outcomes._replace(episode_return=jnp.zeros(3))
-    spread = step(unpaid, latent_entropy_weight=1.0)
-    assert latent.entropy(spread, state)[0] > latent.entropy(params, state)[0]
+    log_prob = jax.jit(lambda params: latent.log_prob(params, state, outcomes.latent)[1])
+    paid = step(outcomes, config.hyperparameters.latent_entropy_weight)
+    assert log_prob(paid) > log_prob(params)
+    entropy = jax.jit(lambda params: latent.entropy(params, state)[0])
+    spread = step(outcomes._replace(episode_return=jnp.zeros(3)), 1.0)
+    assert entropy(spread) > entropy(params)
 
 
 @pytest.mark.parametrize(
@@ -169,9 +169,14 @@ def test_an_update_takes_the_step_of_the_optimizer_that_is_configured(kind, weig
     hyperparameters = Hyperparameters(learning_rate=0.1)
     optimizer = learner.make_optimizer(kind, hyperparameters)
     arguments = latent_params, batch, hyperparameters, algorithm, config
-    grads, _ = jax.grad(learner.loss, has_aux=True)(params, params, *arguments)
-    steps, _ = optimizer.update(grads, optimizer.init(params))
-    moved, _, _ = learner.update(params, params, optimizer.init(params), *arguments)
+
+    @jax.jit
+    def step_and_update(params):
+        grads, _ = jax.grad(learner.loss, has_aux=True)(params, params, *arguments)
+        steps, _ = optimizer.update(grads, optimizer.init(params))
+        return steps, learner.update(params, params, optimizer.init(params), *arguments)[0]
+
+    steps, moved = jax.device_get(step_and_update(params))
     jax.tree.map(
         lambda new, old, step: np.testing.assert_allclose(new, old + step, rtol=1e-4, atol=1e-6),
         moved,

@@ -88,16 +88,26 @@ def test_a_time_limit_is_an_end_where_that_is_asked_for(row_slots):
     chex.assert_trees_all_equal(*same_but)
 
 
+def collected_and_stored(parts, state):
+    """A round, its metrics, the state that has stored it, and one that rests."""
+
+    @jax.jit
+    def play(state, key):
+        collected, metrics = collect(parts, state, key, NUMBERS)
+        stored = (store(parts, state, collected, jnp.array(rests)) for rests in (False, True))
+        return collected, metrics, *stored
+
+    return jax.device_get(play(state, jax.random.key(1)))
+
+
 def test_store_counts_steps_really_taken_unless_it_rests(state):
-    collected, _ = collect(PARTS, state, jax.random.key(1), NUMBERS)
+    collected, _, stored, rested = collected_and_stored(PARTS, state)
     episodes = collected.episodes
-    stored = store(PARTS, state, collected, jnp.array(False))
     assert stored.env_steps == state.env_steps + episodes.mask.sum()
     assert stored.replay.current_index == (state.replay.current_index + 4) % 16
     index = int(state.replay.current_index)
     kept = stored.replay.experience.actions[0, index : index + 4]
-    assert np.array_equal(kept, jnp.swapaxes(episodes.actions, 0, 1))
-    rested = store(PARTS, state, collected, jnp.array(True))
+    assert np.array_equal(kept, np.swapaxes(episodes.actions, 0, 1))
     assert same(rested.replay, state.replay)
     assert same(rested.latent_replay, state.latent_replay)
 
@@ -117,10 +127,11 @@ def test_a_gradient_step_moves_the_weights_and_the_target_when_it_is_due(state):
 def test_the_target_moves_a_part_of_the_way(state):
     slowly = NUMBERS._replace(target_update_rate=jnp.float32(0.25))
     due = state._replace(num_updates=jnp.int32(6))
-    due = due._replace(target_params=jax.tree.map(lambda x: x + 1, state.params))
+    due = due._replace(target_params=jax.tree.map(lambda x: np.asarray(x) + 1, state.params))
     step = jax.jit(lambda state: gradient_step(PARTS, state, jax.random.key(2), slowly))
     after, _ = step(due)
-    expected = jax.tree.map(lambda x, old: 0.25 * x + 0.75 * old, after.params, due.target_params)
+    weights = jax.device_get(after.params), due.target_params
+    expected = jax.tree.map(lambda x, old: 0.25 * x + 0.75 * old, *weights)
     chex.assert_trees_all_close(after.target_params, expected, rtol=1e-6)
     assert same(step(after)[0].target_params, after.target_params), "not due"
 
@@ -132,7 +143,7 @@ def test_gradient_steps_shrink_with_the_learning_rate(state):
 
     def moved(env_steps, numbers):
         after, _ = step(state._replace(env_steps=jnp.int32(env_steps)), numbers)
-        return jax.tree.map(jnp.subtract, after.params, state.params)
+        return jax.tree.map(np.subtract, *jax.device_get((after.params, state.params)))
 
     whole = moved(350, NUMBERS)
     part = jax.tree.map(lambda x: 8 * x, moved(350, shrinking))
@@ -178,20 +189,18 @@ def state_of_rows():
 
 def test_rows_are_collected_and_what_is_counted_is_an_outcome(state_of_rows):
     state = state_of_rows
-    collected, metrics = collect(ROW_PARTS, state, jax.random.key(1), NUMBERS)
+    collected, metrics, stored, rested = collected_and_stored(ROW_PARTS, state)
     episodes = collected.episodes
     assert episodes.actions.shape == (10, 4, 2)
     assert (episodes.latent.shape, episodes.latent.dtype) == ((11, 4), jnp.int8)
     assert collected.outcomes.latent.shape == (40, 3)
     returns = collected.outcomes.episode_return[collected.counted]
-    assert metrics["train_return"] == pytest.approx(float(returns.mean()), rel=1e-5)
-    stored = store(ROW_PARTS, state, collected, jnp.array(False))
+    assert metrics["train_return"] == pytest.approx(returns.mean(), rel=1e-5)
     assert stored.env_steps == state.env_steps + episodes.mask.sum()
     number = int(collected.counted.sum())
     written = (int(state.latent_replay.current_index) + np.arange(number)) % 512
     kept = stored.latent_replay.experience.episode_return[0, written]
     np.testing.assert_array_equal(kept, returns)
-    rested = store(ROW_PARTS, state, collected, jnp.array(True))
     assert same(rested.replay, state.replay)
     assert same(rested.latent_replay, state.latent_replay)
 

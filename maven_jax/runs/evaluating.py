@@ -18,7 +18,7 @@ from maven_jax.runs.memory import num_bytes
 from maven_jax.runs.restoring import newest_weights
 from maven_jax.runs.run import Run
 from maven_jax.runs.weights import fit_lanes
-from maven_jax.train import make_trainer
+from maven_jax.train import make_trainer, static_part
 from maven_jax.types import MarlEnv, NetworkParams, Params
 
 PIECE_BYTES = 2**28
@@ -123,8 +123,7 @@ def evaluate_lanes(
     tests = {}
     for size in set(sizes):
         own = replace(config, evaluation=replace(config.evaluation, episodes=size))
-        test = partial(evaluate, env=env, algorithm=algorithm, config=own)
-        tests[size] = jax.jit(jax.vmap(test))
+        tests[size] = partial(_test_lanes, env=env, algorithm=algorithm, config=static_part(own))
     groups = []
     for start in range(0, len(keys), num_lanes):
         # The last lane stands in for those that a group lacks: one shape, one program.
@@ -136,6 +135,22 @@ def evaluate_lanes(
         ]
         groups.append(_over_all(rows, sizes))
     return jax.tree.map(lambda *x: np.concatenate(x)[: len(keys)], *groups)
+
+
+@partial(jax.jit, static_argnames=("env", "algorithm", "config"))
+def _test_lanes(
+    params: Params,
+    latent_params: NetworkParams,
+    keys: jax.Array,
+    temperatures: jax.Array,
+    *,
+    env: MarlEnv,
+    algorithm: Algorithm,
+    config: Config,
+) -> dict[str, jax.Array]:
+    """`evaluate` of lanes in one program: that of another run of the same experiment is the same."""
+    test = partial(evaluate, env=env, algorithm=algorithm, config=config)
+    return jax.vmap(test)(params, latent_params, keys, temperatures)
 
 
 def _of_piece(keys: jax.Array, number: int) -> jax.Array:
