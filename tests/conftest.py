@@ -90,6 +90,25 @@ def compiled_once(pytestconfig):
     compilation_cache.reset_cache()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def shared_programs():
+    """The command line's programs are the same in both workers and in processes.
+
+    What of one's own is loaded is part of where a program is kept. Here that is the test modules,
+    and the command line trains on nothing that is in one.
+    """
+    kept_programs = importlib.import_module("maven_jax.runs.kept_programs")
+    own_sources = kept_programs._own_sources
+    root = f"{Path(__file__).parent.parent}{os.sep}"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            kept_programs,
+            "_own_sources",
+            lambda: [path for path in own_sources() if not path.startswith(root)],
+        )
+        yield
+
+
 @pytest.fixture(scope="session")
 def golden_dir() -> Path:
     """Folder of recorded cases; `MAVEN_GOLDEN_DIR` names another one of the same form."""

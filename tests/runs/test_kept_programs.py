@@ -3,6 +3,7 @@
 import importlib
 import os
 import sys
+import sysconfig
 from dataclasses import replace
 
 import chex
@@ -14,6 +15,7 @@ from jax.experimental.compilation_cache import compilation_cache
 from jax.sharding import Mesh
 from rich.console import Console
 
+import maven_jax.__main__
 from maven_jax import train
 from maven_jax.config import Hyperparameters
 from maven_jax.config.files import load_config
@@ -189,6 +191,16 @@ def test_an_edit_of_a_module_of_ones_own_is_another_program(tmp_path, monkeypatc
     first = file_of(tmp_path)
     own.write_text("x = 20")
     assert len({without, first, file_of(tmp_path)}) == 3
+
+
+def test_how_the_command_line_is_started_has_no_part(tmp_path, monkeypatch):
+    """`maven-jax` or `python -m maven_jax`, or a call of `run`, from Python."""
+    found = {file_of(tmp_path)}
+    for file in (maven_jax.__main__.__file__, f"{sysconfig.get_path('scripts')}/activate"):
+        assert os.path.isfile(file)
+        monkeypatch.setattr(sys.modules["__main__"], "__file__", file, raising=False)
+        found.add(file_of(tmp_path))
+    assert len(found) == 1
 
 
 @pytest.mark.parametrize("kept", [True, False])
