@@ -3,6 +3,7 @@
 Devices are fixed when JAX starts, and importing jumanji starts it: hence a module of its own.
 """
 
+import gc
 import io
 import os
 import signal
@@ -66,8 +67,19 @@ def start_devices() -> bool:
     return True
 
 
+def collect_rarely() -> None:
+    """Lets Python look for unreachable objects less often, and not among those that are there.
+
+    Modules and traces are objects by the million that live as long as the process: looking through
+    them again and again is a good part of the time to start and to trace.
+    """
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 100)
+
+
 def main() -> None:
     """Runs the command line and exits with its code."""
+    gc.disable()  # while all that a command needs is loaded
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # end like Ctrl-C, results kept
     if isinstance(sys.stdout, io.TextIOWrapper):  # a name that it cannot encode is escaped
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -85,6 +97,8 @@ def main() -> None:
     keep_programs()
     from maven_jax.cli.main import INTERRUPTED, run
 
+    collect_rarely()
+    gc.enable()
     try:
         code = run(arguments)
         print(end="", flush=True)

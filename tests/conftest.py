@@ -24,6 +24,7 @@ os.environ["JAX_TRACEBACK_IN_LOCATIONS_LIMIT"] = "0"
 
 # What a module whose shapes are checked is the first to import, Python compiles anew: jaxtyping
 # gives cached bytecode other names meanwhile. So the large packages come before.
+gc.disable()
 for package in (
     "distrax",
     "flashbax",
@@ -42,6 +43,7 @@ for package in (
 gc.collect()
 gc.freeze()
 gc.set_threshold(100_000, 20, 100)
+gc.enable()
 
 LARGEST = 2**30
 """Bytes of compiled programs that a run of the suite may start with."""

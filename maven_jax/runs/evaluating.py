@@ -148,7 +148,7 @@ def _test_lanes(
     algorithm: Algorithm,
     config: Config,
 ) -> dict[str, jax.Array]:
-    """`evaluate` of lanes in one program: that of another run of the same experiment is the same."""
+    """`evaluate` of lanes, in one program for all runs of the same experiment."""
     test = partial(evaluate, env=env, algorithm=algorithm, config=config)
     return jax.vmap(test)(params, latent_params, keys, temperatures)
 

@@ -1,6 +1,7 @@
 """The command line as a process: what surrounds it, names of folders, and no installation."""
 
 import contextlib
+import gc
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 from experiments import SMALL, refused
 
 import maven_jax
+from maven_jax.__main__ import collect_rarely
 from maven_jax.cli.main import run
 from maven_jax.config import Config
 from maven_jax.reports import plots
@@ -42,6 +44,17 @@ def test_a_device_that_is_not_there_is_one_line(platform, tmp_path):
     (line,) = ended.stderr.decode().splitlines()
     assert line.startswith(f"maven-jax: error: JAX_PLATFORMS is '{platform}': ")
     assert not list(tmp_path.iterdir())
+
+
+def test_what_is_loaded_is_looked_through_no_more():
+    before, started = gc.get_threshold(), gc.get_freeze_count()
+    kept = [[] for _ in range(1000)]
+    try:
+        collect_rarely()
+        assert gc.get_freeze_count() >= started + len(kept)
+        assert gc.get_threshold()[0] >= 100_000
+    finally:
+        gc.set_threshold(*before)
 
 
 @pytest.mark.parametrize("argument", ["--version", "--help"])

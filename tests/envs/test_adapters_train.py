@@ -11,8 +11,9 @@ from maven_jax.environments import ENVIRONMENTS, make_env
 from maven_jax.errors import ConfigError
 
 NAMES = sorted(OPTIONS)
-OTHERS = ("vdn", "qtran", "maven")
-"""Without weights of a mixer, with a critic, with a latent; what is compiled is QMIX."""
+OTHERS = ("qtran", "maven")
+"""With a critic, with a latent. QMIX is compiled; VDN, without weights of a mixer, is traced in
+`cli/test_modes.py`, in 64-bit mode."""
 
 
 def config_of(name, algorithm, **training):

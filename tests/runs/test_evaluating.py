@@ -100,6 +100,18 @@ def test_pieces_tell_what_one_program_tells(fresh, monkeypatch):
             np.testing.assert_allclose(cut_up[name], values, rtol=1e-5, atol=1e-6)
 
 
+def test_runs_of_one_experiment_share_a_program(fresh, monkeypatch):
+    """They differ in what is traced: hyperparameters and numbers of steps."""
+    once = evaluated(fresh, 12)
+    monkeypatch.setattr(evaluating, "evaluate", lambda *_, **__: pytest.fail("traced again"))
+    training = replace(fresh.config.training, total_env_steps=10**6)
+    numbers = fresh.config.hyperparameters._replace(learning_rate=0.1)
+    other = replace(fresh.config, training=training, hyperparameters=numbers)
+    again = evaluated(fresh._replace(config=other), 12)
+    for name, values in once.items():
+        np.testing.assert_array_equal(again[name], values)
+
+
 def test_the_mean_is_over_the_episodes_of_all_pieces():
     rows = [{"return": np.float32([1, 4]), "return_z": np.ones((2, 3))}]
     rows.append({"return": np.float32([4, 1]), "return_z": np.zeros((2, 3))})
