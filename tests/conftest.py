@@ -94,20 +94,29 @@ def compiled_once(pytestconfig):
 
 @pytest.fixture(scope="session", autouse=True)
 def shared_programs():
-    """The command line's programs are the same in both workers and in processes.
+    """The command line's programs are the same in both workers and in processes; each reads them
+    from disk once.
 
     What of one's own is loaded is part of where a program is kept. Here that is the test modules,
     and the command line trains on nothing that is in one.
     """
     kept_programs = importlib.import_module("maven_jax.runs.kept_programs")
-    own_sources = kept_programs._own_sources
+    programs = importlib.import_module("maven_jax.runs.programs")
+    own_sources, find = kept_programs._own_sources, kept_programs.find
     root = f"{Path(__file__).parent.parent}{os.sep}"
+    known = {}
+
+    def others_sources():
+        return [path for path in own_sources() if not path.startswith(root)]
+
+    def find_once(path, trainer, num_lanes, mesh):
+        known[path] = known.get(path) or find(path, trainer, num_lanes, mesh)
+        sweep = known[path]
+        return sweep and sweep._replace(total_env_steps=trainer.total_env_steps)
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            kept_programs,
-            "_own_sources",
-            lambda: [path for path in own_sources() if not path.startswith(root)],
-        )
+        patch.setattr(kept_programs, "_own_sources", others_sources)
+        patch.setattr(programs, "find", find_once)
         yield
 
 

@@ -143,12 +143,17 @@ def test_trained_agents_in_a_loop_of_ones_own(tmp_path):
     env = make_env(trained.config)
     algorithm = make_algorithm(trained.config, env_spec(env))
     params, latent_params = jax.tree.map(lambda x: x[1], trained_weights(trained, env))
-    for key in jax.random.split(jax.random.key(3), 3):
+
+    @jax.jit
+    def whole_episode(key):
         start_key, latent_key, act_key = jax.random.split(key, 3)
         start = start_episodes(env, start_key, 1)
         z = algorithm.latent.sample(latent_params, latent_key, start.initial_state)
         agent = algorithm.agent, params.agent
-        episodes = rollout(env, *agent, act_key, start, z, act_greedily).episodes
+        return rollout(env, *agent, act_key, start, z, act_greedily).episodes
+
+    for key in jax.random.split(jax.random.key(3), 3):
+        episodes = whole_episode(key)
         total, steps = play(out, key, lane=1)
         assert total == pytest.approx(float(episodes.reward.sum()))
         assert steps == episodes.mask.sum()

@@ -1,5 +1,7 @@
 """Normalised targets: running moments, and what is learnt in units of them."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -87,6 +89,7 @@ VALUES = jnp.array([[1.0, 3.0], [2.0, -1.0]])
 NETWORKS = Networks(jnp.stack([VALUES, 2 * VALUES, 0 * VALUES])[:, None], {})
 
 
+@partial(jax.jit, static_argnames="mixer")
 def loss_of(mixer, reward, moments, networks=NETWORKS, mask=BATCH.mask, td_lambda=0.0):
     numbers = Hyperparameters(gamma=0.5, td_lambda=td_lambda)
     batch = BATCH._replace(mask=mask)
@@ -117,6 +120,7 @@ def test_what_is_masked_counts_for_nothing():
 @pytest.mark.parametrize("mixer", [SumMixer(), IndependentMixer()], ids=["vdn", "iql"])
 @pytest.mark.parametrize("scale", [1e-3, 0.1, 1e4])
 def test_whatever_the_reward_s_scale_the_gradient_is_the_same(mixer, scale):
+    @jax.jit
     def gradient(reward, moments):
         def loss(values):
             return loss_of(mixer, reward, moments, Networks(values, {}), td_lambda=0.6)[0]

@@ -55,7 +55,8 @@ def trained(request) -> Trained:
     train, trainer = make_train(config, env), make_trainer(config, env)
     chex.clear_trace_counter()
     traced_once = trainer._replace(
-        init=chex.assert_max_traces(trainer.init, 1), chunk=chex.assert_max_traces(trainer.chunk, 1)
+        init=chex.assert_max_traces(lambda *given: trainer.init(*given), 1),  # it is jitted itself
+        chunk=chex.assert_max_traces(trainer.chunk, 1),
     )
     keys = seed_keys(0, NUM_SEEDS)
     sweep = compile_sweep(traced_once, NUM_SEEDS)

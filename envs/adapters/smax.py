@@ -76,9 +76,12 @@ class Smax(JaxMarlAdapter):
         figure, axes = plt.subplots(figsize=(6, 5))
         still = {agent: jnp.int32(0) for agent in self.env.all_agents}
         frames = [(state.key, state.env_state.state, still) for state in states]
-        drawn = [self.env.init_render(axes, frames[0], 0, 0)]
+        # It asks of each unit whom it shoots by a `lax.cond`, which would be compiled every time.
+        with jax.disable_jit():
+            drawn = [self.env.init_render(axes, frames[0], 0, 0)]
 
         def update(frame: int) -> None:
-            drawn[0] = self.env.update_render(drawn[0], frames[frame], 0, frame)
+            with jax.disable_jit():
+                drawn[0] = self.env.update_render(drawn[0], frames[frame], 0, frame)
 
         return figure, update

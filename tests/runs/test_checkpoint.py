@@ -85,10 +85,10 @@ def quiet(checkpoint: Checkpointing = EVERY_CHUNK) -> Options:
     return Options(tensorboard=False, checkpoint=checkpoint, console=Console(quiet=True))
 
 
-@pytest.fixture
-def stopped(reference, tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def stopped_once(reference, tmp_path_factory):
     """A run whose process fails after its fourth chunk, before it is saved: checkpoints 2 and 3."""
-    path = tmp_path / "run"
+    path = tmp_path_factory.mktemp("stopped") / "run"
     shutil.copytree(reference.fresh, path)
     write, written = CheckpointWriter.save, []
 
@@ -98,12 +98,18 @@ def stopped(reference, tmp_path, monkeypatch):
             raise RuntimeError("pulled the plug")
         write(self, *arguments)
 
-    with monkeypatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(CheckpointWriter, "save", fail)
         with pytest.raises(RuntimeError, match="pulled the plug"):
             continue_run(path, ENV, quiet(), reference.sweep)
     assert [folder.name for folder in checkpoint_folders(path)] == ["3", "2"]
     return path
+
+
+@pytest.fixture
+def stopped(stopped_once, tmp_path):
+    """A copy of that run, to do with as one likes."""
+    return shutil.copytree(stopped_once, tmp_path / "run")
 
 
 def load(path: Path, sweep: Sweep, said: list | None = None):
