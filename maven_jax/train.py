@@ -27,7 +27,7 @@ class Trainer(NamedTuple):
 
     init: Callable[..., TrainState]
     """From a key, hyperparameters and, if they are not to be fresh, weights (`Params`, and those of
-    the latent policy): a state with one batch of episodes in its replay."""
+    the latent policy): a state with one batch of episodes in its replay. It is jitted."""
     chunk: Callable[..., tuple[TrainState, Metrics]]
     """From a state, hyperparameters and, if it is not to be the configuration's, the number of
     environment steps after which the run is finished, which is traced: rounds of episodes and
@@ -99,7 +99,7 @@ def make_trainer(config: Config, env: MarlEnv) -> Trainer:
         return is_finished(state, total_env_steps)
 
     return Trainer(
-        init=jax.jit(init, inline=True),  # traced once, for its shapes and to be run
+        init=jax.jit(init, inline=True),  # traced once, though it is asked for its shapes before
         chunk=chunk,
         finished=finished,
         total_env_steps=total_env_steps,

@@ -163,9 +163,10 @@ def _sources() -> Iterator[str]:
 def _own_sources() -> list[str]:
     """The files of loaded modules that are not installed: a user's environment may be in one."""
     paths = sysconfig.get_paths()
-    folders = [paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib", "scripts")]
-    folders.append(str(Path(__file__).parent.parent))  # this package's `__main__`
-    installed = tuple(f"{folder}{os.sep}" for folder in folders)
+    folders = [paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+    folders.append(str(Path(__file__).parent.parent))  # this package's, whose `__main__` runs
+    command = os.path.join(paths["scripts"], "maven-jax")
+    installed = (*(f"{folder}{os.sep}" for folder in folders), command)
     files = {
         getattr(module, "__file__", None) or ""
         for name, module in list(sys.modules.items())

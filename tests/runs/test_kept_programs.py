@@ -196,7 +196,7 @@ def test_an_edit_of_a_module_of_ones_own_is_another_program(tmp_path, monkeypatc
 def test_how_the_command_line_is_started_has_no_part(tmp_path, monkeypatch):
     """`maven-jax` or `python -m maven_jax`, or a call of `run`, from Python."""
     found = {file_of(tmp_path)}
-    for file in (maven_jax.__main__.__file__, f"{sysconfig.get_path('scripts')}/activate"):
+    for file in (maven_jax.__main__.__file__, f"{sysconfig.get_path('scripts')}/maven-jax"):
         assert os.path.isfile(file)
         monkeypatch.setattr(sys.modules["__main__"], "__file__", file, raising=False)
         found.add(file_of(tmp_path))
