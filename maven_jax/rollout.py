@@ -229,15 +229,24 @@ def rollout(
     end, observation, _, idle = carry
     packed, (states, q_values, extras) = history
     slots = packed.rows()
+    states = _append(states, None if stop_early else end)
+    at_end = last_step(slots.mask)
+    extras = {name: keep(at_end, value).sum(0) for name, value in extras.items()}
+    return Rollout(_episodes(slots, observation, idle, latent), q_values, states, extras)
+
+
+def _episodes(
+    slots: _Slot, last: Any, idle: Int[Array, "E"], latent: Float[Array, "E Z"]
+) -> Episodes:
+    """Slots and the observation after the last of them; zeros after an episode's end."""
     mask = slots.mask
     seen = jnp.concatenate([jnp.ones_like(mask[:1]), mask])
-    view, last_mask, global_state = _shown(observation)
-    states, view, action_mask, global_state = jax.tree.map(
-        lambda x, y: jnp.concatenate([x, y[None]]),
-        (states, slots.agents_view, slots.action_mask, slots.global_state),
-        (None if stop_early else end, view, keep(idle <= 1, last_mask), global_state),
+    view, last_mask, global_state = _shown(last)
+    view, action_mask, global_state = _append(
+        (slots.agents_view, slots.action_mask, slots.global_state),
+        (view, keep(idle <= 1, last_mask), global_state),
     )
-    episode = Episodes(
+    return Episodes(
         agents_view=keep(seen, view),
         action_mask=action_mask,
         global_state=keep(seen, global_state),
@@ -247,9 +256,11 @@ def rollout(
         mask=mask,
         latent=latent,
     )
-    at_end = last_step(mask)
-    extras = {name: keep(at_end, value).sum(0) for name, value in extras.items()}
-    return Rollout(episode, q_values, states, extras)
+
+
+def _append(rows: Any, last: Any) -> Any:
+    """A tree of rows with one more."""
+    return jax.tree.map(lambda x, y: jnp.concatenate([x, y[None]]), rows, last)
 
 
 def _shown(observation: Any) -> tuple[Array, Array, Array]:

@@ -75,16 +75,10 @@ def play_rows(
     """
     num_agents, num_actions, time_limit = env_sizes(env)
 
-    def begin(start: Start, latent_key: ScalarKey) -> _Slot:
-        return _Slot(
-            env_state=start.env_state,
-            observation=start.timestep.observation,
-            acting=unmoved(agent, num_envs, num_agents),
-            latent=sample_latent(latent_key, start.initial_state),
-            returned=jnp.zeros(num_envs, jnp.float32),
-            steps=jnp.zeros(num_envs, jnp.int32),
-            over=jnp.zeros(num_envs, bool),
-        )
+    def begin(reset_key: ScalarKey, latent_key: ScalarKey) -> _Slot:
+        start = start_episodes(env, reset_key, num_envs)
+        latent = sample_latent(latent_key, start.initial_state)
+        return _first_slot(start, unmoved(agent, num_envs, num_agents), latent)
 
     def step(slot: _Slot, keys: Array) -> tuple[_Slot, Any]:
         act_key, reset_key, latent_key = keys
@@ -106,7 +100,7 @@ def play_rows(
             steps=steps,
             over=ended,
         )
-        fresh = begin(start_episodes(env, reset_key, num_envs), latent_key)
+        fresh = begin(reset_key, latent_key)
         following = jax.tree.map(lambda new, old: _choose(slot.over, new, old), fresh, stepped)
         done = (
             keep(taken, actions).astype(smallest_index(num_actions)),
@@ -119,9 +113,8 @@ def play_rows(
         return following, pack((_shown(slot), done))
 
     start_key, latent_key, step_key = jax.random.split(key, 3)
-    begun = begin(start_episodes(env, start_key, num_envs), latent_key)
     step_keys = jax.random.split(step_key, (num_slots - 1, 3))
-    end, packed = scan(step, begun, step_keys)
+    end, packed = scan(step, begin(start_key, latent_key), step_keys)
     shown, done = packed.rows()
     shown = jax.tree.map(lambda x, y: jnp.concatenate([x, y[None]]), shown, _shown(end))
     view, action_mask, global_state, latent, first = shown
@@ -132,6 +125,20 @@ def play_rows(
     )
     counted = ended & (start_index(first[:-1]) < num_slots - time_limit)
     return PlayedRows(episodes, ended, counted, returns)
+
+
+def _first_slot(start: Start, acting: Acting, latent: Float[Array, "E Z"]) -> _Slot:
+    """Where an episode begins in every row."""
+    num_envs = len(latent)
+    return _Slot(
+        env_state=start.env_state,
+        observation=start.timestep.observation,
+        acting=acting,
+        latent=latent,
+        returned=jnp.zeros(num_envs, jnp.float32),
+        steps=jnp.zeros(num_envs, jnp.int32),
+        over=jnp.zeros(num_envs, bool),
+    )
 
 
 def row_outcomes(played: PlayedRows) -> tuple[LatentOutcome, Bool[Array, "K"]]:

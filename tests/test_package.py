@@ -1,5 +1,6 @@
 """What a user installs: one new top-level name, with everything the command line needs."""
 
+import ast
 import inspect
 import re
 import subprocess
@@ -131,3 +132,16 @@ def test_shapes_and_types_are_checked_while_the_tests_run():
     """The suite's checking is switched off silently if something imports the package too early."""
     with pytest.raises(jaxtyping.TypeCheckError):
         format_bytes("many")
+
+
+def test_no_module_and_no_function_is_long():
+    """What is read is in pieces: modules of at most 300 lines, functions of at most 80."""
+    long = []
+    for path in sorted((ROOT / "maven_jax").rglob("*.py")) + sorted((ROOT / "envs").rglob("*.py")):
+        text, name = path.read_text(), path.relative_to(ROOT)
+        if text.count("\n") > 300:
+            long.append(str(name))
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef) and node.end_lineno - node.lineno >= 80:
+                long.append(f"{name}: {node.name}")
+    assert not long
