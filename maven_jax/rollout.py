@@ -229,7 +229,7 @@ def rollout(
     end, observation, _, idle = carry
     packed, (states, q_values, extras) = history
     slots = packed.rows()
-    states = _append(states, None if stop_early else end)
+    states = append(states, None if stop_early else end)
     at_end = last_step(slots.mask)
     extras = {name: keep(at_end, value).sum(0) for name, value in extras.items()}
     return Rollout(_episodes(slots, observation, idle, latent), q_values, states, extras)
@@ -242,7 +242,7 @@ def _episodes(
     mask = slots.mask
     seen = jnp.concatenate([jnp.ones_like(mask[:1]), mask])
     view, last_mask, global_state = _shown(last)
-    view, action_mask, global_state = _append(
+    view, action_mask, global_state = append(
         (slots.agents_view, slots.action_mask, slots.global_state),
         (view, keep(idle <= 1, last_mask), global_state),
     )
@@ -258,8 +258,8 @@ def _episodes(
     )
 
 
-def _append(rows: Any, last: Any) -> Any:
-    """A tree of rows with one more."""
+def append(rows: Any, last: Any) -> Any:
+    """A tree of arrays, each with one more entry of its leading axis."""
     return jax.tree.map(lambda x, y: jnp.concatenate([x, y[None]]), rows, last)
 
 

@@ -12,7 +12,7 @@ from maven_jax.episodes import from_start, smallest_index, start_index
 from maven_jax.exploration import Behaviour
 from maven_jax.layers import apply
 from maven_jax.loops import pack, scan
-from maven_jax.rollout import Acting, Start, act, env_sizes, keep, start_episodes, unmoved
+from maven_jax.rollout import Acting, Start, act, append, env_sizes, keep, start_episodes, unmoved
 from maven_jax.types import Episodes, LatentOutcome, MarlEnv, NetworkParams, ScalarKey
 
 SampleLatent = Callable[[ScalarKey, Float[Array, "E S"]], Float[Array, "E Z"]]
@@ -116,8 +116,7 @@ def play_rows(
     step_keys = jax.random.split(step_key, (num_slots - 1, 3))
     end, packed = scan(step, begin(start_key, latent_key), step_keys)
     shown, done = packed.rows()
-    shown = jax.tree.map(lambda x, y: jnp.concatenate([x, y[None]]), shown, _shown(end))
-    view, action_mask, global_state, latent, first = shown
+    view, action_mask, global_state, latent, first = append(shown, _shown(end))
     actions, reward, discount, mask, ended, returns = done
     actions = actions.astype(jnp.int32)
     episodes = Episodes(

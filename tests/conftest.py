@@ -103,11 +103,12 @@ def shared_programs():
     kept_programs = importlib.import_module("maven_jax.runs.kept_programs")
     programs = importlib.import_module("maven_jax.runs.programs")
     own_sources, find = kept_programs._own_sources, kept_programs.find
-    root = f"{Path(__file__).parent.parent}{os.sep}"
+    root = Path(__file__).parent.parent
+    test_modules = tuple(f"{root / name}{os.sep}" for name in ("tests", "benchmarks", "docs"))
     known = {}
 
     def others_sources():
-        return [path for path in own_sources() if not path.startswith(root)]
+        return [path for path in own_sources() if not path.startswith(test_modules)]
 
     def find_once(path, trainer, num_lanes, mesh):
         known[path] = known.get(path) or find(path, trainer, num_lanes, mesh)

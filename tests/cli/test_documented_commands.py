@@ -84,7 +84,6 @@ CHECKED = {
     "maven-jax sweep foraging --algorithm maven --seeds 2 --hyperparameters.reward-scale 1 "
     "--grid hyperparameters.mi-weight=0.1,0.01,0.001 "
     "--grid hyperparameters.latent-return-scale=1,10": SLOW,
-    "maven-jax train smax_3m": SLOW,
     "maven-jax train smax_3m --seeds 5": SLOW,
     "maven-jax train smax_3m --algorithm vdn --network.hidden-size 64 "
     "--network.no-layer-norm": SLOW,

@@ -11,9 +11,8 @@ from maven_jax.environments import ENVIRONMENTS, make_env
 from maven_jax.errors import ConfigError
 
 NAMES = sorted(OPTIONS)
-OTHERS = ("qtran", "maven")
-"""With a critic, with a latent. QMIX is compiled; VDN, without weights of a mixer, is traced in
-`cli/test_modes.py`, in 64-bit mode."""
+OTHERS = ("vdn", "qtran", "maven")
+"""Without weights of a mixer, with a critic, with a latent; what is compiled is QMIX."""
 
 
 def config_of(name, algorithm, **training):
