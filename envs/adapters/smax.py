@@ -13,12 +13,17 @@ from maven_jax.envs.adapters.adapter import Advance, one_of, whole_number
 from maven_jax.envs.adapters.jaxmarl_adapter import JaxMarlAdapter, import_jaxmarl
 from maven_jax.envs.adapters.types import Observation, State
 
+LONGEST_COOLDOWN = 2.0
+"""Seconds: a stalker's 1.87, and at most 0.125 that JaxMARL draws."""
+
 
 class Smax(JaxMarlAdapter):
     """A team of units against as many or more that follow a fixed policy.
 
     - agents_view: JaxMARL's list of all units in sight, float32 [N, O].
-    - global_state: JaxMARL's world state, positions as shares of the map, float32.
+    - global_state: JaxMARL's world state, float32, with positions as shares of the map, and with
+      weapon cooldowns in seconds, clipped to 0 to 2: JaxMARL's fall without bound while a unit does
+      not shoot, and it shoots at any cooldown up to 0.
     - action: four directions, stop, then one attack for each enemy.
     - reward: the enemies' loss of health, at most 1 in all, and 1 for a battle won.
     - termination: one of the teams is dead. (JaxMARL's own `done` counts its time limit in, and
@@ -50,6 +55,7 @@ class Smax(JaxMarlAdapter):
         scale[:, features.index("position_x")] = self.env.map_width
         scale[:, features.index("position_y")] = self.env.map_height
         self._state_scale = np.concatenate([scale.ravel(), np.ones(2 * len(scale), np.float32)])
+        self._cooldowns = np.arange(len(scale)) * len(features) + features.index("weapon_cooldown")
 
     def _advance(self, key: PRNGKeyArray, env_state: Any, action: Int[Array, "N"]) -> Advance:
         step_key, _ = jax.random.split(key)  # as JaxMARL's own step, which starts anew at the end
@@ -59,10 +65,13 @@ class Smax(JaxMarlAdapter):
         return Advance(env_state, rewards[self.env.agents[0]], dones["__all__"])
 
     def _observe(self, env_state: Any) -> Observation:
+        world = self.env.get_world_state(env_state) / self._state_scale
         return Observation(
             agents_view=self._stack(self.env.get_obs(env_state)),
             action_mask=self._stack(self.env.get_avail_actions(env_state)).astype(bool),
-            global_state=self.env.get_world_state(env_state) / self._state_scale,
+            global_state=world.at[self._cooldowns].set(
+                jnp.clip(world[self._cooldowns], 0.0, LONGEST_COOLDOWN)
+            ),
         )
 
     def _extras(self, state: State) -> dict[str, Array]:
