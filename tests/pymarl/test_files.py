@@ -3,6 +3,7 @@
 import json
 import pickle
 import sys
+import zlib
 from types import SimpleNamespace
 
 import jax
@@ -12,6 +13,7 @@ import pytest
 from maven_jax.cli.main import run
 from maven_jax.config.files import load_config
 from maven_jax.environments import make_env
+from maven_jax.errors import StorageError
 from maven_jax.pymarl import files
 from maven_jax.pymarl.weights import expected_state_dicts, from_pymarl
 from maven_jax.rollout import env_spec
@@ -248,4 +250,11 @@ def test_run_json_of_a_converted_run(workspace):
     succeed(arguments(workspace))
     info = json.loads((workspace / "run" / "run.json").read_text())
     assert info["lanes"] == {"seed": [0]}
+    file = workspace / "run" / "metrics.csv"
+    text = file.read_bytes()
+    record = {"rows": 1, "length": len(text), "checksum": zlib.crc32(text)}
+    assert info["metrics_csv"] == record
+    file.write_bytes(text.replace(b"\r\n0,", b"\r\n0,1"))
+    with pytest.raises(StorageError, match=r"metrics\.csv was changed"):
+        load_run(workspace / "run")
     assert {"command", "versions", "device"} <= set(info)
