@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import jax
 import numpy as np
 import pytest
+from helpers import Planted
 
 from maven_jax.cli.main import run
 from maven_jax.config.files import load_config
@@ -239,6 +240,14 @@ def test_torch_files_that_would_run_code(workspace, capsys, monkeypatch, torch_f
     monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(load=load))
     message = refused(capsys, workspace, arguments(workspace))
     assert message == f"'{torch_files}' holds something else than a state dict of tensors"
+
+
+def test_arrays_of_objects_are_not_unpickled(workspace, capsys):
+    planted = {"fc1.weight": np.array([Planted(workspace / "marker")], object)}
+    np.savez(workspace / "models" / "1200" / "agent.npz", **planted)
+    message = refused(capsys, workspace, arguments(workspace))
+    assert "agent.npz' is no file of weights: " in message
+    assert not (workspace / "marker").exists()
 
 
 def test_help(capsys):

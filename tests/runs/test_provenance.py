@@ -1,23 +1,39 @@
-"""A run resumes as itself, under its own settings, and its metrics are those of its training."""
+"""A run resumes as itself, under its own settings; its metrics are those that training wrote.
 
+And nothing that is planted in its folder is executed.
+"""
+
+import itertools
 import json
+import pickle
 import shutil
 import zlib
+from contextlib import suppress
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 from experiments import SMALL, refused, small_config
+from helpers import Planted
 
 from maven_jax.cli.main import run
 from maven_jax.environments import make_env
+from maven_jax.errors import MavenJaxError
+from maven_jax.runs.files import CHECKSUMS, write_checksums
+from maven_jax.runs.folder import INITIAL_WEIGHTS, checkpoint_folders, sweep_parts
 from maven_jax.runs.grid import Part, make_lanes
 from maven_jax.runs.new_folder import create_run_folder
 from maven_jax.runs.options import Options
 from maven_jax.runs.part_by_part import create_sweep
 from maven_jax.runs.progress import plain_console
 from maven_jax.runs.provenance import check_settings
+from maven_jax.runs.restoring import load_checkpoint, newest_weights
+from maven_jax.runs.run import load_run
 from maven_jax.runs.runner import new_info
+from maven_jax.runs.sweep import lane_keys
+from maven_jax.runs.weights import read_initial_weights
+from maven_jax.train import make_trainer
 
 CONFIG = small_config("vdn")
 LANES = make_lanes(CONFIG.hyperparameters, [0, 1])
@@ -213,3 +229,61 @@ def test_metrics_of_a_run_without_a_record_are_read(path):
 def test_records_of_another_form_are_refused(entries, path, capsys):
     edit_info(path, **entries)
     assert refused(capsys, "table", path).startswith(f"run '{path}' is damaged: run.json: ")
+
+
+def pickled(file: Path, marker: Path) -> None:
+    file.write_bytes(pickle.dumps(Planted(marker)))
+
+
+def pickled_array(file: Path, marker: Path) -> None:
+    """An archive of an array of objects, which NumPy pickles."""
+    with file.open("wb") as stream:
+        np.savez(stream, weights=np.array([Planted(marker)], object))
+
+
+def yaml_tag(file: Path, marker: Path) -> None:
+    file.write_text(f"!!python/object/apply:builtins.open [{marker}, w]\n")
+
+
+@pytest.mark.filterwarnings("ignore:Exception ignored")  # by Orbax, of a failed read
+def test_nothing_that_is_planted_in_a_folder_is_executed(path, tmp_path):
+    """In each file in turn, whose checksum is then that of what was planted."""
+    sound, marker = load_run(path), tmp_path / "marker"
+    np.savez(path / INITIAL_WEIGHTS, weights=np.zeros(2))
+    init = jax.vmap(make_trainer(sound.config, make_env(sound.config)).init)
+    shapes = jax.eval_shape(init, lane_keys([0, 1]), LANES.hyperparameters)
+    folders = {"weights": path / "weights", "checkpoints": checkpoint_folders(path)[0]}
+    readers = {
+        "config.yaml": lambda: load_run(path),
+        "run.json": lambda: load_run(path),
+        "metrics.csv": lambda: load_run(path),
+        INITIAL_WEIGHTS: lambda: read_initial_weights(path),
+        "weights": lambda: newest_weights(sound, print),
+        "checkpoints": lambda: load_checkpoint(path, shapes, 2, print),
+    }
+    for read in readers.values():
+        read()
+    readers["sweep.json"] = lambda: sweep_parts(path)
+    kept = contents(path)
+    for name, read in readers.items():
+        inside = [file for file in folders.get(name, path / name).rglob("*") if file.is_file()]
+        plants = [pickled] if inside else [pickled, pickled_array, yaml_tag]
+        for file, plant in itertools.product(inside or [path / name], plants):
+            plant(file, marker)
+            if inside and file.name != CHECKSUMS:
+                write_checksums(folders[name])
+            with suppress(MavenJaxError):
+                read()
+            assert not marker.exists(), file
+            shutil.rmtree(path)
+            for whole, content in kept.items():
+                Path(whole).parent.mkdir(parents=True, exist_ok=True)
+                Path(whole).write_bytes(content)
+
+
+@pytest.mark.parametrize("command", ["train", "study", "sweep"])
+def test_nothing_in_a_configuration_is_executed(command, tmp_path, capsys):
+    yaml_tag(tmp_path / "planted.yaml", tmp_path / "marker")
+    line = refused(capsys, command, tmp_path / "planted.yaml", "--out", tmp_path / "out")
+    assert "is not valid YAML" in line
+    assert not (tmp_path / "marker").exists()
