@@ -11,7 +11,7 @@ import sys
 
 import jax
 
-from maven_jax.cli.program_cache import keep_programs
+from maven_jax.cli.program_cache import cache_programs
 
 
 def count_cores() -> int:
@@ -94,7 +94,7 @@ def main() -> None:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # joining puts its own there
     if not start_devices():
         sys.exit(2)
-    keep_programs()
+    cache_programs()
     from maven_jax.cli.main import INTERRUPTED, run
 
     collect_rarely()

@@ -84,7 +84,7 @@ def _usage() -> str:
     lines += ["maven-jax COMMAND --help tells more."]
     lines += ["maven-jax --distributed COMMAND ... shares the work among several processes."]
     if folder := folder_in_use():
-        lines += [f"compiled programs are kept in {folder}"]
+        lines += [f"compiled programs are cached in {folder}"]
     lines += [f"{smoke.VARIABLE}=1 in the environment tries a command: sizes are cut."]
     return "\n".join(lines)
 

@@ -8,7 +8,6 @@ import numpy as np
 from rich.console import Console
 
 from maven_jax.algorithms import make_algorithm
-from maven_jax.cli import program_cache
 from maven_jax.config import Config
 from maven_jax.reports.plots import draw_curves
 from maven_jax.rollout import env_spec
@@ -35,9 +34,7 @@ def options_of(
 ) -> Options:
     """What a command that trains leaves and says beside its results."""
     console = plain_console(stderr=True, quiet=not is_writer())
-    return Options(
-        tensorboard, checkpoint, console, remarks, program_cache.sweeps_folder(), draw_curves
-    )
+    return Options(tensorboard, checkpoint, console, remarks, draw_curves)
 
 
 def play_tests(

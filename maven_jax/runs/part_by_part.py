@@ -17,6 +17,7 @@ from maven_jax.runs.options import InterruptedRunError, Options
 from maven_jax.runs.processes import anywhere, by_writer
 from maven_jax.runs.programs import check_run, compile_run
 from maven_jax.runs.progress import say_on
+from maven_jax.runs.provenance import check_settings
 from maven_jax.runs.run import Run, load_run
 from maven_jax.runs.runner import continue_run, draw_runs, new_info, nothing_left, or_nothing
 from maven_jax.runs.sweep import Sweep
@@ -128,6 +129,8 @@ def continue_parts(
             load_run(folder)  # what is damaged is refused before others are trained
         elif anywhere(is_locked(folder / "config.yaml")):
             raise StorageError(f"run '{folder}' is being trained by another process")
+        else:
+            check_settings(folder, info)
     compiled: dict[Any, Sweep] = {}
     try:
         for index, folder in enumerate(folders):

@@ -5,7 +5,6 @@ stands: from the start, or from its last checkpoint.
 """
 
 import shutil
-import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -20,11 +19,17 @@ from maven_jax.runs.folder import load_setup
 from maven_jax.runs.grid import Lanes
 from maven_jax.runs.lock import lock
 from maven_jax.runs.loop import NO_COUNTS, train_lanes
-from maven_jax.runs.new_folder import create_run_folder, describe_machine, write_info
+from maven_jax.runs.new_folder import create_run_folder, write_info
 from maven_jax.runs.options import InterruptedRunError, Options, Origin
 from maven_jax.runs.processes import by_writer, is_writer
 from maven_jax.runs.programs import compile_run, told_of_memory
 from maven_jax.runs.progress import say_on
+from maven_jax.runs.provenance import (
+    check_settings,
+    current_settings,
+    describe_changes,
+    record_start,
+)
 from maven_jax.runs.restoring import load_checkpoint
 from maven_jax.runs.run import Run, load_run
 from maven_jax.runs.sweep import Sweep
@@ -121,6 +126,9 @@ def _continue_run(path: Path, env: MarlEnv, options: Options, compiled: Sweep | 
             f"run '{path}' was converted and has no state to go on from; allowed: maven-jax train "
             f"CONFIG --init-from '{path}', which starts from its weights"
         )
+    check_settings(path, info)
+    if changes := describe_changes(info):
+        say_on(options.console)(f"run '{path}' is {changes}")
     started = time.perf_counter()
     from_weights = "init_from" in info
     arrays = read_initial_weights(path) if from_weights else None
@@ -138,7 +146,8 @@ def _continue_run(path: Path, env: MarlEnv, options: Options, compiled: Sweep | 
     elif arrays is not None:
         weights = fit_lanes(arrays, make_trainer(config, env), config, num_lanes, NO_START)
     info |= start.info if start else NO_COUNTS
-    info |= {"status": "running", "command": sys.argv, **describe_machine()}
+    info |= {"status": "running", **record_start(info)}
+    info.pop("metrics_csv", None)
     info["compile_seconds"] = round(sweep.compile_seconds, 2)
     info["keep_final"] = options.checkpoint.keep_final or info.get("keep_final", False)
     by_writer(lambda: write_info(path, info))
@@ -175,7 +184,12 @@ def draw_runs(runs: Sequence[Run], path: Path, options: Options) -> None:
 def new_info(lanes: Lanes, coordinates: dict[str, Any]) -> dict[str, Any]:
     """`run.json` of a run that has not begun."""
     columns = {name: column.tolist() for name, column in lanes.columns.items()}
-    return {"status": "waiting", "lanes": columns, "coordinates": coordinates}
+    return {
+        "status": "waiting",
+        "lanes": columns,
+        "coordinates": coordinates,
+        "settings": current_settings(),
+    }
 
 
 def or_nothing(path: Path, train: Callable[[], list[Run]]) -> list[Run]:
