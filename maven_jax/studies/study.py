@@ -1,7 +1,6 @@
 """A study as data: named runs and a report; read from YAML, its own or the package's."""
 
 import dataclasses
-import importlib.resources
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,7 +8,8 @@ from typing import Any, NamedTuple
 from maven_jax.config import Config, override
 from maven_jax.config.checks import validate
 from maven_jax.config.fields import flatten, with_field
-from maven_jax.config.files import find_yaml, load_config, parse_yaml, yaml_files
+from maven_jax.config.files import find_yaml, load_config, parse_yaml
+from maven_jax.configs import packaged_studies
 from maven_jax.environments import complete
 from maven_jax.errors import ConfigError, check, unknown
 from maven_jax.runs.grid import seeds_of
@@ -71,11 +71,6 @@ FIELDS = ("report", "seeds", "steps", "runs")
 RUN_FIELDS = ("config", "seeds", "changes")
 LONGEST_NAME = 200
 SUFFIXES = (".csv", ".json", ".png", ".txt")
-
-
-def packaged_studies() -> dict[str, Any]:
-    """Name to file of the studies that come with the package."""
-    return yaml_files(importlib.resources.files("maven_jax.configs") / "studies")
 
 
 def load_study(source: str | Path) -> Study:

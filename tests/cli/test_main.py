@@ -16,7 +16,7 @@ from PIL import Image
 
 from maven_jax.cli.main import run
 from maven_jax.config import Config
-from maven_jax.config.files import packaged_configs
+from maven_jax.configs import packaged_configs
 from maven_jax.environments import ENVIRONMENTS
 from maven_jax.runs.new_folder import write_config
 from maven_jax.runs.run import load_run
