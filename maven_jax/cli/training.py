@@ -198,8 +198,9 @@ def _with_rewards(part: Part) -> Config:
 def _print_end(runs: list[Run], out: Path, console: Console) -> None:
     """What training has come to: a sentence of a plain run, a table of a sweep."""
     points = points_of(runs)
-    if len(points) > 1 or not points[0][1].metrics["seed"].size:
-        console.print(points_table(points, "return"))
+    if len(points) != 1 or not points[0][1].metrics["seed"].size:
+        if points:  # else other processes are training all that is left
+            console.print(points_table(points, "return"))
         console.print(f"results in {out}/", highlight=False, soft_wrap=True)
         return
     ((_, run),) = points

@@ -12,6 +12,7 @@ from maven_jax.config.files import find_yaml, load_config, parse_yaml
 from maven_jax.configs import packaged_studies
 from maven_jax.environments import complete
 from maven_jax.errors import ConfigError, check, unknown
+from maven_jax.runs.folder import is_part_name
 from maven_jax.runs.grid import seeds_of
 from maven_jax.studies.report import REPORTS
 from maven_jax.unread_fields import unread
@@ -146,7 +147,8 @@ def _refuse_other_games(study: Study) -> None:
 def _parse_run(
     name: Any, plain: Any, seeds: Any, steps: int | None, folder: Path | None
 ) -> StudyRun:
-    check(_is_folder_name(name), "the name of a run", name, "one that a folder can have")
+    fits = is_part_name(name) and len(name.encode()) <= LONGEST_NAME
+    check(fits, "the name of a run", name, "one that a folder can have")
     taken = ", ".join(SUFFIXES)  # of the files beside the runs' folders
     check(Path(name).suffix not in SUFFIXES, "the name of a run", name, f"one without {taken}")
     what = f"runs.{name}"
@@ -165,11 +167,6 @@ def _parse_run(
         return StudyRun(_changed(config, plain.get("changes", {})), seeds_of(0, number))
     except ConfigError as error:
         raise ConfigError(f"{what}: {error}") from None
-
-
-def _is_folder_name(name: Any) -> bool:
-    plain = isinstance(name, str) and name == Path(name).name and name[:1] not in ("", ".")
-    return plain and name.isprintable() and len(name.encode()) <= LONGEST_NAME
 
 
 def _changed(config: Config, changes: Any) -> Config:

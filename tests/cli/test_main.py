@@ -36,6 +36,7 @@ def workspace(tmp_path_factory):
 def test_a_run_leaves_its_documented_folder(workspace):
     path = workspace / "first"
     assert {file.name for file in path.iterdir()} == {
+        ".lock",
         "config.yaml",
         "events",
         "figures",
