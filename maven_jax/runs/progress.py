@@ -1,10 +1,6 @@
-"""A run in the terminal: its progress bar, and Ctrl-C."""
+"""A run in the terminal: its progress bar."""
 
-import signal
-import threading
 from collections.abc import Callable
-from contextlib import AbstractContextManager
-from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -60,32 +56,3 @@ class _TimeLeft(ProgressColumn):
             return Text("-:-- left")
         left = int(task.elapsed * max(task.total - task.completed, 0) / task.completed)
         return Text(f"{left // 60}:{left % 60:02d} left")
-
-
-class StopRequest(AbstractContextManager["StopRequest"]):
-    """Turns the first Ctrl-C or SIGTERM into a request to stop; a second one interrupts at once.
-
-    Attributes:
-        requested: whether there has been one.
-    """
-
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self.requested = False
-        self._say = say
-        self._handlers: dict[int, Any] = {}
-
-    def __enter__(self) -> "StopRequest":
-        if threading.current_thread() is threading.main_thread():  # elsewhere signals cannot be set
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._handlers[number] = signal.signal(number, self._request)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-
-    def _request(self, number: int, frame: Any) -> None:
-        if self.requested:
-            raise KeyboardInterrupt
-        self.requested = True
-        self._say("stopping after this chunk; once more stops at once, back to the last checkpoint")
