@@ -8,6 +8,7 @@ from typing import Any
 
 from maven_jax.config import Config
 from maven_jax.errors import ConfigError, StorageError
+from maven_jax.runs.console import say_on
 from maven_jax.runs.files import is_locked
 from maven_jax.runs.folder import ENDED, load_setup, sweep_parts
 from maven_jax.runs.grid import Part
@@ -16,7 +17,6 @@ from maven_jax.runs.new_folder import create_sweep_folder
 from maven_jax.runs.options import InterruptedRunError, Options
 from maven_jax.runs.processes import anywhere, by_writer
 from maven_jax.runs.programs import check_run, compile_run
-from maven_jax.runs.progress import say_on
 from maven_jax.runs.run import Run, load_run
 from maven_jax.runs.runner import continue_run, draw_runs, new_info, nothing_left, or_nothing
 from maven_jax.runs.sweep import Sweep

@@ -15,6 +15,7 @@ from typing import Any
 from maven_jax.config import Config
 from maven_jax.errors import ConfigError, MavenJaxError, StorageError, first_line
 from maven_jax.runs.checkpoint import remove_checkpoints
+from maven_jax.runs.console import say_on
 from maven_jax.runs.files import is_locked
 from maven_jax.runs.folder import load_setup
 from maven_jax.runs.grid import Lanes
@@ -24,7 +25,6 @@ from maven_jax.runs.new_folder import create_run_folder, describe_machine, write
 from maven_jax.runs.options import InterruptedRunError, Options, Origin
 from maven_jax.runs.processes import by_writer, is_writer
 from maven_jax.runs.programs import compile_run, told_of_memory
-from maven_jax.runs.progress import say_on
 from maven_jax.runs.restoring import load_checkpoint
 from maven_jax.runs.run import Run, load_run
 from maven_jax.runs.sweep import Sweep

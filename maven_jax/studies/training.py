@@ -5,13 +5,13 @@ from pathlib import Path
 
 from maven_jax.config import Config
 from maven_jax.errors import StorageError, unknown
+from maven_jax.runs.console import say_on
 from maven_jax.runs.folder import ENDED, is_study, load_setup, read_report, sweep_parts
 from maven_jax.runs.grid import Part, make_lanes
 from maven_jax.runs.lock import lock
 from maven_jax.runs.options import Options
 from maven_jax.runs.part_by_part import continue_parts, create_sweep
 from maven_jax.runs.processes import anywhere, is_writer
-from maven_jax.runs.progress import say_on
 from maven_jax.runs.run import Run, load_run
 from maven_jax.runs.runner import or_nothing
 from maven_jax.studies.report import kind_of, report_or_say
