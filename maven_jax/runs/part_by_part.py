@@ -11,6 +11,7 @@ from typing import Any
 
 from maven_jax.config import Config
 from maven_jax.errors import ConfigError, StorageError
+from maven_jax.runs.console import say_on
 from maven_jax.runs.folder import ENDED, load_setup, sweep_parts
 from maven_jax.runs.grid import Part
 from maven_jax.runs.identity import Setup, create_once
@@ -20,7 +21,6 @@ from maven_jax.runs.new_folder import create_sweep_folder
 from maven_jax.runs.options import InterruptedRunError, Options
 from maven_jax.runs.processes import anywhere, by_writer
 from maven_jax.runs.programs import check_run, compile_run
-from maven_jax.runs.progress import say_on
 from maven_jax.runs.provenance import check_settings
 from maven_jax.runs.run import Run, load_run
 from maven_jax.runs.runner import (

@@ -14,6 +14,7 @@ from typing import Any
 from maven_jax.config import Config
 from maven_jax.errors import ConfigError, MavenJaxError, StorageError, first_line
 from maven_jax.runs.checkpoint import remove_checkpoints
+from maven_jax.runs.console import say_on
 from maven_jax.runs.files import draft_of
 from maven_jax.runs.folder import ENDED, has_rows, load_setup
 from maven_jax.runs.grid import Lanes
@@ -25,7 +26,6 @@ from maven_jax.runs.new_folder import create_run_folder, write_info
 from maven_jax.runs.options import InterruptedRunError, Options, Origin
 from maven_jax.runs.processes import anywhere, by_writer, is_writer
 from maven_jax.runs.programs import compile_run, told_of_memory
-from maven_jax.runs.progress import say_on
 from maven_jax.runs.provenance import (
     check_settings,
     current_settings,

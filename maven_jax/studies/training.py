@@ -5,12 +5,12 @@ from pathlib import Path
 
 from maven_jax.config import Config
 from maven_jax.errors import unknown
+from maven_jax.runs.console import say_on
 from maven_jax.runs.folder import sweep_parts
 from maven_jax.runs.grid import Part, make_lanes
 from maven_jax.runs.options import Options
 from maven_jax.runs.part_by_part import continue_parts, create_sweep, finished_runs
 from maven_jax.runs.processes import is_writer
-from maven_jax.runs.progress import say_on
 from maven_jax.runs.run import Run
 from maven_jax.runs.runner import or_nothing, say_found
 from maven_jax.studies.report import kind_of, report_or_say
