@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from maven_jax.config import Config
+from maven_jax.environments import class_name
 from maven_jax.errors import ConfigError, MavenJaxError, StorageError, first_line
 from maven_jax.runs.checkpoint import remove_checkpoints
 from maven_jax.runs.files import is_locked
@@ -139,6 +140,7 @@ def _continue_run(path: Path, env: MarlEnv, options: Options, compiled: Sweep | 
         weights = fit_lanes(arrays, make_trainer(config, env), config, num_lanes, NO_START)
     info |= start.info if start else NO_COUNTS
     info |= {"status": "running", "command": sys.argv, **describe_machine()}
+    info["environment"] = class_name(env)
     info["compile_seconds"] = round(sweep.compile_seconds, 2)
     info["keep_final"] = options.checkpoint.keep_final or info.get("keep_final", False)
     by_writer(lambda: write_info(path, info))
