@@ -17,7 +17,7 @@ from typing import Any
 
 import jax
 
-from maven_jax.__main__ import show_every_core
+from maven_jax.cli.devices import show_every_core
 
 if __name__ == "__main__":
     show_every_core()

@@ -15,7 +15,8 @@ import yaml
 from maven_jax.algorithms import ALGORITHMS
 from maven_jax.config import Config, EnvConfig, from_dict, override, to_dict
 from maven_jax.config.checks import validate
-from maven_jax.config.files import load_config, packaged_configs
+from maven_jax.config.files import load_config
+from maven_jax.configs import packaged_configs
 from maven_jax.environments import ENVIRONMENTS, make_env
 from maven_jax.envs.adapters.jaxmarl_adapter import JaxMarlAdapter
 from maven_jax.errors import ConfigError

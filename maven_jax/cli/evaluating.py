@@ -31,7 +31,7 @@ from maven_jax.train import make_trainer
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Play greedy episodes with a run's final weights and print what each seed reaches."""
+    """Arguments of `maven-jax evaluate`."""
 
     run: tyro.conf.Positional[Path]
     """Folder of a run."""
@@ -49,7 +49,7 @@ class Evaluate:
 
 @dataclass(frozen=True)
 class Convert:
-    """Make a run of weights that the published PyTorch code saved, and evaluate it."""
+    """Arguments of `maven-jax convert`."""
 
     folder: tyro.conf.Positional[Path]
     """Folder of agent.th, mixer.th, ez_bandit_policy.th or the like; or of .npz files so named."""

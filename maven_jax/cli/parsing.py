@@ -5,10 +5,16 @@ import contextlib
 import io
 import itertools
 import re
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import tyro
 
+from maven_jax.cli.commands import COMMANDS
+from maven_jax.config import override
+from maven_jax.config.checks import validate
+from maven_jax.config.files import load_config
+from maven_jax.configs import packaged_configs
+from maven_jax.environments import complete
 from maven_jax.errors import ConfigError
 
 T = TypeVar("T")
@@ -23,11 +29,41 @@ def parse(kind: type[T], name: str, args: list[str], default: T | None = None) -
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
-            return tyro.cli(kind, prog=f"maven-jax {name}", args=args, default=default)
+            return tyro.cli(
+                kind,
+                prog=f"maven-jax {name}",
+                description=COMMANDS[name].summary,
+                args=args,
+                default=default,
+            )
     except SystemExit as stop:
         if not stop.code:
             return None
     raise ConfigError(_one_line(said.getvalue())) from None
+
+
+def parse_with_config(kind: type[Any], name: str, args: list[str]) -> Any:
+    """`parse` of a command whose first argument is CONFIG.
+
+    CONFIG and the environment decide which options there are, so they are read first.
+
+    Raises:
+        ConfigError: also for a configuration that cannot work.
+    """
+    wants_help = not {"-h", "--help"}.isdisjoint(args)
+    if not wants_help and (not args or args[0].startswith("-")):
+        names = ", ".join(sorted(packaged_configs()))
+        raise ConfigError(f"{name} needs CONFIG first; allowed: a YAML file, or one of {names}")
+    source = args[0] if args and not args[0].startswith("-") else "maven"
+    config = load_config(source)
+    environment = last_value("--env.name", args)
+    if environment is not None:
+        config = override(config, {"env": {"name": environment}})
+    config = complete(config)
+    command = parse(kind, name, args, kind(source, config=config))
+    if command is not None:
+        validate(command.config)
+    return command
 
 
 def last_value(option: str, args: list[str]) -> str | None:

@@ -10,18 +10,17 @@ import numpy as np
 from rich.console import Console
 
 from maven_jax.algorithms import make_algorithm
-from maven_jax.cli import program_cache
 from maven_jax.config import Config
 from maven_jax.environments import class_name, make_env
 from maven_jax.errors import ConfigError
 from maven_jax.reports.plots import draw_curves
 from maven_jax.rollout import env_spec
 from maven_jax.runs.checkpoint import Checkpointing
+from maven_jax.runs.console import plain_console
 from maven_jax.runs.evaluating import evaluate_lanes
 from maven_jax.runs.grid import Lanes
 from maven_jax.runs.options import Options
 from maven_jax.runs.processes import is_writer
-from maven_jax.runs.progress import plain_console
 from maven_jax.runs.sweep import spread
 from maven_jax.studies.report import report_lines, write_report
 from maven_jax.types import MarlEnv, NetworkParams, Params
@@ -39,9 +38,7 @@ def options_of(
 ) -> Options:
     """What a command that trains leaves and says beside its results."""
     console = plain_console(stderr=True, quiet=not is_writer())
-    return Options(
-        tensorboard, checkpoint, console, remarks, program_cache.sweeps_folder(), draw_curves
-    )
+    return Options(tensorboard, checkpoint, console, remarks, draw_curves)
 
 
 def play_tests(

@@ -55,7 +55,7 @@ class Experiment:
 
 @dataclass(frozen=True)
 class Train(Experiment):
-    """Train one configuration over many seeds, in one compiled program."""
+    """Arguments of `maven-jax train`."""
 
     init_from: Path | None = None
     """Folder of a run whose weights to start from; its lanes and this run's are as many."""
@@ -65,7 +65,7 @@ class Train(Experiment):
 
 @dataclass(frozen=True)
 class Sweep(Experiment):
-    """Train a grid of values times many seeds, in as few compiled programs as it takes."""
+    """Arguments of `maven-jax sweep`."""
 
     grid: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """FIELD=VALUE,VALUE,...: once for each field. Hyperparameters share one program, and so
@@ -85,7 +85,7 @@ class Longer:
 
 @dataclass(frozen=True)
 class Resume:
-    """Go on with a run, sweep or study that was interrupted or killed, from its last checkpoint."""
+    """Arguments of `maven-jax resume`."""
 
     run: tyro.conf.Positional[Path]
     """Folder of a run, a sweep or a study."""
@@ -198,8 +198,9 @@ def _with_rewards(part: Part) -> Config:
 def _print_end(runs: list[Run], out: Path, console: Console) -> None:
     """What training has come to: a sentence of a plain run, a table of a sweep."""
     points = points_of(runs)
-    if len(points) > 1 or not points[0][1].metrics["seed"].size:
-        console.print(points_table(points, "return"))
+    if len(points) != 1 or not points[0][1].metrics["seed"].size:
+        if points:  # else other processes are training all that is left
+            console.print(points_table(points, "return"))
         console.print(f"results in {out}/", highlight=False, soft_wrap=True)
         return
     ((_, run),) = points

@@ -1,6 +1,5 @@
 """Configurations in YAML: files of overrides, and those that come with the package."""
 
-import importlib.resources
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import yaml
 from maven_jax.config.checks import validate
 from maven_jax.config.overrides import from_dict
 from maven_jax.config.sections import Config
+from maven_jax.configs import packaged_configs
 from maven_jax.errors import ConfigError, unknown
 
 
@@ -104,17 +104,6 @@ def _size(value: Any, known: dict[int, int]) -> int:
         inner = value.values() if isinstance(value, dict) else value
         known[id(value)] = 1 + sum(_size(entry, known) for entry in inner)
     return known[id(value)]
-
-
-def packaged_configs() -> dict[str, Any]:
-    """Name to file of the configurations that come with the package."""
-    return yaml_files(importlib.resources.files("maven_jax.configs"))
-
-
-def yaml_files(folder: Any) -> dict[str, Any]:
-    """Name to file of what a folder of the package holds."""
-    files = (file for file in folder.iterdir() if file.name.endswith(".yaml"))
-    return {file.name.removesuffix(".yaml"): file for file in files}
 
 
 def find_yaml(kind: str, source: str | Path, packaged: Callable[[], dict[str, Any]]) -> Any:

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,14 @@ import jax
 from maven_jax.config import Config
 from maven_jax.config.checks import validate
 from maven_jax.errors import StorageError, check
-from maven_jax.runs.files import is_locked
 from maven_jax.runs.folder import ENDED, load_setup, sweep_parts
 from maven_jax.runs.grid import lanes_from_columns
 from maven_jax.runs.lock import lock
+from maven_jax.runs.metrics import refuse_changed_metrics
 from maven_jax.runs.new_folder import write_config, write_info
 from maven_jax.runs.processes import by_writer
 from maven_jax.runs.programs import check_run
+from maven_jax.runs.provenance import check_settings
 from maven_jax.runs.restoring import can_go_on
 from maven_jax.runs.sweep import lane_keys, spread
 from maven_jax.train import make_trainer
@@ -39,10 +41,13 @@ def extend(path: Path, total_env_steps: int, make_env: Callable[[Config], MarlEn
         StorageError: a folder is damaged or is being trained, a run has finished and kept no
             checkpoint, or there is one that does not fit the folder. Nothing is changed then.
     """
-    if not (path / "sweep.json").is_file():
-        return _extend([path], total_env_steps, make_env)
-    with lock(path, "sweep", "sweep.json"):
-        return _extend(sweep_parts(path), total_env_steps, make_env)
+    folders = sweep_parts(path) if (path / "sweep.json").is_file() else [path]
+    for folder in folders:
+        load_setup(folder)  # what is no run's folder is refused before anything is locked
+    with ExitStack() as held:
+        for folder in folders:
+            held.enter_context(lock(folder))
+        _extend(folders, total_env_steps, make_env)
 
 
 def _extend(
@@ -51,8 +56,7 @@ def _extend(
     changed = {}
     for folder in folders:
         config, info = load_setup(folder)
-        if is_locked(folder / "config.yaml"):
-            raise StorageError(f"run '{folder}' is being trained by another process")
+        check_settings(folder, info)
         before, name = config.training.total_env_steps, "training.total_env_steps"
         allowed = f"a whole number above {before}, which run '{folder}' has already"
         check(total_env_steps > before, name, total_env_steps, allowed)
@@ -64,15 +68,15 @@ def _extend(
                 f"({kept}allowed: maven-jax train CONFIG --init-from '{folder}', which starts "
                 "from its weights)"
             )
+        refuse_changed_metrics(folder, info)
         training = dataclasses.replace(config.training, total_env_steps=total_env_steps)
         config = dataclasses.replace(config, training=training)
         validate(config)
         changed[folder] = config, info
     for folder, (config, info) in changed.items():
-        with lock(folder, "run", "config.yaml"):
-            if info["status"] in ENDED:  # a kill after this leaves a run that ends as it did
-                by_writer(partial(write_info, folder, info | {"status": "interrupted"}))
-            by_writer(partial(write_config, folder, config))
+        if info["status"] in ENDED:  # a kill after this leaves a run that ends as it did
+            by_writer(partial(write_info, folder, info | {"status": "interrupted"}))
+        by_writer(partial(write_config, folder, config))
 
 
 def _state_shapes(config: Config, env: MarlEnv, info: Mapping[str, Any]) -> TrainState:

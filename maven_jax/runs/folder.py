@@ -6,7 +6,8 @@ A run's folder holds
 - `run.json`: lanes, versions, device, timings, and how the run ended (`status`). A lane is one
   training run: a `seed`, and in a sweep values of `hyperparameters.NAME`. `coordinates` are the
   values that a sweep's grid gives to all lanes of the folder, `diverged` the lanes that turned
-  non-finite, with their last finite update;
+  non-finite, with their last finite update. `settings` are JAX's at the start, `history` describes
+  every start, and `metrics_csv` has the size and checksum of that file once the run has ended;
 - `metrics.csv`: a row for each lane and evaluation, a column for each metric (`pandas.read_csv`
   opens it): `seed`, what else tells the lanes apart, `env_steps`, `num_updates`, then the metrics
   in alphabetical order, those with one value for each z as `name_0`, `name_1`, ...;
@@ -15,7 +16,8 @@ A run's folder holds
 - `checkpoints`, until the run has finished, or for good where they are kept (see `checkpoint`);
 - `metrics-1.csv` and so on: rows of a run that had to begin again;
 - `initial_weights.npz`, where training started from another run's: an array of each name;
-- `figures` and, unless switched off, TensorBoard `events`.
+- `figures` and, unless switched off, TensorBoard `events`;
+- `.lock`, which is locked while the run is trained (see `lock`).
 
 A sweep of several programs is a folder of such folders, which its `sweep.json` names in order; so
 is a study, of which it also names the report.
@@ -25,19 +27,21 @@ import csv
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from maven_jax.config import Config, from_dict, to_dict
 from maven_jax.config.checks import validate
 from maven_jax.config.files import parse_yaml
-from maven_jax.errors import StorageError, first_line
-from maven_jax.runs.files import is_locked
+from maven_jax.errors import StorageError, first_line, shown
+from maven_jax.runs.lock import is_locked
 
 T = TypeVar("T")
 
 STATUSES = ("waiting", "running", "interrupted", "failed", "finished", "converted")
 ENDED = ("finished", "converted")
 CHECKPOINTS, WEIGHTS, INITIAL_WEIGHTS = "checkpoints", "weights", "initial_weights.npz"
+LONGEST_NAME = 255
+"""Bytes of a folder's name."""
 
 
 def load_setup(path: Path) -> tuple[Config, dict[str, Any]]:
@@ -77,9 +81,9 @@ def standing(path: Path, info: Mapping[str, Any]) -> str:
     """
     if info["status"] in ENDED:
         return "has finished" if info["status"] == "finished" else "was converted"
-    if is_locked(path / "config.yaml"):
+    if is_locked(path):
         return "is being trained"
-    if info["status"] == "waiting" and is_locked(path.parent / "sweep.json"):
+    if info["status"] == "waiting" and _has_locked_sibling(path):
         return "waits for its turn in a sweep that is being trained"
     has_become, goes_on = {
         "waiting": ("has not begun", "begins it"),
@@ -90,31 +94,61 @@ def standing(path: Path, info: Mapping[str, Any]) -> str:
     return f"{has_become}; maven-jax resume '{path}' {goes_on}"
 
 
+def _has_locked_sibling(path: Path) -> bool:
+    sweep = path.absolute().parent
+    return (sweep / "sweep.json").is_file() and any(map(is_locked, sweep.iterdir()))
+
+
+class SweepFile(NamedTuple):
+    """What `sweep.json` holds."""
+
+    parts: list[str]
+    """The names of the parts' folders, in order."""
+    report: str | None
+    """The name of a study's report."""
+
+
+def read_sweep(path: Path) -> SweepFile:
+    """Reads the `sweep.json` of a sweep or study.
+
+    Raises:
+        StorageError: it is missing or damaged.
+    """
+    return read_file(path, "sweep.json", _read_sweep)
+
+
 def sweep_parts(path: Path) -> list[Path]:
     """The folders of a sweep of several programs, as its `sweep.json` names them.
 
     Raises:
-        StorageError: the file is damaged, or a folder is missing.
+        StorageError: the file is damaged, or a folder is missing or lies elsewhere.
     """
-    parts = [path / name for name in read_file(path, "sweep.json", _read_parts)]
+    parts = [path / name for name in read_sweep(path).parts]
     for part in parts:
         if not part.is_dir():
             raise StorageError(f"sweep '{path}' is damaged: its part '{part.name}' is missing")
+        if part.is_symlink():
+            raise StorageError(
+                f"sweep '{path}' is damaged: its part '{part.name}' is a link; allowed: a folder"
+            )
     return parts
+
+
+def is_part_name(name: Any) -> bool:
+    """Whether a part of a sweep can have the name: a single visible component of a path."""
+    return (
+        isinstance(name, str)
+        and name[:1] not in ("", ".")
+        and name == Path(name).name
+        and "\\" not in name
+        and name.isprintable()
+        and len(name.encode()) <= LONGEST_NAME
+    )
 
 
 def is_study(path: Path) -> bool:
     """Whether a folder is one of a study: a sweep of named runs, and a report."""
-    return (path / "sweep.json").is_file() and read_report(path) is not None
-
-
-def read_report(path: Path) -> str | None:
-    """The report that a folder of several runs is given, if it is a study's.
-
-    Raises:
-        StorageError: `sweep.json` is missing or damaged.
-    """
-    return read_file(path, "sweep.json", _read_report)
+    return (path / "sweep.json").is_file() and read_sweep(path).report is not None
 
 
 def read_file(path: Path, name: str, parse: Callable[[str], T]) -> T:
@@ -157,8 +191,19 @@ def _read_info(text: str) -> dict[str, Any]:
             raise ValueError(f"lanes.{name} is no list of a number for each lane")
     if not all(type(seed) is int and 0 <= seed < 2**31 for seed in lanes["seed"]):
         raise ValueError("lanes.seed holds something else than whole numbers from 0 to 2**31 - 1")
-    if not isinstance(info.get("coordinates", {}), dict):
-        raise ValueError("coordinates is no mapping")
+    for name in ("coordinates", "settings", "versions"):
+        if not isinstance(info.get(name, {}), dict):
+            raise ValueError(f"{name} is no mapping")
+    history = info.get("history", [])
+    if not isinstance(history, list) or not all(
+        isinstance(start, dict) and isinstance(start.get("versions", {}), dict) for start in history
+    ):
+        raise ValueError("history is no list of starts")
+    written = info.get("metrics_csv", {"length": 0, "checksum": 0})
+    if not isinstance(written, dict) or not all(
+        type(written.get(name)) is int for name in ("length", "checksum")
+    ):
+        raise ValueError("metrics_csv has no length and checksum")
     diverged = info.get("diverged", [])
     if not isinstance(diverged, list) or not all(
         isinstance(lane, dict)
@@ -172,20 +217,15 @@ def _read_info(text: str) -> dict[str, Any]:
     return info
 
 
-def _read_report(text: str) -> str | None:
+def _read_sweep(text: str) -> SweepFile:
     info = json.loads(text)
-    report = info.get("report") if isinstance(info, dict) else None
+    parts, report = (
+        (info.get("parts"), info.get("report")) if isinstance(info, dict) else (None,) * 2
+    )
     if not isinstance(report, str | None):
         raise ValueError(f"report is {report!r}; allowed: a name")
-    return report
-
-
-def _read_parts(text: str) -> list[str]:
-    info = json.loads(text)
-    parts = info.get("parts") if isinstance(info, dict) else None
-    plain = isinstance(parts, list) and all(
-        isinstance(name, str) and name == Path(name).name for name in parts
-    )
-    if not plain or not parts:
-        raise ValueError(f"parts is {parts!r}; allowed: a list of folders' names")
-    return parts
+    if not isinstance(parts, list) or not parts or not all(map(is_part_name, parts)):
+        raise ValueError(f"parts is {shown(parts)}; allowed: a list of names of folders in it")
+    if len(set(parts)) < len(parts):
+        raise ValueError(f"parts is {shown(parts)}; allowed: each name once")
+    return SweepFile(parts, report)

@@ -14,9 +14,9 @@ import yaml
 
 from maven_jax import __version__
 from maven_jax.config import Config, to_dict
-from maven_jax.errors import StorageError
+from maven_jax.errors import StorageError, check
 from maven_jax.runs.files import draft_of, replace_text, sync, sync_tree
-from maven_jax.runs.folder import INITIAL_WEIGHTS
+from maven_jax.runs.folder import INITIAL_WEIGHTS, is_part_name
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "distrax", "jumanji", "flashbax")
 
@@ -76,8 +76,11 @@ def create_sweep_folder(
         report: of a study, what is made of its runs.
 
     Raises:
+        ConfigError: a name that no folder can have.
         StorageError: something is there already, or the folder cannot be made.
     """
+    for name in runs:
+        check(is_part_name(name), "the name of a part", name, "one that a folder can have")
 
     def fill(draft: Path) -> None:
         for name, (config, info) in runs.items():

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from maven_jax.config import Config
 from maven_jax.runs.checkpoint import Checkpointing
-from maven_jax.runs.progress import plain_console
+from maven_jax.runs.console import plain_console
 from maven_jax.runs.run import Run
 
 
@@ -26,9 +26,6 @@ class Options:
     """Where progress is shown."""
     remarks: Sequence[str] = ()
     """Lines to say of the configuration, of each program once it is known to fit."""
-    programs: Path | None = None
-    """Folder where compiled programs are kept and found; None for none. The environments must then
-    be those that the configurations name."""
     draw: Callable[[Sequence[Run], Path], None] | None = None
     """Draws the curves of a folder's runs, as `reports.plots.draw_curves` does; None for no
     picture."""

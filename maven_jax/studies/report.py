@@ -19,7 +19,8 @@ from maven_jax.errors import MavenJaxError, StorageError, first_line
 from maven_jax.reports.plots import draw_points
 from maven_jax.reports.tables import last_evaluation, points_table
 from maven_jax.runs.files import replace_text
-from maven_jax.runs.folder import ENDED, is_study, load_setup, read_report, sweep_parts
+from maven_jax.runs.folder import ENDED, is_study, load_setup, read_sweep, sweep_parts
+from maven_jax.runs.lock import is_locked, lock_here
 from maven_jax.runs.run import Run, load_run
 from maven_jax.studies.figure3 import draw_figure3, figure3_data, figure3_summary, figure3_table
 
@@ -58,16 +59,17 @@ def write_report(path: Path) -> Report:
         OSError: `report.txt` cannot be written.
     """
     kind = kind_of(path)
-    runs, missing = _finished_runs(path)
-    shown: list[RenderableType] = kind.show(runs) if runs else []
-    files: list[Path] = []
-    try:
-        files = kind.draw(runs, path) if runs else []
-    except (MavenJaxError, OSError) as error:
-        missing.append(f"not drawn: {first_line(error)}")
-    report = Report(shown, files, missing)
-    replace_text(path / REPORT, as_text(report))
-    return report
+    with lock_here(path, wait=-1):  # of several processes, the last one reads all that has finished
+        runs, missing = _finished_runs(path)
+        shown: list[RenderableType] = kind.show(runs) if runs else []
+        files: list[Path] = []
+        try:
+            files = kind.draw(runs, path) if runs else []
+        except (MavenJaxError, OSError) as error:
+            missing.append(f"not drawn: {first_line(error)}")
+        report = Report(shown, files, missing)
+        replace_text(path / REPORT, as_text(report))
+        return report
 
 
 def _finished_runs(path: Path) -> tuple[dict[str, Run], list[str]]:
@@ -83,7 +85,8 @@ def _finished_runs(path: Path) -> tuple[dict[str, Run], list[str]]:
             continue
         if run is None:
             goes_on = True
-            missing.append(f"still missing: '{part.name}', which {STANDING[status]}")
+            has_become = "is being trained" if is_locked(part) else STANDING[status]
+            missing.append(f"still missing: '{part.name}', which {has_become}")
         elif run.metrics["seed"].size:
             runs[part.name] = run
         else:
@@ -108,7 +111,7 @@ def kind_of(path: Path) -> Kind:
     Raises:
         StorageError: the folder names none that there is.
     """
-    name = read_report(path)
+    name = read_sweep(path).report
     if name not in REPORTS:
         raise StorageError(f"study '{path}' is damaged: its report is {name!r}")
     return REPORTS[name]

@@ -16,7 +16,7 @@ from PIL import Image
 
 from maven_jax.cli.main import run
 from maven_jax.config import Config
-from maven_jax.config.files import packaged_configs
+from maven_jax.configs import packaged_configs
 from maven_jax.environments import ENVIRONMENTS
 from maven_jax.runs.new_folder import write_config
 from maven_jax.runs.run import load_run
@@ -36,6 +36,7 @@ def workspace(tmp_path_factory):
 def test_a_run_leaves_its_documented_folder(workspace):
     path = workspace / "first"
     assert {file.name for file in path.iterdir()} == {
+        ".lock",
         "config.yaml",
         "events",
         "figures",

@@ -7,6 +7,7 @@ import fcntl
 import json
 import re
 import shutil
+import zlib
 from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
@@ -23,6 +24,7 @@ from maven_jax.environments import make_env
 from maven_jax.errors import ConfigError
 from maven_jax.runs.evaluating import trained_weights
 from maven_jax.runs.folder import checkpoint_folders
+from maven_jax.runs.lock import LOCK
 from maven_jax.runs.run import load_run
 from maven_jax.runs.weights import name_of, read_weights
 
@@ -225,6 +227,8 @@ def put(trained: Path, path: Path, state: State, stack: ExitStack) -> None:
     shutil.copytree(trained, path)
     info = json.loads((path / "run.json").read_text()) | {"status": state.status}
     metrics = path / "metrics.csv"
+    if state.status in ("waiting", "running", "failed"):
+        del info["metrics_csv"]
     match state.edit:
         case "half a row":
             with metrics.open("a") as file:
@@ -233,6 +237,8 @@ def put(trained: Path, path: Path, state: State, stack: ExitStack) -> None:
             lines = metrics.read_text().splitlines(keepends=True)
             last = int(lines[-1].split(",")[0])
             metrics.write_text("".join(lines[:-1]), newline="")
+            whole = metrics.read_bytes()
+            info["metrics_csv"] |= {"length": len(whole), "checksum": zlib.crc32(whole)}
             info["diverged"] = [{"seed": last, "num_updates": 5}]
         case "sections cut":
             config = (path / "config.yaml").read_text()
@@ -264,7 +270,7 @@ def put(trained: Path, path: Path, state: State, stack: ExitStack) -> None:
     if state.edit == "no row":
         metrics.touch()
     if state.locked:
-        file = stack.enter_context((path / "config.yaml").open("r+"))
+        file = stack.enter_context((path / LOCK).open("w"))
         fcntl.flock(file, fcntl.LOCK_EX)
 
 
@@ -297,6 +303,19 @@ def contents(path: Path) -> dict[str, bytes]:
     return {str(p): p.read_bytes() for p in path.rglob("*") if p.is_file()}
 
 
+def trained_over(state: State, exists: str) -> str:
+    """What is said of the same configuration with eight seeds, trained into the folder."""
+    if "run.json" in state.without:
+        return exists
+    if state.evaluate.startswith(DAMAGED + "config.yaml"):
+        return state.evaluate
+    if state.edit == "another network":
+        return "'RUN' holds another run: network.hidden_size is 6, not 8"
+    if state.status == "converted":
+        return "'RUN' holds another run: its weights were converted, not trained; allowed: a path"
+    return "'RUN' holds another run: seed is ["
+
+
 @pytest.mark.parametrize("name", STATES)
 def test_every_command_of_every_state(name, trained, tmp_path, capsys):
     state, path = STATES[name], tmp_path / "run"
@@ -310,7 +329,8 @@ def test_every_command_of_every_state(name, trained, tmp_path, capsys):
         assert fits(state.beside, said, path), said
         assert state.beside or state.evaluate or not said
         exists = f"output folder '{path}' exists; allowed: a path where nothing is yet"
-        check(capsys, exists, path, "train", trained.parent / "qmix.yaml", "--out", path)
+        another = trained_over(state, exists)
+        check(capsys, another, path, "train", trained.parent / "qmix.yaml", "--out", path)
         check(capsys, exists, path, "convert", tmp_path, "--config", "qmix", "--out", path)
         if state.resume:
             check(capsys, state.resume, path, "resume", path, "--no-tensorboard")
@@ -350,10 +370,10 @@ def same(one: Path, other: Path) -> None:
 SWEEPS = {
     "a finished, a running and a waiting part": (
         ["finished", "running", "waiting"],
-        "run 'PART 1' is being trained by another process",
+        "",
         [
             "part 'b' of sweep 'RUN' is being trained; it is missing here",
-            "part 'c' of sweep 'RUN' has not begun; maven-jax resume 'RUN/c' begins it; it is",
+            "part 'c' of sweep 'RUN' waits for its turn in a sweep that is being trained; it is",
         ],
     ),
     "a finished and a killed part": (
@@ -363,12 +383,12 @@ SWEEPS = {
     ),
     "a running part alone": (
         ["running", "waiting"],
-        "run 'PART 0' is being trained by another process",
+        "",
         ["part 'a' of sweep 'RUN' is being trained; its rows so far are used"],
     ),
     "nothing yet": (
         ["compiling", "waiting"],
-        "run 'PART 0' is being trained by another process",
+        "",
         "sweep 'RUN' has no evaluation yet: its part 'a' is being trained",
     ),
     "finished": (["finished", "finished, one lane diverged"], "sweep 'RUN' has finished", []),
@@ -413,23 +433,59 @@ def test_every_command_of_sweeps_of_such_parts(name, trained, tmp_path, capsys):
             check(capsys, resume, path, "resume", path, "--no-tensorboard")
         assert contents(path) == before
         if not resume:
-            check(capsys, "", path, "resume", path, "--no-tensorboard")
-            same(path / "b", trained)
+            said = check(capsys, "", path, "resume", path, "--no-tensorboard")
+            for part, state in zip(names, parts, strict=True):
+                skipped = f"maven-jax: '{part}' is skipped: another process trains it\n" in said
+                assert skipped == STATES[state].locked
+                if skipped:
+                    kept = {name: data for name, data in before.items() if f"/{part}/" in name}
+                    assert contents(path / part) == kept
+                else:
+                    same(path / part, trained)
 
 
-def test_a_part_waits_while_its_sweep_is_trained(trained, tmp_path, capsys):
+NAMES = {
+    "a folder above": [".."],
+    "the folder itself": ["."],
+    "nothing": [""],
+    "a path": ["a/../b"],
+    "an absolute path": ["/tmp"],
+    "a path of another system": ["..\\b"],
+    "a hidden folder": [".a"],
+    "no text": [1],
+    "a line break": ["a\nb"],
+    "a surrogate": ["\ud800"],
+    "twice the same": ["a", "a"],
+    "too long": ["a" * 300],
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_parts_that_are_no_folders_of_the_sweep_are_damage(name, trained, tmp_path, capsys):
     path = tmp_path / "sweep"
-    path.mkdir()
-    with ExitStack() as stack:
-        put(trained, path / "a", STATES["finished"], stack)
-        put(trained, path / "b", STATES["waiting"], stack)
-        (path / "sweep.json").write_text('{"parts": ["a", "b"]}')
-        file = stack.enter_context((path / "sweep.json").open("r+"))
-        fcntl.flock(file, fcntl.LOCK_EX)
-        said = check(capsys, "", path, "table", path)
-        assert "part 'b' of" in said
-        assert "waits for its turn in a sweep that is being trained; it is missing here" in said
-        check(capsys, "sweep 'RUN' is being trained by another process", path, "resume", path)
+    shutil.copytree(trained, path / "a")
+    shutil.copytree(trained, tmp_path / "b")
+    for report in ({}, {"report": "curves"}):
+        (path / "sweep.json").write_text(json.dumps({"parts": NAMES[name]} | report))
+        before = contents(tmp_path)
+        message = "sweep 'RUN' is damaged: sweep.json: parts is ["
+        for command in (["table", path], ["plot", path], ["resume", path], ["evaluate", path]):
+            check(capsys, message, path, *command)
+        again = [trained.parent / "qmix.yaml", "--seeds", 2, "--grid", "network.hidden_size=2,3"]
+        check(capsys, message, path, "sweep", *again, "--out", path)
+        assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("target", ["b", "sweep/a"])
+def test_a_part_that_is_a_link_is_damage(target, trained, tmp_path, capsys):
+    path = tmp_path / "sweep"
+    shutil.copytree(trained, path / "a")
+    shutil.copytree(trained, tmp_path / "b")
+    (path / "linked").symlink_to(tmp_path / target)
+    (path / "sweep.json").write_text('{"parts": ["a", "linked"]}')
+    for command in ("table", "resume", "evaluate"):
+        message = "sweep 'RUN' is damaged: its part 'linked' is a link; allowed: a folder"
+        check(capsys, message, path, command, path)
 
 
 def test_a_missing_part_is_damage(trained, tmp_path, capsys):

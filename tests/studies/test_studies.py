@@ -16,6 +16,7 @@ from experiments import refused
 
 from maven_jax.cli.main import run
 from maven_jax.config.files import load_config
+from maven_jax.configs import packaged_studies
 from maven_jax.environments import make_env
 from maven_jax.errors import ConfigError, StorageError
 from maven_jax.runs import part_by_part
@@ -26,7 +27,7 @@ from maven_jax.runs.options import Options
 from maven_jax.runs.part_by_part import create_sweep
 from maven_jax.runs.runner import or_nothing
 from maven_jax.studies.report import write_report
-from maven_jax.studies.study import load_study, packaged_studies
+from maven_jax.studies.study import load_study
 from maven_jax.studies.training import continue_study
 
 SMALL = """
