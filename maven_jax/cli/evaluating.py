@@ -12,7 +12,7 @@ from rich.console import Console
 
 from maven_jax.algorithms import make_algorithm
 from maven_jax.cli import smoke
-from maven_jax.cli.shared import play_tests, say
+from maven_jax.cli.shared import env_of_run, play_tests, say
 from maven_jax.config.files import load_config
 from maven_jax.environments import complete, make_env
 from maven_jax.errors import ConfigError, check
@@ -74,7 +74,7 @@ def evaluate_run(command: Evaluate, console: Console) -> None:
     episodes = smoke.cut(episodes, smoke.SIZES["evaluation.episodes"])
     evaluation = dataclasses.replace(run.config.evaluation, episodes=episodes)
     config = dataclasses.replace(run.config, evaluation=evaluation)
-    env = make_env(config)
+    env = env_of_run(run.path, config, run.info)
     algorithm = make_algorithm(config, env_spec(env))
     if command.render is not None:
         refuse_existing("GIF", command.render)

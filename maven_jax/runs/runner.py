@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from maven_jax.config import Config
+from maven_jax.environments import class_name
 from maven_jax.errors import ConfigError, MavenJaxError, StorageError, first_line
 from maven_jax.runs.checkpoint import remove_checkpoints
 from maven_jax.runs.console import say_on
@@ -185,6 +186,7 @@ def _continue_run(
     info |= start.info if start else NO_COUNTS
     info |= {"status": "running", **record_start(info)}
     info.pop("metrics_csv", None)
+    info["environment"] = class_name(env)
     info["compile_seconds"] = round(sweep.compile_seconds, 2)
     info["keep_final"] = options.checkpoint.keep_final or info.get("keep_final", False)
     by_writer(lambda: write_info(path, info))
