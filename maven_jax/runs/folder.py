@@ -29,7 +29,7 @@ from typing import Any, TypeVar
 
 from maven_jax.config import Config, from_dict, to_dict
 from maven_jax.config.checks import validate
-from maven_jax.config.files import parse_yaml
+from maven_jax.config.files import AnyPath, parse_yaml
 from maven_jax.errors import StorageError, first_line
 from maven_jax.runs.files import is_locked
 
@@ -40,12 +40,13 @@ ENDED = ("finished", "converted")
 CHECKPOINTS, WEIGHTS, INITIAL_WEIGHTS = "checkpoints", "weights", "initial_weights.npz"
 
 
-def load_setup(path: Path) -> tuple[Config, dict[str, Any]]:
+def load_setup(path: AnyPath) -> tuple[Config, dict[str, Any]]:
     """Reads what a run's folder holds from the start: its configuration and `run.json`.
 
     Raises:
         StorageError: no such folder, or a file is missing or damaged.
     """
+    path = Path(path)
     if not path.is_dir():
         raise StorageError(f"run '{path}' is not a folder")
     if (path / "sweep.json").is_file():
@@ -90,12 +91,13 @@ def standing(path: Path, info: Mapping[str, Any]) -> str:
     return f"{has_become}; maven-jax resume '{path}' {goes_on}"
 
 
-def sweep_parts(path: Path) -> list[Path]:
+def sweep_parts(path: AnyPath) -> list[Path]:
     """The folders of a sweep of several programs, as its `sweep.json` names them.
 
     Raises:
         StorageError: the file is damaged, or a folder is missing.
     """
+    path = Path(path)
     parts = [path / name for name in read_file(path, "sweep.json", _read_parts)]
     for part in parts:
         if not part.is_dir():
@@ -103,17 +105,19 @@ def sweep_parts(path: Path) -> list[Path]:
     return parts
 
 
-def is_study(path: Path) -> bool:
+def is_study(path: AnyPath) -> bool:
     """Whether a folder is one of a study: a sweep of named runs, and a report."""
+    path = Path(path)
     return (path / "sweep.json").is_file() and read_report(path) is not None
 
 
-def read_report(path: Path) -> str | None:
+def read_report(path: AnyPath) -> str | None:
     """The report that a folder of several runs is given, if it is a study's.
 
     Raises:
         StorageError: `sweep.json` is missing or damaged.
     """
+    path = Path(path)
     return read_file(path, "sweep.json", _read_report)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from maven_jax.config import Config
+from maven_jax.config.files import AnyPath
 from maven_jax.errors import ConfigError, StorageError
 from maven_jax.runs.console import say_on
 from maven_jax.runs.files import is_locked
@@ -28,7 +29,7 @@ from maven_jax.types import MarlEnv
 def train_sweep(
     parts: Sequence[Part],
     make_env: Callable[[Config], MarlEnv],
-    path: Path,
+    path: AnyPath,
     options: Options | None = None,
 ) -> list[Run]:
     """Trains a sweep of several programs, one after the other, in a folder of runs' folders.
@@ -44,6 +45,7 @@ def train_sweep(
         StorageError: the folder exists, or cannot be made.
         InterruptedRunError: after Ctrl-C or SIGTERM.
     """
+    path = Path(path)
     options = options or Options()
     create_sweep(parts, make_env, path, options)
     return or_nothing(path, lambda: continue_sweep(path, make_env, options))
@@ -82,7 +84,7 @@ def create_sweep(
 
 
 def continue_sweep(
-    path: Path, make_env: Callable[[Config], MarlEnv], options: Options | None = None
+    path: AnyPath, make_env: Callable[[Config], MarlEnv], options: Options | None = None
 ) -> list[Run]:
     """Goes on with a sweep of several programs: `continue_run` of each that has not finished.
 
@@ -90,6 +92,7 @@ def continue_sweep(
         StorageError: a folder is missing or damaged, or all have finished.
         InterruptedRunError: after Ctrl-C or SIGTERM.
     """
+    path = Path(path)
     options = options or Options()
     with lock(path, "sweep", "sweep.json"):
         folders = sweep_parts(path)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from maven_jax.config import Config
+from maven_jax.config.files import AnyPath
 from maven_jax.errors import ConfigError, MavenJaxError, StorageError, first_line
 from maven_jax.runs.checkpoint import remove_checkpoints
 from maven_jax.runs.console import say_on
@@ -39,7 +40,7 @@ NO_START = "weights to start from do not fit the configuration"
 def train_run(
     config: Config,
     env: MarlEnv,
-    path: Path,
+    path: AnyPath,
     lanes: Lanes,
     options: Options | None = None,
     origin: Origin | None = None,
@@ -62,6 +63,7 @@ def train_run(
         StorageError: the folder exists, or cannot be made.
         InterruptedRunError: after Ctrl-C or SIGTERM.
     """
+    path = Path(path)
     options = options or Options()
     options.checkpoint.validate()
     trainer = make_trainer(config, env)  # refuses what cannot work before a folder is made
@@ -85,7 +87,7 @@ def nothing_left(what: str, path: Path) -> str:
 
 
 def continue_run(
-    path: Path, env: MarlEnv, options: Options | None = None, compiled: Sweep | None = None
+    path: AnyPath, env: MarlEnv, options: Options | None = None, compiled: Sweep | None = None
 ) -> Run:
     """Takes a run from where its folder stands, the start or a checkpoint, to its end.
 
@@ -103,6 +105,7 @@ def continue_run(
         ConfigError: the lanes do not fit.
         InterruptedRunError: after Ctrl-C or SIGTERM.
     """
+    path = Path(path)
     options = options or Options()
     options.checkpoint.validate()
     with lock(path, "run", "config.yaml"):
