@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from maven_jax.config import Config
+from maven_jax.config.files import AnyPath
 from maven_jax.environments import class_name
 from maven_jax.errors import ConfigError, MavenJaxError, StorageError, first_line
 from maven_jax.runs.checkpoint import remove_checkpoints
@@ -47,7 +48,7 @@ NO_START = "weights to start from do not fit the configuration"
 def train_run(
     config: Config,
     env: MarlEnv,
-    path: Path,
+    path: AnyPath,
     lanes: Lanes,
     options: Options | None = None,
     origin: Origin | None = None,
@@ -73,6 +74,7 @@ def train_run(
         StorageError: the folder holds something else, or cannot be made.
         InterruptedRunError: after a signal to stop.
     """
+    path = Path(path)
     options = options or Options()
     options.checkpoint.validate()
     trainer = make_trainer(config, env)  # refuses what cannot work before a folder is made
@@ -108,7 +110,7 @@ def nothing_left(what: str, path: Path) -> str:
 
 
 def continue_run(
-    path: Path,
+    path: AnyPath,
     env: MarlEnv,
     options: Options | None = None,
     compiled: Sweep | None = None,
@@ -131,6 +133,7 @@ def continue_run(
         ConfigError: the lanes do not fit.
         InterruptedRunError: after a signal to stop.
     """
+    path = Path(path)
     options = options or Options()
     options.checkpoint.validate()
     stop = stop or StopRequest(say_on(options.console))
