@@ -7,10 +7,9 @@ Devices are fixed when JAX starts, and importing jumanji starts it. So this modu
 import gc
 import io
 import os
-import signal
 import sys
 
-from maven_jax.cli.commands import INTERRUPTED, information
+from maven_jax.runs.interruption import INTERRUPTED, exit_on_signals, open_closed_streams
 
 
 def collect_rarely() -> None:
@@ -36,7 +35,7 @@ def start(arguments: list[str]) -> int:
         arguments.remove("--distributed")
         if not join_processes():
             return 2
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # joining sets another handler
+        exit_on_signals()  # joining sets another handler
     if not start_devices():
         return 2
     from maven_jax.cli.program_cache import keep_programs
@@ -51,8 +50,11 @@ def start(arguments: list[str]) -> int:
 
 def main() -> None:
     """Runs the command line and exits with its code."""
+    exit_on_signals()
+    open_closed_streams()
     gc.disable()  # while all that a command needs is loaded
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # end like Ctrl-C, results kept
+    from maven_jax.cli.commands import information
+
     if isinstance(sys.stdout, io.TextIOWrapper):  # a name that it cannot encode is escaped
         sys.stdout.reconfigure(errors="backslashreplace")
     arguments = sys.argv[1:] or ["--help"]
