@@ -82,8 +82,6 @@ COMMANDS = {
     ),
 }
 
-INTERRUPTED = 130
-"""The exit code after Ctrl-C."""
 SMOKE_TEST = "MAVEN_JAX_SMOKE"
 """The environment variable that asks for a smoke test: 1; 0 is as if it were not set."""
 
