@@ -79,7 +79,7 @@ def compile_ours(
     parts, trainer = make_parts(config, env), make_trainer(config, env)
     lanes = seed_keys(0, num_seeds), spread(config.hyperparameters, num_seeds)
     keys, numbers = place_lanes(lanes, mesh)
-    state = jax.jit(over_lanes(trainer.init, mesh))(keys, numbers)
+    state = jax.jit(over_lanes(trainer.init, mesh, num_seeds))(keys, numbers)
 
     def play(state: TrainState, numbers: Hyperparameters) -> TrainState:
         def body(state: TrainState, _: None) -> tuple[TrainState, None]:
@@ -88,7 +88,7 @@ def compile_ours(
         return jax.lax.scan(body, state, length=rounds)[0]
 
     started = time.perf_counter()
-    lowered = jax.jit(over_lanes(play, mesh), donate_argnums=0).lower(state, numbers)
+    lowered = jax.jit(over_lanes(play, mesh, num_seeds), donate_argnums=0).lower(state, numbers)
     compiled = lowered.compile()
     return lambda state: compiled(state, numbers), state, time.perf_counter() - started
 
