@@ -20,14 +20,14 @@ from typing import Any, NamedTuple
 
 import jax
 
-from maven_jax.__main__ import show_every_core
+from maven_jax.cli.devices import show_every_core
 
 if __name__ == "__main__":
     show_every_core()
 
 import jax.numpy as jnp
 import numpy as np
-from jaxmarl_baseline import TASKS, Baseline, Task, learnt_config, load_baseline, our_config
+from jaxmarl_baseline import TASKS, Baseline, Task, learnt_config, our_config, read_baseline
 from record import add_out, write_record
 from rich.console import Console
 from rich.table import Table
@@ -204,10 +204,7 @@ def main(argv: list[str] | None = None, tasks: dict[str, Task] | None = None) ->
         parser.error("--seeds, --rounds, --turns, --learn; allowed: whole numbers of at least 1")
     if arguments.rate is not None and not 0 < arguments.rate < 1:
         parser.error(f"--rate is {arguments.rate:g}; allowed: between 0 and 1")
-    try:
-        baseline = load_baseline(arguments.jaxmarl)
-    except (FileNotFoundError, ImportError) as error:
-        parser.error(f"--jaxmarl: {error}; allowed: a clone of JaxMARL, with JaxMARL installed")
+    baseline = read_baseline(parser, arguments.jaxmarl)
     rows: list[dict[str, Any]] = []
     curves: list[dict[str, Any]] = []
     for name in arguments.tasks:

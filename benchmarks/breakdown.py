@@ -15,7 +15,7 @@ from typing import Any
 
 import jax
 
-from maven_jax.__main__ import show_every_core
+from maven_jax.cli.devices import show_every_core
 
 if __name__ == "__main__":
     show_every_core()
@@ -64,7 +64,7 @@ def timed_parts(parts: Parts) -> dict[str, tuple[Timed, float]]:
         sampled = parts.replay.sample(state.replay, key).experience
         batch = as_floats(swap_time_and_batch(sampled), algorithm.latent.size)
         of = state.params, state.target_params, state.latent_params, batch, numbers
-        return state, loss(*of, algorithm, config, state.target_moments)[0]
+        return state, loss(*of, algorithm, config, state.moments, state.target_moments)[0]
 
     def test_episodes(state, key, collected, numbers):
         weights = state.params, state.latent_params

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from maven_jax.__main__ import show_every_core
+from maven_jax.cli.devices import show_every_core
 
 if __name__ == "__main__":
     show_every_core()

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from maven_jax.__main__ import show_every_core
+from maven_jax.cli.devices import show_every_core
 
 if __name__ == "__main__":
     show_every_core()

@@ -27,7 +27,8 @@ from maven_jax.algorithms import ALGORITHMS
 from maven_jax.cli.commands import COMMANDS
 from maven_jax.cli.main import run
 from maven_jax.config import Config, from_dict, to_dict
-from maven_jax.config.files import load_config, packaged_configs
+from maven_jax.config.files import load_config
+from maven_jax.configs import packaged_configs
 from maven_jax.environments import ENVIRONMENTS, complete, default_options, make_env
 from maven_jax.errors import MavenJaxError
 from maven_jax.train import make_trainer

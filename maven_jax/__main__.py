@@ -1,70 +1,17 @@
-"""Entry point of `maven-jax`: shows every CPU core to JAX as a device, then runs the command line.
+"""Entry point of `maven-jax`: what comes before JAX is imported, then the command line.
 
-Devices are fixed when JAX starts, and importing jumanji starts it: hence a module of its own.
+Devices are fixed when JAX starts, and importing jumanji starts it. So this module imports neither;
+`maven-jax --version` and `--help` need neither.
 """
 
+import contextlib
 import gc
 import io
 import os
-import signal
 import sys
 
-import jax
-
-from maven_jax.cli.program_cache import cache_programs
-
-
-def count_cores() -> int:
-    """CPU cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def show_every_core() -> None:
-    """Makes every CPU core a device, unless their number is chosen in the environment."""
-    if "JAX_NUM_CPU_DEVICES" in os.environ or "host_platform" in os.getenv("XLA_FLAGS", ""):
-        return
-    jax.config.update("jax_num_cpu_devices", count_cores())
-
-
-def join_processes() -> bool:
-    """Joins this process with those that were started with it, as JAX finds them.
-
-    Set `JAX_COORDINATOR_ADDRESS`, `JAX_NUM_PROCESSES` and `JAX_PROCESS_ID`; on a cluster that JAX
-    knows (Slurm, Open MPI, Kubernetes, a TPU pod) nothing need be set.
-    """
-    try:
-        jax.distributed.initialize(
-            os.environ.get("JAX_COORDINATOR_ADDRESS"),
-            _whole_number("JAX_NUM_PROCESSES"),
-            _whole_number("JAX_PROCESS_ID"),
-        )
-    except (ValueError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        print(f"maven-jax: error: --distributed: {reason}", file=sys.stderr)
-        return False
-    return True
-
-
-def _whole_number(variable: str) -> int | None:
-    text = os.environ.get(variable)
-    if text is not None and not text.isdecimal():
-        raise ValueError(f"{variable} is {text!r}; allowed: a whole number")
-    return None if text is None else int(text)
-
-
-def start_devices() -> bool:
-    """Starts JAX on the devices that its settings name; says in a line why it cannot."""
-    try:
-        jax.devices()
-    except (RuntimeError, AssertionError) as error:  # the latter says nothing
-        reason = next(iter(str(error).strip().splitlines()), "JAX finds no such device")
-        asked = os.environ.get("JAX_PLATFORMS")
-        where = f"JAX_PLATFORMS is {asked!r}" if asked else "no device starts"
-        print(f"maven-jax: error: {where}: {reason}", file=sys.stderr)
-        return False
-    return True
+from maven_jax.runs.interruption import INTERRUPTED, exit_on_signals
+from maven_jax.runs.streams import discard_unwritten, guard_standard_streams
 
 
 def collect_rarely() -> None:
@@ -77,35 +24,53 @@ def collect_rarely() -> None:
     gc.set_threshold(100_000, 20, 100)
 
 
-def main() -> None:
-    """Runs the command line and exits with its code."""
-    gc.disable()  # while all that a command needs is loaded
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # end like Ctrl-C, results kept
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a name that it cannot encode is escaped
-        sys.stdout.reconfigure(errors="backslashreplace")
+def start(arguments: list[str]) -> int:
+    """Starts JAX, then runs one command; returns the exit code."""
+    import jax
+
+    from maven_jax.cli.devices import join_processes, show_every_core, start_devices
+
     show_every_core()
-    arguments = sys.argv[1:]
-    if not arguments or not {"-h", "--help", "--version"}.isdisjoint(arguments):
-        jax.config.update("jax_platforms", "cpu")  # whatever the machine has, help is printed
+    if not {"-h", "--help"}.isdisjoint(arguments):
+        jax.config.update("jax_platforms", "cpu")  # help needs no other device
     if "--distributed" in arguments:
         arguments.remove("--distributed")
         if not join_processes():
-            sys.exit(2)
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # joining puts its own there
+            return 2
+        exit_on_signals()  # joining sets another handler
     if not start_devices():
-        sys.exit(2)
+        return 2
+    from maven_jax.cli.program_cache import cache_programs
+
     cache_programs()
-    from maven_jax.cli.main import INTERRUPTED, run
+    from maven_jax.cli.main import run
 
     collect_rarely()
     gc.enable()
+    return run(arguments)
+
+
+def main() -> None:
+    """Runs the command line and exits with its code."""
+    exit_on_signals()
+    guard_standard_streams()
+    gc.disable()  # while all that a command needs is loaded
+    from maven_jax.cli.commands import information, prints_results
+
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a name that it cannot encode is escaped
+        sys.stdout.reconfigure(errors="backslashreplace")
+    arguments = sys.argv[1:] or ["--help"]
+    text, code = information(arguments[0]), 0
     try:
-        code = run(arguments)
-        print(end="", flush=True)
-    except OSError as error:  # a reader such as `head` has seen enough, or a disk is full
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
-        if not isinstance(error, BrokenPipeError):
+        if text is None:
+            code = start(arguments)
+        else:
+            print(text)
+        discard_unwritten()
+    except OSError as error:  # a reader such as `head` has ended, or a disk is full
+        with contextlib.suppress(OSError):
+            discard_unwritten()
+        if not isinstance(error, BrokenPipeError) and prints_results(arguments[0]):
             print(f"maven-jax: error: {error}", file=sys.stderr)
             code = 2
     if code == INTERRUPTED:  # compiling threads may still run: neither wait nor free their memory

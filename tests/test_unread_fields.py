@@ -8,7 +8,8 @@ from maven_jax.cli import training
 from maven_jax.cli.main import run
 from maven_jax.config import Config, from_dict, to_dict
 from maven_jax.config.fields import read_field
-from maven_jax.config.files import load_config, packaged_configs
+from maven_jax.config.files import load_config
+from maven_jax.configs import packaged_configs
 from maven_jax.errors import ConfigError
 from maven_jax.runs.grid import expand
 from maven_jax.unread_fields import remarks, unread

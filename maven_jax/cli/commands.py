@@ -1,25 +1,124 @@
-"""The commands of `maven-jax`: a dataclass of arguments and a function for each."""
+"""The commands of `maven-jax`, and its help; a command's code is imported when it is called."""
 
+import importlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
-from rich.console import Console
+from maven_jax import __version__
+from maven_jax.configs import algorithm_configs, packaged_configs, packaged_studies
 
-from maven_jax.cli.evaluating import Convert, Evaluate, convert, evaluate_run
-from maven_jax.cli.reporting import Export, Plot, Tabulate, export, plot, tabulate
-from maven_jax.cli.studies import Figure3, MatrixGames, RunStudy, figure3, matrix_games, study
-from maven_jax.cli.training import Resume, Sweep, Train, resume, sweep, train
 
-COMMANDS: dict[str, tuple[type, Callable[[Any, Console], None]]] = {
-    "train": (Train, train),
-    "sweep": (Sweep, sweep),
-    "resume": (Resume, resume),
-    "study": (RunStudy, study),
-    "figure3": (Figure3, figure3),
-    "evaluate": (Evaluate, evaluate_run),
-    "plot": (Plot, plot),
-    "table": (Tabulate, tabulate),
-    "export": (Export, export),
-    "convert": (Convert, convert),
-    "matrix-games": (MatrixGames, matrix_games),
+class Command(NamedTuple):
+    """One command."""
+
+    summary: str
+    """One sentence, for the help."""
+    module: str
+    """The module of `maven_jax.cli` that defines it."""
+    arguments: str
+    """The name of its dataclass of arguments there."""
+    function: str
+    """The name of its function there, of these arguments and a console."""
+    takes_config: bool = False
+    """Whether its first argument is CONFIG, whose fields are options of the command."""
+    prints: bool = False
+    """Whether its result is what it prints; the others write theirs to disk."""
+
+    def load(self) -> tuple[type, Callable[[Any, Any], None]]:
+        """Its dataclass of arguments and its function."""
+        module = importlib.import_module(f"maven_jax.cli.{self.module}")
+        return getattr(module, self.arguments), getattr(module, self.function)
+
+
+COMMANDS = {
+    "train": Command(
+        "Train one configuration over many seeds, in one compiled program.",
+        *("training", "Train", "train"),
+        takes_config=True,
+    ),
+    "sweep": Command(
+        "Train a grid of values times many seeds, in as few compiled programs as it takes.",
+        *("training", "Sweep", "sweep"),
+        takes_config=True,
+    ),
+    "resume": Command(
+        "Resume a run, sweep or study that was interrupted or killed, from its last checkpoint.",
+        *("training", "Resume", "resume"),
+    ),
+    "study": Command(
+        "Train a study, named runs and a report, as far as it is not in its folder yet.",
+        *("studies", "RunStudy", "study"),
+    ),
+    "figure3": Command(
+        "Train MAVEN, QMIX and MAVEN team on the matrix game: Figure 3(b) of the MAVEN paper.",
+        *("studies", "Figure3", "figure3"),
+    ),
+    "evaluate": Command(
+        "Play greedy episodes with a run's final weights and print what each seed reaches.",
+        *("evaluating", "Evaluate", "evaluate_run"),
+        prints=True,
+    ),
+    "plot": Command(
+        "Draw one metric of several runs: median and quartiles over seeds.",
+        *("reporting", "Plot", "plot"),
+    ),
+    "table": Command(
+        "Print what runs and sweeps end at, a row for each experiment: a configuration, all seeds.",
+        *("reporting", "Tabulate", "tabulate"),
+        prints=True,
+    ),
+    "export": Command(
+        "Write curves of runs and sweeps as JSON for marl-eval, to stand beside other libraries.",
+        *("reporting", "Export", "export"),
+    ),
+    "convert": Command(
+        "Make a run of weights that the published PyTorch code saved, and evaluate it.",
+        *("evaluating", "Convert", "convert"),
+    ),
+    "matrix-games": Command(
+        "Learn one-step games with every mixer, under uniform and epsilon-greedy behaviour.",
+        *("studies", "MatrixGames", "matrix_games"),
+        prints=True,
+    ),
 }
+
+SMOKE_TEST = "MAVEN_JAX_SMOKE"
+"""The environment variable that asks for a smoke test: 1; 0 is as if it were not set."""
+
+
+def information(argument: str) -> str | None:
+    """What `maven-jax` prints of itself; None for any other argument than `--help` and `--version`.
+
+    Args:
+        argument: the first of the command line.
+    """
+    if argument == "--version":
+        return f"maven-jax {__version__}"
+    return _usage() if argument in ("-h", "--help") else None
+
+
+def prints_results(name: str) -> bool:
+    """Whether it is an error if a command's output cannot be written."""
+    return name not in COMMANDS or COMMANDS[name].prints
+
+
+def _usage() -> str:
+    commands = [f"  {name:12} {command.summary}" for name, command in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: maven-jax COMMAND ...",
+            "",
+            "QMIX and MAVEN as pure JAX functions.",
+            "",
+            *commands,
+            "",
+            f"packaged configurations: {', '.join(sorted(packaged_configs()))}",
+            f"other algorithms, as configurations: {', '.join(sorted(algorithm_configs()))}",
+            f"packaged studies: {', '.join(sorted(packaged_studies()))}",
+            "maven-jax COMMAND --help prints the options of a command.",
+            "maven-jax --distributed COMMAND ... shares the work among several processes.",
+            "Compiled programs are cached in $JAX_COMPILATION_CACHE_DIR, by default in "
+            "~/.cache/maven-jax.",
+            f"{SMOKE_TEST}=1 in the environment tries a command: sizes are cut.",
+        ]
+    )

@@ -22,7 +22,7 @@ from maven_jax.runs.text import and_more
 
 @dataclass(frozen=True)
 class Plot:
-    """Draw one metric of several runs: median and quartiles over seeds."""
+    """Arguments of `maven-jax plot`."""
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
     """Folders of runs."""
@@ -34,7 +34,7 @@ class Plot:
 
 @dataclass(frozen=True)
 class Tabulate:
-    """Print what runs and sweeps end at, a row for each experiment: a configuration, all seeds."""
+    """Arguments of `maven-jax table`."""
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
     """Folders of runs or sweeps."""
@@ -44,7 +44,7 @@ class Tabulate:
 
 @dataclass(frozen=True)
 class Export:
-    """Write curves of runs and sweeps as JSON for marl-eval, to stand beside other libraries."""
+    """Arguments of `maven-jax export`."""
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
     """Folders of runs or sweeps."""

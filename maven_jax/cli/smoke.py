@@ -8,14 +8,12 @@ import os
 from collections.abc import Collection
 
 from maven_jax.budget import first_batch_steps, rounds_per_chunk, updates_per_round
+from maven_jax.cli.commands import SMOKE_TEST
 from maven_jax.config import Config
 from maven_jax.config.fields import read_field, with_field
 from maven_jax.environments import make_env
 from maven_jax.errors import check
 from maven_jax.train import make_trainer
-
-VARIABLE = "MAVEN_JAX_SMOKE"
-"""The environment variable that asks for it: 1; 0 is as if it were not set."""
 
 SEEDS = 2
 STEPS_DIVISOR = 1000
@@ -42,8 +40,8 @@ SIZES = TEST_SIZES | {
 """The largest value that is left to each field."""
 
 SAID = (
-    f"a smoke test, since {VARIABLE} is 1: sizes cut to {SEEDS} seeds, a thousandth of the steps, "
-    f"layers of {SIZES['network.hidden_size']}, {SIZES['evaluation.episodes']} test episodes"
+    f"a smoke test, since {SMOKE_TEST} is 1: sizes cut to {SEEDS} seeds, a thousandth of the "
+    f"steps, layers of {SIZES['network.hidden_size']}, {SIZES['evaluation.episodes']} test episodes"
 )
 """What a command of which something was cut says at its end."""
 CUT = ("train", "sweep", "study", "figure3", "evaluate", "convert", "matrix-games")
@@ -56,8 +54,8 @@ def is_on() -> bool:
     Raises:
         ConfigError: the variable is something else than 0 or 1.
     """
-    value = os.environ.get(VARIABLE, "0")
-    check(value in ("0", "1"), VARIABLE, value, "0 or 1")
+    value = os.environ.get(SMOKE_TEST, "0")
+    check(value in ("0", "1"), SMOKE_TEST, value, "0 or 1")
     return value == "1"
 
 

@@ -25,7 +25,7 @@ from maven_jax.studies.training import train_study
 
 @dataclass(frozen=True)
 class RunStudy:
-    """Train a study, named runs and a report, as far as it is not in its folder yet."""
+    """Arguments of `maven-jax study`."""
 
     study: tyro.conf.Positional[str]
     """A YAML file, or the name of a packaged study."""
@@ -46,7 +46,7 @@ class RunStudy:
 
 @dataclass(frozen=True)
 class Figure3:
-    """Train MAVEN, QMIX and MAVEN team on the matrix game: Figure 3(b) of the MAVEN paper."""
+    """Arguments of `maven-jax figure3`."""
 
     out: Path = Path("runs/figure3")
     """Folder to make, or to go on with: one run for each algorithm, the picture and its data."""
@@ -65,7 +65,7 @@ class Figure3:
 
 @dataclass(frozen=True)
 class MatrixGames:
-    """Learn one-step games with every mixer, under uniform and epsilon-greedy behaviour."""
+    """Arguments of `maven-jax matrix-games`."""
 
     games: tuple[str, ...] = tuple(PAYOFFS)
     """Names of games, all of one shape."""

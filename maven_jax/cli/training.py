@@ -11,7 +11,7 @@ import tyro
 from rich.console import Console
 
 from maven_jax.cli import smoke
-from maven_jax.cli.shared import options_of, say, show_report
+from maven_jax.cli.shared import env_of_run, options_of, say, show_report
 from maven_jax.config import Config
 from maven_jax.config.files import load_config
 from maven_jax.environments import make_env
@@ -55,7 +55,7 @@ class Experiment:
 
 @dataclass(frozen=True)
 class Train(Experiment):
-    """Train one configuration over many seeds, in one compiled program."""
+    """Arguments of `maven-jax train`."""
 
     init_from: Path | None = None
     """Folder of a run whose weights to start from; its lanes and this run's are as many."""
@@ -65,7 +65,7 @@ class Train(Experiment):
 
 @dataclass(frozen=True)
 class Sweep(Experiment):
-    """Train a grid of values times many seeds, in as few compiled programs as it takes."""
+    """Arguments of `maven-jax sweep`."""
 
     grid: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """FIELD=VALUE,VALUE,...: once for each field. Hyperparameters share one program, and so
@@ -85,7 +85,7 @@ class Longer:
 
 @dataclass(frozen=True)
 class Resume:
-    """Go on with a run, sweep or study that was interrupted or killed, from its last checkpoint."""
+    """Arguments of `maven-jax resume`."""
 
     run: tyro.conf.Positional[Path]
     """Folder of a run, a sweep or a study."""
@@ -130,7 +130,11 @@ def _origin(command: Train, num_lanes: int) -> Origin | None:
     lanes = range(num_lanes) if lane is None else [lane] * num_lanes
     arrays = {name: x[list(lanes)] for name, x in newest_weights(source, say).items()}
     columns = {name: [column[i] for i in lanes] for name, column in source.lanes.items()}
-    record = {"run": str(source.path), "lanes": columns, "num_evaluations": source.num_evaluations}
+    record = {
+        "run": str(source.path.resolve()),
+        "lanes": columns,
+        "num_evaluations": source.num_evaluations,
+    }
     return Origin(arrays, record)
 
 
@@ -172,7 +176,7 @@ def resume(command: Resume, console: Console) -> None:
     elif is_sweep:
         _print_end(continue_sweep(command.run, make_env, options), command.run, console)
     else:
-        env = make_env(load_setup(command.run)[0])
+        env = env_of_run(command.run, *load_setup(command.run))
         _print_end([continue_run(command.run, env, options)], command.run, console)
         if is_writer():
             report_or_say(command.run.resolve().parent, say)  # of a study, if it is one's run
@@ -198,8 +202,9 @@ def _with_rewards(part: Part) -> Config:
 def _print_end(runs: list[Run], out: Path, console: Console) -> None:
     """What training has come to: a sentence of a plain run, a table of a sweep."""
     points = points_of(runs)
-    if len(points) > 1 or not points[0][1].metrics["seed"].size:
-        console.print(points_table(points, "return"))
+    if len(points) != 1 or not points[0][1].metrics["seed"].size:
+        if points:  # else other processes are training all that is left
+            console.print(points_table(points, "return"))
         console.print(f"results in {out}/", highlight=False, soft_wrap=True)
         return
     ((_, run),) = points

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,8 @@ import jax
 
 from maven_jax.config import Config
 from maven_jax.config.checks import validate
+from maven_jax.config.files import AnyPath
 from maven_jax.errors import StorageError, check
-from maven_jax.runs.files import is_locked
 from maven_jax.runs.folder import ENDED, load_setup, sweep_parts
 from maven_jax.runs.grid import lanes_from_columns
 from maven_jax.runs.lock import lock
@@ -26,7 +27,7 @@ from maven_jax.train import make_trainer
 from maven_jax.types import MarlEnv, TrainState
 
 
-def extend(path: Path, total_env_steps: int, make_env: Callable[[Config], MarlEnv]) -> None:
+def extend(path: AnyPath, total_env_steps: int, make_env: Callable[[Config], MarlEnv]) -> None:
     """Gives a run, or all runs of a sweep, more environment steps: `continue_run` then takes them.
 
     A run that has finished must have kept a checkpoint; one that has not may be extended anyway.
@@ -41,10 +42,14 @@ def extend(path: Path, total_env_steps: int, make_env: Callable[[Config], MarlEn
         StorageError: a folder is damaged or is being trained, a run has finished and kept no
             checkpoint, or there is one that does not fit the folder. Nothing is changed then.
     """
-    if not (path / "sweep.json").is_file():
-        return _extend([path], total_env_steps, make_env)
-    with lock(path, "sweep", "sweep.json"):
-        return _extend(sweep_parts(path), total_env_steps, make_env)
+    path = Path(path)
+    folders = sweep_parts(path) if (path / "sweep.json").is_file() else [path]
+    for folder in folders:
+        load_setup(folder)  # what is no run's folder is refused before anything is locked
+    with ExitStack() as held:
+        for folder in folders:
+            held.enter_context(lock(folder))
+        _extend(folders, total_env_steps, make_env)
 
 
 def _extend(
@@ -53,8 +58,6 @@ def _extend(
     changed = {}
     for folder in folders:
         config, info = load_setup(folder)
-        if is_locked(folder / "config.yaml"):
-            raise StorageError(f"run '{folder}' is being trained by another process")
         check_settings(folder, info)
         before, name = config.training.total_env_steps, "training.total_env_steps"
         allowed = f"a whole number above {before}, which run '{folder}' has already"
@@ -73,10 +76,9 @@ def _extend(
         validate(config)
         changed[folder] = config, info
     for folder, (config, info) in changed.items():
-        with lock(folder, "run", "config.yaml"):
-            if info["status"] in ENDED:  # a kill after this leaves a run that ends as it did
-                by_writer(partial(write_info, folder, info | {"status": "interrupted"}))
-            by_writer(partial(write_config, folder, config))
+        if info["status"] in ENDED:  # a kill after this leaves a run that ends as it did
+            by_writer(partial(write_info, folder, info | {"status": "interrupted"}))
+        by_writer(partial(write_config, folder, config))
 
 
 def _state_shapes(config: Config, env: MarlEnv, info: Mapping[str, Any]) -> TrainState:

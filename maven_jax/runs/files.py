@@ -1,4 +1,4 @@
-"""Files that outlive a kill, a full disk and a power cut; and locks on them.
+"""Files that outlive a kill, a full disk and a power cut.
 
 What is written is first written whole under another name, and synchronised with the disk (`fsync`)
 before it takes the place of what was there. Checksums tell what is as it was written.
@@ -9,16 +9,8 @@ import json
 import os
 import secrets
 import shutil
-import time
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-
-try:
-    import fcntl
-except ImportError:  # where there is none, nothing is locked
-    fcntl = None  # type: ignore[assignment]
 
 CHECKSUMS = "checksums.json"
 _NO_SYNC = (errno.EINVAL, errno.EACCES, errno.EBADF, errno.ENOTSUP)
@@ -133,44 +125,3 @@ def _checksum(file: Path) -> int:
         while block := stream.read(2**20):
             checksum = zlib.crc32(block, checksum)
     return checksum
-
-
-@contextmanager
-def locked(file: Path) -> Iterator[bool]:
-    """Holds the lock on a file until the end of the context, however its process ends.
-
-    Yields whether it has been taken: not so where another process holds it. Where there is no such
-    file, or no locks, it is as if it had been.
-    """
-    if fcntl is None or not file.is_file():
-        yield True
-        return
-    with file.open("r+") as stream:
-        yield _take_lock(stream.fileno())
-
-
-def is_locked(file: Path) -> bool:
-    """Whether a process holds the lock on a file."""
-    if fcntl is None or not file.is_file():
-        return False
-    with file.open() as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        except OSError:  # a file system without locks
-            pass
-        return False
-
-
-def _take_lock(descriptor: int) -> bool:
-    for wait in (0.05, 0.1, 0.2, None):  # `is_locked` holds it for a moment
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except BlockingIOError:
-            if wait:
-                time.sleep(wait)
-        except OSError:  # a file system without locks
-            return True
-    return False

@@ -16,7 +16,8 @@ A run's folder holds
 - `checkpoints`, until the run has finished, or for good where they are kept (see `checkpoint`);
 - `metrics-1.csv` and so on: rows of a run that had to begin again;
 - `initial_weights.npz`, where training started from another run's: an array of each name;
-- `figures` and, unless switched off, TensorBoard `events`.
+- `figures` and, unless switched off, TensorBoard `events`;
+- `.lock`, which is locked while the run is trained (see `lock`).
 
 A sweep of several programs is a folder of such folders, which its `sweep.json` names in order; so
 is a study, of which it also names the report.
@@ -26,27 +27,30 @@ import csv
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from maven_jax.config import Config, from_dict, to_dict
 from maven_jax.config.checks import validate
-from maven_jax.config.files import parse_yaml
-from maven_jax.errors import StorageError, first_line
-from maven_jax.runs.files import is_locked
+from maven_jax.config.files import AnyPath, parse_yaml
+from maven_jax.errors import StorageError, first_line, shown
+from maven_jax.runs.lock import is_locked
 
 T = TypeVar("T")
 
 STATUSES = ("waiting", "running", "interrupted", "failed", "finished", "converted")
 ENDED = ("finished", "converted")
 CHECKPOINTS, WEIGHTS, INITIAL_WEIGHTS = "checkpoints", "weights", "initial_weights.npz"
+LONGEST_NAME = 255
+"""Bytes of a folder's name."""
 
 
-def load_setup(path: Path) -> tuple[Config, dict[str, Any]]:
+def load_setup(path: AnyPath) -> tuple[Config, dict[str, Any]]:
     """Reads what a run's folder holds from the start: its configuration and `run.json`.
 
     Raises:
         StorageError: no such folder, or a file is missing or damaged.
     """
+    path = Path(path)
     if not path.is_dir():
         raise StorageError(f"run '{path}' is not a folder")
     if (path / "sweep.json").is_file():
@@ -78,9 +82,9 @@ def standing(path: Path, info: Mapping[str, Any]) -> str:
     """
     if info["status"] in ENDED:
         return "has finished" if info["status"] == "finished" else "was converted"
-    if is_locked(path / "config.yaml"):
+    if is_locked(path):
         return "is being trained"
-    if info["status"] == "waiting" and is_locked(path.parent / "sweep.json"):
+    if info["status"] == "waiting" and _has_locked_sibling(path):
         return "waits for its turn in a sweep that is being trained"
     has_become, goes_on = {
         "waiting": ("has not begun", "begins it"),
@@ -91,31 +95,63 @@ def standing(path: Path, info: Mapping[str, Any]) -> str:
     return f"{has_become}; maven-jax resume '{path}' {goes_on}"
 
 
-def sweep_parts(path: Path) -> list[Path]:
+def _has_locked_sibling(path: Path) -> bool:
+    sweep = path.absolute().parent
+    return (sweep / "sweep.json").is_file() and any(map(is_locked, sweep.iterdir()))
+
+
+class SweepFile(NamedTuple):
+    """What `sweep.json` holds."""
+
+    parts: list[str]
+    """The names of the parts' folders, in order."""
+    report: str | None
+    """The name of a study's report."""
+
+
+def read_sweep(path: AnyPath) -> SweepFile:
+    """Reads the `sweep.json` of a sweep or study.
+
+    Raises:
+        StorageError: it is missing or damaged.
+    """
+    return read_file(Path(path), "sweep.json", _read_sweep)
+
+
+def sweep_parts(path: AnyPath) -> list[Path]:
     """The folders of a sweep of several programs, as its `sweep.json` names them.
 
     Raises:
-        StorageError: the file is damaged, or a folder is missing.
+        StorageError: the file is damaged, or a folder is missing or lies elsewhere.
     """
-    parts = [path / name for name in read_file(path, "sweep.json", _read_parts)]
+    path = Path(path)
+    parts = [path / name for name in read_sweep(path).parts]
     for part in parts:
         if not part.is_dir():
             raise StorageError(f"sweep '{path}' is damaged: its part '{part.name}' is missing")
+        if part.is_symlink():
+            raise StorageError(
+                f"sweep '{path}' is damaged: its part '{part.name}' is a link; allowed: a folder"
+            )
     return parts
 
 
-def is_study(path: Path) -> bool:
+def is_part_name(name: Any) -> bool:
+    """Whether a part of a sweep can have the name: a single visible component of a path."""
+    return (
+        isinstance(name, str)
+        and name[:1] not in ("", ".")
+        and name == Path(name).name
+        and "\\" not in name
+        and name.isprintable()
+        and len(name.encode()) <= LONGEST_NAME
+    )
+
+
+def is_study(path: AnyPath) -> bool:
     """Whether a folder is one of a study: a sweep of named runs, and a report."""
-    return (path / "sweep.json").is_file() and read_report(path) is not None
-
-
-def read_report(path: Path) -> str | None:
-    """The report that a folder of several runs is given, if it is a study's.
-
-    Raises:
-        StorageError: `sweep.json` is missing or damaged.
-    """
-    return read_file(path, "sweep.json", _read_report)
+    path = Path(path)
+    return (path / "sweep.json").is_file() and read_sweep(path).report is not None
 
 
 def read_file(path: Path, name: str, parse: Callable[[str], T]) -> T:
@@ -184,20 +220,15 @@ def _read_info(text: str) -> dict[str, Any]:
     return info
 
 
-def _read_report(text: str) -> str | None:
+def _read_sweep(text: str) -> SweepFile:
     info = json.loads(text)
-    report = info.get("report") if isinstance(info, dict) else None
+    parts, report = (
+        (info.get("parts"), info.get("report")) if isinstance(info, dict) else (None,) * 2
+    )
     if not isinstance(report, str | None):
         raise ValueError(f"report is {report!r}; allowed: a name")
-    return report
-
-
-def _read_parts(text: str) -> list[str]:
-    info = json.loads(text)
-    parts = info.get("parts") if isinstance(info, dict) else None
-    plain = isinstance(parts, list) and all(
-        isinstance(name, str) and name == Path(name).name for name in parts
-    )
-    if not plain or not parts:
-        raise ValueError(f"parts is {parts!r}; allowed: a list of folders' names")
-    return parts
+    if not isinstance(parts, list) or not parts or not all(map(is_part_name, parts)):
+        raise ValueError(f"parts is {shown(parts)}; allowed: a list of names of folders in it")
+    if len(set(parts)) < len(parts):
+        raise ValueError(f"parts is {shown(parts)}; allowed: each name once")
+    return SweepFile(parts, report)

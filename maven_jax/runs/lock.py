@@ -1,23 +1,104 @@
-"""Locks that keep a second command off a folder."""
+"""Locks: at most one process trains a run. A lock ends with its process, however that ends."""
 
+import errno
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from filelock import FileLock, SoftFileLock, Timeout
+
 from maven_jax.errors import StorageError
-from maven_jax.runs.files import locked
-from maven_jax.runs.processes import anywhere, is_writer
+from maven_jax.runs.processes import anywhere, by_writer
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+LOCK = ".lock"
+"""An empty file of a run's folder, which is locked while the run is trained. It holds no data, so
+that replacing any other file, as editors do, leaves the lock in place."""
+WAIT = 0.5
+"""Seconds to try for a lock: `is_locked` holds it for a moment."""
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 
 @contextmanager
-def lock(path: Path, what: str, file: str) -> Iterator[None]:
-    """Keeps a second command off a folder until this one ends, however it ends.
+def lock(folder: Path, what: str = "run") -> Iterator[None]:
+    """Keeps other processes from training what is in a folder.
 
     Raises:
-        StorageError: another process is training what is in it.
+        StorageError: another process is training it, or the lock cannot be written.
     """
-    held = locked(path / file) if is_writer() else nullcontext(True)
-    with held as taken:
-        if anywhere(not taken):
-            raise StorageError(f"{what} '{path}' is being trained by another process")
+    with try_lock(folder) as taken:
+        if not taken:
+            raise StorageError(f"{what} '{folder}' is being trained by another process")
         yield
+
+
+@contextmanager
+def try_lock(folder: Path) -> Iterator[bool]:
+    """Locks a folder if no other process has; yields whether it has. All processes agree.
+
+    Raises:
+        StorageError: the lock cannot be written.
+    """
+    with ExitStack() as held:
+        taken = True
+
+        def take() -> None:
+            nonlocal taken
+            taken = held.enter_context(lock_here(folder))
+
+        by_writer(take)
+        yield not anywhere(not taken)
+
+
+@contextmanager
+def lock_here(folder: Path, wait: float = WAIT) -> Iterator[bool]:
+    """`try_lock` in this process alone; a thread may take a lock that it holds again.
+
+    On a file system without locks every lock is free.
+
+    Args:
+        folder: a run's folder.
+        wait: seconds to try; negative for as long as it takes.
+    """
+    held = FileLock(folder / LOCK, is_singleton=True)
+    taken = _acquire(held, folder, wait)
+    try:
+        yield taken
+    finally:
+        held.release()
+
+
+def _acquire(held: FileLock, folder: Path, wait: float) -> bool:
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            held.acquire(timeout=wait)
+    except Timeout:  # or a copy of a lock file, on a file system without locks
+        return fcntl is not None and not is_locked(folder)
+    except NotImplementedError:
+        return True
+    except OSError as error:
+        if error.errno in _NO_LOCKS:
+            return True
+        raise StorageError(f"'{folder}' cannot be locked: {error.strerror}") from None
+    if isinstance(held, SoftFileLock):  # in place of missing locks; it would outlive a kill
+        held.release()
+    return True
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a process trains the run in a folder. Writes nothing: the folder may be read-only."""
+    if fcntl is None:
+        return False
+    try:
+        with (folder / LOCK).open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # no lock yet, or a file system without locks
+        pass
+    return False

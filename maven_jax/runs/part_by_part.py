@@ -1,4 +1,7 @@
-"""A sweep of several programs, or a study: one run after the other, in one folder."""
+"""A sweep of several programs, or a study: runs in one folder, one after the other.
+
+Each run has its own lock, so any number of processes share out the runs of one folder.
+"""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -7,19 +10,28 @@ from pathlib import Path
 from typing import Any
 
 from maven_jax.config import Config
+from maven_jax.config.files import AnyPath
 from maven_jax.errors import ConfigError, StorageError
-from maven_jax.runs.files import is_locked
+from maven_jax.runs.console import say_on
 from maven_jax.runs.folder import ENDED, load_setup, sweep_parts
 from maven_jax.runs.grid import Part
-from maven_jax.runs.lock import lock
+from maven_jax.runs.identity import Setup, create_once
+from maven_jax.runs.interruption import StopRequest
+from maven_jax.runs.lock import try_lock
 from maven_jax.runs.new_folder import create_sweep_folder
 from maven_jax.runs.options import InterruptedRunError, Options
 from maven_jax.runs.processes import anywhere, by_writer
 from maven_jax.runs.programs import check_run, compile_run
-from maven_jax.runs.progress import say_on
 from maven_jax.runs.provenance import check_settings
 from maven_jax.runs.run import Run, load_run
-from maven_jax.runs.runner import continue_run, draw_runs, new_info, nothing_left, or_nothing
+from maven_jax.runs.runner import (
+    continue_run,
+    draw_runs,
+    new_info,
+    nothing_left,
+    or_nothing,
+    say_found,
+)
 from maven_jax.runs.sweep import Sweep
 from maven_jax.runs.text import count_of
 from maven_jax.train import make_trainer, static_part
@@ -29,25 +41,35 @@ from maven_jax.types import MarlEnv
 def train_sweep(
     parts: Sequence[Part],
     make_env: Callable[[Config], MarlEnv],
-    path: Path,
+    path: AnyPath,
     options: Options | None = None,
 ) -> list[Run]:
-    """Trains a sweep of several programs, one after the other, in a folder of runs' folders.
+    """Trains a sweep of several programs, part by part, in a folder of runs' folders.
+
+    A folder that holds the same sweep is resumed. Several processes share out its parts.
 
     Args:
         parts: from `expand`.
         make_env: builds the environment of a configuration.
-        path: folder to make.
+        path: folder to make, or of the same sweep.
         options: what the runs leave and say beside.
+
+    Returns:
+        The runs that have finished.
 
     Raises:
         ConfigError: a value that cannot work, or lanes that do not fit.
-        StorageError: the folder exists, or cannot be made.
-        InterruptedRunError: after Ctrl-C or SIGTERM.
+        StorageError: the folder holds something else, or cannot be made.
+        InterruptedRunError: after a signal to stop.
     """
+    path = Path(path)
     options = options or Options()
-    create_sweep(parts, make_env, path, options)
-    return or_nothing(path, lambda: continue_sweep(path, make_env, options))
+    if create_sweep(parts, make_env, path, options):
+        return or_nothing(path, lambda: continue_sweep(path, make_env, options))
+    folders = sweep_parts(path)
+    if say_found(path, folders, options):
+        return [load_run(folder) for folder in folders]
+    return continue_sweep(path, make_env, options)
 
 
 def create_sweep(
@@ -56,50 +78,72 @@ def create_sweep(
     path: Path,
     options: Options,
     report: str | None = None,
-) -> None:
+) -> bool:
     """Makes the folder of a sweep, or of a study where a report is named, that has not begun.
+
+    Returns:
+        Whether it was made; the same sweep or study may be there already.
 
     Raises:
         ConfigError: a value that cannot work, or lanes that do not fit.
-        StorageError: the folder exists, or cannot be made.
+        StorageError: the folder holds something else, or cannot be made.
     """
     options.checkpoint.validate()
-    infos = {part.name: (part.config, new_info(part.lanes, part.coordinates)) for part in parts}
-    programs = set()
-    for name, (config, info) in infos.items():
-        program = _program(config, info)
-        with _naming(name):
-            env = make_env(config)
-            if program in programs:
-                make_trainer(config, env)  # refuses a number of steps that cannot work
-            else:
-                check_run(config, env, program[1])
-        programs.add(program)
-    by_writer(lambda: create_sweep_folder(path, infos, report))
+    setups = {p.name: Setup(p.config, new_info(p.lanes, p.coordinates)) for p in parts}
+    programs = {_program(setup.config, setup.info) for setup in setups.values()}
+
+    def check_parts() -> None:
+        checked = set()
+        for name, setup in setups.items():
+            program = _program(setup.config, setup.info)
+            with _naming(name):
+                env = make_env(setup.config)
+                if program in checked:
+                    make_trainer(setup.config, env)  # refuses a number of steps that cannot work
+                else:
+                    check_run(setup.config, env, program[1])
+            checked.add(program)
+
+    def create() -> None:
+        runs = {name: (setup.config, setup.info) for name, setup in setups.items()}
+        create_sweep_folder(path, runs, report)
+
+    if not create_once(path, setups, create, report, check_parts):
+        return False
     num_runs = sum(len(part.lanes.seeds) for part in parts)
     say_on(options.console)(
         f"{num_runs} runs in {len(parts)} parts, {count_of(len(programs), 'program')} in all"
     )
+    return True
 
 
 def continue_sweep(
-    path: Path, make_env: Callable[[Config], MarlEnv], options: Options | None = None
+    path: AnyPath, make_env: Callable[[Config], MarlEnv], options: Options | None = None
 ) -> list[Run]:
-    """Goes on with a sweep of several programs: `continue_run` of each that has not finished.
+    """Resumes a sweep of several programs: `continue_run` of each part that has not finished.
+
+    Returns:
+        The runs that have finished; other processes may be training the rest.
 
     Raises:
         StorageError: a folder is missing or damaged, or all have finished.
-        InterruptedRunError: after Ctrl-C or SIGTERM.
+        InterruptedRunError: after a signal to stop.
     """
+    path = Path(path)
     options = options or Options()
-    with lock(path, "sweep", "sweep.json"):
-        folders = sweep_parts(path)
-        if all(load_setup(folder)[1]["status"] in ENDED for folder in folders):
-            raise StorageError(nothing_left("sweep", path))
-        continue_parts(path, folders, make_env, options)
-        runs = [load_run(folder) for folder in folders]
+    folders = sweep_parts(path)
+    if all(load_setup(folder)[1]["status"] in ENDED for folder in folders):
+        raise StorageError(nothing_left("sweep", path))
+    continue_parts(path, folders, make_env, options)
+    runs = finished_runs(folders)
+    if runs:
         draw_runs(runs, path, options)
-        return runs
+    return runs
+
+
+def finished_runs(folders: Sequence[Path]) -> list[Run]:
+    """Those of a sweep's runs that have finished."""
+    return [load_run(folder) for folder in folders if load_setup(folder)[1]["status"] in ENDED]
 
 
 def continue_parts(
@@ -111,39 +155,48 @@ def continue_parts(
 ) -> None:
     """`continue_run` of each of a sweep's folders that has not finished; a program is shared.
 
+    A part that another process trains is skipped.
+
     Args:
-        path: the sweep's folder, whose lock is held.
+        path: the sweep's folder.
         folders: which of its parts.
         make_env: builds the environment of a configuration.
         options: what the runs leave and say beside.
         after_each: called by the writing process whenever a run has finished.
 
     Raises:
-        StorageError: a folder is missing or damaged, or is being trained.
+        StorageError: a folder is missing or damaged.
         ConfigError: the lanes do not fit.
-        InterruptedRunError: after Ctrl-C or SIGTERM.
+        InterruptedRunError: after a signal to stop.
     """
-    infos = {folder: load_setup(folder)[1] for folder in folders}
-    for folder, info in infos.items():
-        if info["status"] in ENDED:
-            load_run(folder)  # what is damaged is refused before others are trained
-        elif anywhere(is_locked(folder / "config.yaml")):
-            raise StorageError(f"run '{folder}' is being trained by another process")
-        else:
+    say = say_on(options.console)
+    finished_runs(folders)  # what is damaged is refused before others are trained
+    for folder in folders:
+        info = load_setup(folder)[1]
+        if info["status"] not in ENDED:
             check_settings(folder, info)
     compiled: dict[Any, Sweep] = {}
+    stop = StopRequest(say)
     try:
         for index, folder in enumerate(folders):
-            config, info = load_setup(folder)
-            if info["status"] in ENDED:  # before, or by another process meanwhile
+            if load_setup(folder)[1]["status"] in ENDED:
                 continue
-            program = _program(config, info)
-            named = dataclasses.replace(options, name=folder.name)
-            with _naming(folder.name):
-                env = make_env(config)
-                if program not in compiled:
-                    compiled[program] = compile_run(config, env, program[1], named)
-                continue_run(folder, env, named, compiled[program])
+            if anywhere(stop.requested):
+                raise KeyboardInterrupt
+            with try_lock(folder) as taken:  # before compiling, so that no other process does
+                if not taken:
+                    say(f"'{folder.name}' is skipped: another process trains it")
+                    continue
+                config, info = load_setup(folder)
+                if info["status"] in ENDED:  # meanwhile
+                    continue
+                program = _program(config, info)
+                named = dataclasses.replace(options, name=folder.name)
+                with _naming(folder.name):
+                    env = make_env(config)
+                    if program not in compiled:
+                        compiled[program] = compile_run(config, env, program[1], named)
+                    continue_run(folder, env, named, compiled[program], stop)
             to_come = [_program(*load_setup(other)) for other in folders[index + 1 :]]
             compiled = {p: sweep for p, sweep in compiled.items() if p in to_come}
             by_writer(after_each)

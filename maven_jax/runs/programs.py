@@ -8,10 +8,10 @@ from jax.sharding import Mesh
 
 from maven_jax.config import Config, Hyperparameters
 from maven_jax.errors import ConfigError, first_line
+from maven_jax.runs.console import say_on, show_status
 from maven_jax.runs.memory import Memory, check_memory, format_bytes, free_bytes, state_memory
 from maven_jax.runs.options import Options
 from maven_jax.runs.processes import together
-from maven_jax.runs.progress import say_on
 from maven_jax.runs.sweep import Sweep, compile_sweep, make_mesh, padded
 from maven_jax.runs.text import count_of
 from maven_jax.train import Trainer, make_trainer
@@ -59,7 +59,7 @@ def compile_run(
     runs = count_of(num_lanes, "run")
     held = _check_trainer(trainer, num_lanes)
     with (
-        options.console.status(f"{name}: compiling one program for {runs}"),
+        show_status(options.console, f"{name}: compiling one program for {runs}"),
         told_of_memory(num_lanes),
     ):
         sweep = compile_sweep(trainer, num_lanes, mesh, from_weights=from_weights)

@@ -7,23 +7,27 @@ stands: from the start, or from its last checkpoint.
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 from maven_jax.config import Config
+from maven_jax.config.files import AnyPath
+from maven_jax.environments import class_name
 from maven_jax.errors import ConfigError, MavenJaxError, StorageError, first_line
 from maven_jax.runs.checkpoint import remove_checkpoints
-from maven_jax.runs.files import is_locked
-from maven_jax.runs.folder import load_setup
+from maven_jax.runs.console import say_on
+from maven_jax.runs.files import draft_of
+from maven_jax.runs.folder import ENDED, has_rows, load_setup
 from maven_jax.runs.grid import Lanes
-from maven_jax.runs.lock import lock
+from maven_jax.runs.identity import Setup, create_once
+from maven_jax.runs.interruption import StopRequest
+from maven_jax.runs.lock import lock, lock_here
 from maven_jax.runs.loop import NO_COUNTS, train_lanes
 from maven_jax.runs.new_folder import create_run_folder, write_info
 from maven_jax.runs.options import InterruptedRunError, Options, Origin
-from maven_jax.runs.processes import by_writer, is_writer
+from maven_jax.runs.processes import anywhere, by_writer, is_writer
 from maven_jax.runs.programs import compile_run, told_of_memory
-from maven_jax.runs.progress import say_on
 from maven_jax.runs.provenance import (
     check_settings,
     current_settings,
@@ -44,17 +48,20 @@ NO_START = "weights to start from do not fit the configuration"
 def train_run(
     config: Config,
     env: MarlEnv,
-    path: Path,
+    path: AnyPath,
     lanes: Lanes,
     options: Options | None = None,
     origin: Origin | None = None,
 ) -> Run:
     """Trains all lanes in one program and leaves a run's folder (see `folder`).
 
+    A folder that holds the same run, of the same configuration, lanes and weights to start from, is
+    resumed; one in which it has finished is unchanged.
+
     Args:
         config: the experiment.
         env: its environment.
-        path: folder to make.
+        path: folder to make, or of the same run.
         lanes: from `make_lanes`.
         options: what it leaves and says beside.
         origin: weights to start from; optimisers and replay are fresh all the same.
@@ -64,9 +71,10 @@ def train_run(
 
     Raises:
         ConfigError: a value that cannot work, or lanes or weights that do not fit.
-        StorageError: the folder exists, or cannot be made.
-        InterruptedRunError: after Ctrl-C or SIGTERM.
+        StorageError: the folder holds something else, or cannot be made.
+        InterruptedRunError: after a signal to stop.
     """
+    path = Path(path)
     options = options or Options()
     options.checkpoint.validate()
     trainer = make_trainer(config, env)  # refuses what cannot work before a folder is made
@@ -76,9 +84,21 @@ def train_run(
         arrays = origin.arrays
         fit_lanes(arrays, trainer, config, len(lanes.seeds), NO_START)
         info["init_from"] = origin.record
-    by_writer(lambda: create_run_folder(path, config, info, arrays))
-    (run,) = or_nothing(path, lambda: [continue_run(path, env, options)])
-    return run
+    setup = Setup(config, info, arrays)
+    if create_once(path, {"": setup}, lambda: create_run_folder(path, *setup)):
+        (run,) = or_nothing(path, lambda: [continue_run(path, env, options)])
+        return run
+    if say_found(path, [path], options):
+        return load_run(path)
+    return continue_run(path, env, options)
+
+
+def say_found(path: Path, folders: Sequence[Path], options: Options) -> bool:
+    """Says that a folder holds these runs already; returns whether all of them have ended."""
+    have_ended = all(load_setup(folder)[1]["status"] in ENDED for folder in folders)
+    found = "has finished; there is nothing to train" if have_ended else "exists; it is resumed"
+    say_on(options.console)(f"'{path}' {found}")
+    return have_ended
 
 
 def nothing_left(what: str, path: Path) -> str:
@@ -90,7 +110,11 @@ def nothing_left(what: str, path: Path) -> str:
 
 
 def continue_run(
-    path: Path, env: MarlEnv, options: Options | None = None, compiled: Sweep | None = None
+    path: AnyPath,
+    env: MarlEnv,
+    options: Options | None = None,
+    compiled: Sweep | None = None,
+    stop: StopRequest | None = None,
 ) -> Run:
     """Takes a run from where its folder stands, the start or a checkpoint, to its end.
 
@@ -102,22 +126,26 @@ def continue_run(
         options: what it leaves and says beside.
         compiled: the program of this configuration, whatever its number of steps, and of as many
             lanes, if there is one already.
+        stop: tells the caller of a signal; one that comes too late to stop this run is not raised.
 
     Raises:
-        StorageError: the folder is damaged, or the run has finished.
+        StorageError: the folder is damaged, is being trained, or the run has finished.
         ConfigError: the lanes do not fit.
-        InterruptedRunError: after Ctrl-C or SIGTERM.
+        InterruptedRunError: after a signal to stop.
     """
+    path = Path(path)
     options = options or Options()
     options.checkpoint.validate()
-    with lock(path, "run", "config.yaml"):
+    stop = stop or StopRequest(say_on(options.console))
+    _load_unfinished(path)
+    with lock(path), ExitStack() as training:
         try:
-            return _continue_run(path, env, options, compiled)
+            return _continue_run(path, env, options, compiled, stop, training)
         except KeyboardInterrupt:
             raise InterruptedRunError(path) from None
 
 
-def _continue_run(path: Path, env: MarlEnv, options: Options, compiled: Sweep | None) -> Run:
+def _load_unfinished(path: Path) -> tuple[Config, dict[str, Any]]:
     config, info = load_setup(path)
     if info["status"] == "finished":
         raise StorageError(nothing_left("run", path))
@@ -127,6 +155,18 @@ def _continue_run(path: Path, env: MarlEnv, options: Options, compiled: Sweep | 
             f"CONFIG --init-from '{path}', which starts from its weights"
         )
     check_settings(path, info)
+    return config, info
+
+
+def _continue_run(
+    path: Path,
+    env: MarlEnv,
+    options: Options,
+    compiled: Sweep | None,
+    stop: StopRequest,
+    training: ExitStack,
+) -> Run:
+    config, info = _load_unfinished(path)
     if changes := describe_changes(info):
         say_on(options.console)(f"run '{path}' is {changes}")
     started = time.perf_counter()
@@ -137,6 +177,7 @@ def _continue_run(path: Path, env: MarlEnv, options: Options, compiled: Sweep | 
         sweep = compile_run(config, env, num_lanes, options, from_weights)
     else:
         sweep = compiled._replace(total_env_steps=config.training.total_env_steps)
+    training.enter_context(stop)  # once compiled: from here on a signal waits for what is written
     start = load_checkpoint(
         path, sweep.state_shapes, num_lanes, say_on(options.console), info["lanes"]
     )
@@ -148,6 +189,7 @@ def _continue_run(path: Path, env: MarlEnv, options: Options, compiled: Sweep | 
     info |= start.info if start else NO_COUNTS
     info |= {"status": "running", **record_start(info)}
     info.pop("metrics_csv", None)
+    info["environment"] = class_name(env)
     info["compile_seconds"] = round(sweep.compile_seconds, 2)
     info["keep_final"] = options.checkpoint.keep_final or info.get("keep_final", False)
     by_writer(lambda: write_info(path, info))
@@ -157,8 +199,10 @@ def _continue_run(path: Path, env: MarlEnv, options: Options, compiled: Sweep | 
         write_info(path, info | {"status": status, "wall_seconds": round(seconds, 2)})
 
     try:
+        if anywhere(stop.requested):
+            raise KeyboardInterrupt
         with told_of_memory(num_lanes):
-            train_lanes(sweep, config, path, options, info, start, weights)
+            train_lanes(sweep, config, path, options, info, start, weights, stop)
         draw_runs([load_run(path)], path, options)
         by_writer(lambda: end_as("finished"))
     except BaseException as error:
@@ -196,18 +240,27 @@ def or_nothing(path: Path, train: Callable[[], list[Run]]) -> list[Run]:
     """Trains in a new folder; one in which nothing was learned is removed again."""
     try:
         runs = train()
-        if not any(run.metrics["seed"].size for run in runs):
+        if runs and not any(run.metrics["seed"].size for run in runs):
             raise ConfigError(
                 f"all {count_of(sum(run.num_lanes for run in runs), 'run')} turned non-finite at "
                 "once; allowed: hyperparameters that do not diverge, such as a lower learning_rate"
             )
         return runs
     except BaseException as error:
-        rows = [file.read_bytes().count(b"\n") for file in path.rglob("metrics.csv")]
-        files = [path / "sweep.json", *path.rglob("config.yaml")]
-        in_use = any(map(is_locked, files))  # by another process, which found the folder here
-        if is_writer() and max(rows, default=0) < 2 and not in_use:
-            shutil.rmtree(path, ignore_errors=True)
+        if is_writer():
+            _remove_untrained(path)
         if isinstance(error, InterruptedRunError):
             raise InterruptedRunError(path) from None
         raise
+
+
+def _remove_untrained(path: Path) -> None:
+    """Removes a folder in which nothing was learned and no other process trains."""
+    folders = [file.parent for file in path.rglob("run.json")]
+    with ExitStack() as held, suppress(StorageError):
+        for folder in folders:
+            if not held.enter_context(lock_here(folder)) or has_rows(folder):
+                return
+        if folders:
+            removed = path.rename(draft_of(path))  # in one step
+            shutil.rmtree(removed, ignore_errors=True)

@@ -130,30 +130,37 @@ def place_lanes(lanes: Any, mesh: Mesh) -> Any:
 
 
 def over_lanes(function: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
-    """`function` vmapped over the leading axis of all arguments and results, shared by devices.
+    """`function` of every lane, shared by devices: a leading axis of all arguments and results.
 
-    On a CPU a device's lanes go in groups, one after the other, where there are many.
+    On an accelerator a device computes its lanes at once (`vmap`), on a CPU one after the other.
     """
-    in_groups = mesh.devices.flat[0].platform == "cpu"
+    in_turn = mesh.devices.flat[0].platform == "cpu"
 
     @wraps(function)  # its name is the program's
     def here(*lanes: Any) -> Any:
-        number = jax.tree.leaves(lanes)[0].shape[0]
-        size = group_of(number) if in_groups else number
-        if size == number:
-            return jax.vmap(function)(*lanes)
-        return jax.lax.map(lambda lane: function(*lane), lanes, batch_size=size)
+        return _one_by_one(function, *lanes) if in_turn else jax.vmap(function)(*lanes)
 
     return jax.shard_map(here, mesh=mesh, in_specs=LANES, out_specs=LANES, check_vma=False)
 
 
-def group_of(number: int) -> int:
-    """How many of a CPU's lanes to compute at once: what they touch is to stay in its caches.
+def _one_by_one(function: Callable[..., Any], *lanes: Any) -> Any:
+    """`jax.lax.map`, of which the compiler knows neither length nor what an iteration shares.
 
-    Equal groups of at most 16 lanes and at least 8; all at once where they do not divide so.
+    So its body is the same for any number of lanes, where a loop over a single one would be taken
+    apart: a lane has the same numbers, bit for bit, alone and among others.
     """
-    sizes = (size for size in range(16, 7, -1) if number % size == 0)
-    return number if number <= 16 else next(sizes, number)
+
+    def lane(index: Int[Array, ""]) -> Any:
+        own = jax.tree.map(lambda x: x[index], lanes)
+        return function(*jax.lax.optimization_barrier((index, own))[1])
+
+    def body(index: Int[Array, ""], results: Any) -> Any:
+        return jax.tree.map(lambda every, x: every.at[index].set(x), results, lane(index))
+
+    number = jax.tree.leaves(lanes)[0].shape[0]
+    shapes = jax.eval_shape(lane, jnp.int32(0))
+    results = jax.tree.map(lambda x: jax.lax.full((number, *x.shape), 0, x.dtype), shapes)
+    return jax.lax.fori_loop(0, jax.lax.optimization_barrier(jnp.int32(number)), body, results)
 
 
 def map_lanes(function: Callable[..., Any], *lanes: Any) -> Any:

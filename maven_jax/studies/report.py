@@ -13,13 +13,15 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console, RenderableType
 from rich.table import Table
 
+from maven_jax.config.files import AnyPath
 from maven_jax.environments import make_env
 from maven_jax.envs import MStepMatrixGame
 from maven_jax.errors import MavenJaxError, StorageError, first_line
 from maven_jax.reports.plots import draw_points
 from maven_jax.reports.tables import last_evaluation, points_table
 from maven_jax.runs.files import replace_text
-from maven_jax.runs.folder import ENDED, is_study, load_setup, read_report, sweep_parts
+from maven_jax.runs.folder import ENDED, is_study, load_setup, read_sweep, sweep_parts
+from maven_jax.runs.lock import is_locked, lock_here
 from maven_jax.runs.run import Run, load_run
 from maven_jax.studies.figure3 import draw_figure3, figure3_data, figure3_summary, figure3_table
 
@@ -47,7 +49,7 @@ class Kind(NamedTuple):
     """Writes pictures and data into a folder; their paths."""
 
 
-def write_report(path: Path) -> Report:
+def write_report(path: AnyPath) -> Report:
     """Writes a study's report anew: `report.txt`, and what its kind of report draws.
 
     Args:
@@ -57,17 +59,19 @@ def write_report(path: Path) -> Report:
         StorageError: it is damaged.
         OSError: `report.txt` cannot be written.
     """
+    path = Path(path)
     kind = kind_of(path)
-    runs, missing = _finished_runs(path)
-    shown: list[RenderableType] = kind.show(runs) if runs else []
-    files: list[Path] = []
-    try:
-        files = kind.draw(runs, path) if runs else []
-    except (MavenJaxError, OSError) as error:
-        missing.append(f"not drawn: {first_line(error)}")
-    report = Report(shown, files, missing)
-    replace_text(path / REPORT, as_text(report))
-    return report
+    with lock_here(path, wait=-1):  # of several processes, the last one reads all that has finished
+        runs, missing = _finished_runs(path)
+        shown: list[RenderableType] = kind.show(runs) if runs else []
+        files: list[Path] = []
+        try:
+            files = kind.draw(runs, path) if runs else []
+        except (MavenJaxError, OSError) as error:
+            missing.append(f"not drawn: {first_line(error)}")
+        report = Report(shown, files, missing)
+        replace_text(path / REPORT, as_text(report))
+        return report
 
 
 def _finished_runs(path: Path) -> tuple[dict[str, Run], list[str]]:
@@ -83,7 +87,8 @@ def _finished_runs(path: Path) -> tuple[dict[str, Run], list[str]]:
             continue
         if run is None:
             goes_on = True
-            missing.append(f"still missing: '{part.name}', which {STANDING[status]}")
+            has_become = "is being trained" if is_locked(part) else STANDING[status]
+            missing.append(f"still missing: '{part.name}', which {has_become}")
         elif run.metrics["seed"].size:
             runs[part.name] = run
         else:
@@ -108,7 +113,7 @@ def kind_of(path: Path) -> Kind:
     Raises:
         StorageError: the folder names none that there is.
     """
-    name = read_report(path)
+    name = read_sweep(path).report
     if name not in REPORTS:
         raise StorageError(f"study '{path}' is damaged: its report is {name!r}")
     return REPORTS[name]

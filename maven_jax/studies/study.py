@@ -1,7 +1,6 @@
 """A study as data: named runs and a report; read from YAML, its own or the package's."""
 
 import dataclasses
-import importlib.resources
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,9 +8,11 @@ from typing import Any, NamedTuple
 from maven_jax.config import Config, override
 from maven_jax.config.checks import validate
 from maven_jax.config.fields import flatten, with_field
-from maven_jax.config.files import find_yaml, load_config, parse_yaml, yaml_files
+from maven_jax.config.files import AnyPath, find_yaml, load_config, parse_yaml
+from maven_jax.configs import packaged_studies
 from maven_jax.environments import complete
 from maven_jax.errors import ConfigError, check, unknown
+from maven_jax.runs.folder import is_part_name
 from maven_jax.runs.grid import seeds_of
 from maven_jax.studies.report import REPORTS
 from maven_jax.unread_fields import unread
@@ -73,12 +74,7 @@ LONGEST_NAME = 200
 SUFFIXES = (".csv", ".json", ".png", ".txt")
 
 
-def packaged_studies() -> dict[str, Any]:
-    """Name to file of the studies that come with the package."""
-    return yaml_files(importlib.resources.files("maven_jax.configs") / "studies")
-
-
-def load_study(source: str | Path) -> Study:
+def load_study(source: AnyPath) -> Study:
     """Reads a study's YAML file, or one of the packaged studies by its name.
 
     The file names its `report`, the number of `seeds` (8 by default), if wanted the environment
@@ -151,7 +147,8 @@ def _refuse_other_games(study: Study) -> None:
 def _parse_run(
     name: Any, plain: Any, seeds: Any, steps: int | None, folder: Path | None
 ) -> StudyRun:
-    check(_is_folder_name(name), "the name of a run", name, "one that a folder can have")
+    fits = is_part_name(name) and len(name.encode()) <= LONGEST_NAME
+    check(fits, "the name of a run", name, "one that a folder can have")
     taken = ", ".join(SUFFIXES)  # of the files beside the runs' folders
     check(Path(name).suffix not in SUFFIXES, "the name of a run", name, f"one without {taken}")
     what = f"runs.{name}"
@@ -170,11 +167,6 @@ def _parse_run(
         return StudyRun(_changed(config, plain.get("changes", {})), seeds_of(0, number))
     except ConfigError as error:
         raise ConfigError(f"{what}: {error}") from None
-
-
-def _is_folder_name(name: Any) -> bool:
-    plain = isinstance(name, str) and name == Path(name).name and name[:1] not in ("", ".")
-    return plain and name.isprintable() and len(name.encode()) <= LONGEST_NAME
 
 
 def _changed(config: Config, changes: Any) -> Config:

@@ -252,7 +252,7 @@ def test_a_command_runs(command, folder_of, monkeypatch, capfd):
     if "smax" in command.shown.replace("smax-", ""):
         pytest.importorskip("jaxmarl", reason="SMAX needs jaxmarl, which is not installed")
     monkeypatch.chdir(folder_of(command))
-    monkeypatch.setenv(smoke.VARIABLE, "1")
+    monkeypatch.setenv(smoke.SMOKE_TEST, "1")
     _, name, *rest = command.words
     for path in (Path(word) for word in rest if word in PRESUPPOSED):
         if not path.exists():

@@ -1,7 +1,9 @@
 """The command line as a process: what surrounds it, names of folders, and no installation."""
 
 import contextlib
+import dataclasses
 import gc
+import inspect
 import os
 import subprocess
 import sys
@@ -14,12 +16,13 @@ from experiments import SMALL, refused
 
 import maven_jax
 from maven_jax.__main__ import collect_rarely
+from maven_jax.cli.commands import COMMANDS
 from maven_jax.cli.main import run
 from maven_jax.config import Config
 from maven_jax.reports import plots
+from maven_jax.runs.console import plain_console
 from maven_jax.runs.new_folder import describe_machine
-from maven_jax.runs.progress import plain_console
-from maven_jax.runs.run import Run
+from maven_jax.runs.run import Run, load_run
 
 ROOT = Path(__file__).parent.parent.parent
 MAIN = [sys.executable, "-m", "maven_jax"]
@@ -57,12 +60,68 @@ def test_what_is_loaded_is_looked_through_no_more():
         gc.set_threshold(*before)
 
 
-@pytest.mark.parametrize("argument", ["--version", "--help"])
-def test_help_needs_no_device(argument):
-    ended = start(argument, JAX_PLATFORMS="cuda")
-    assert ended.returncode == 0
-    assert ended.stderr == b""
-    assert b"maven-jax" in ended.stdout
+WITHOUT_JAX = """
+import runpy, sys
+try:
+    runpy.run_module("maven_jax", run_name="__main__")
+except SystemExit as end:
+    slow = {"jax", "jumanji", "matplotlib", "numpy", "tyro"} & set(sys.modules)
+    sys.exit(end.code or ", ".join(slow) or 0)
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "printed"),
+    [
+        (["--version"], f"maven-jax {maven_jax.__version__}\n"),
+        (["--help"], "usage: maven-jax"),
+        ([], "usage"),
+    ],
+)
+def test_help_and_version_need_neither_a_device_nor_jax(arguments, printed):
+    command = [sys.executable, "-c", WITHOUT_JAX]
+    ended = start(*arguments, command=command, JAX_PLATFORMS="cuda")
+    assert (ended.returncode, ended.stderr) == (0, b"")
+    assert ended.stdout.decode().startswith(printed)
+
+
+def test_the_help_of_a_command_needs_no_device():
+    ended = start("train", "--help", JAX_PLATFORMS="cuda")
+    assert (ended.returncode, ended.stderr) == (0, b"")
+    assert ended.stdout.startswith(b"usage: maven-jax train")
+
+
+def test_every_command_can_be_loaded():
+    for name, command in COMMANDS.items():
+        arguments, function = command.load()
+        assert f"`maven-jax {name}" in inspect.getdoc(function)
+        fields = {field.name for field in dataclasses.fields(arguments)}
+        assert ("config_source" in fields) == command.takes_config
+
+
+@pytest.mark.parametrize(
+    "redirection",
+    ["2>&1 | head -c 1", ">/dev/full 2>/dev/full", "<&- >&- 2>&-"],
+    ids=["no reader", "full", "closed"],
+)
+def test_output_that_nobody_reads_does_not_end_training(redirection, tmp_path):
+    (tmp_path / "small.yaml").write_text(SMALL.format(algorithm="vdn"))
+    train = f"'{sys.executable}' -m maven_jax train small.yaml --seeds 1 --no-tensorboard --out run"
+    script = f"{train} {redirection}; exit ${{PIPESTATUS[0]}}"
+    ended = start(cwd=tmp_path, command=["bash", "-c", script], PYTHONPATH=str(ROOT))
+    assert (ended.returncode, ended.stderr) == (0, b"")
+    run = load_run(tmp_path / "run")
+    assert run.info["status"] == "finished"
+    assert run.final("env_steps").min() >= 60
+    assert (tmp_path / "run" / "weights").is_dir()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+def test_a_result_that_cannot_be_printed_is_an_error():
+    code = f"'{sys.executable}' -m maven_jax --help >/dev/full"
+    ended = start(command=["bash", "-c", code])
+    assert ended.returncode == 2
+    assert ended.stderr == b"maven-jax: error: [Errno 28] No space left on device\n"
 
 
 NAME = "\u5b9e\u9a8c $[lr=1e-3]$:bomb:"

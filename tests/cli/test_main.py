@@ -16,7 +16,7 @@ from PIL import Image
 
 from maven_jax.cli.main import run
 from maven_jax.config import Config
-from maven_jax.config.files import packaged_configs
+from maven_jax.configs import packaged_configs
 from maven_jax.environments import ENVIRONMENTS
 from maven_jax.runs.new_folder import write_config
 from maven_jax.runs.run import load_run
@@ -36,6 +36,7 @@ def workspace(tmp_path_factory):
 def test_a_run_leaves_its_documented_folder(workspace):
     path = workspace / "first"
     assert {file.name for file in path.iterdir()} == {
+        ".lock",
         "config.yaml",
         "events",
         "figures",
@@ -126,12 +127,20 @@ def test_matrix_games_prints_what_was_learnt_beside_what_can_be(capsys):
         (
             ["train"],
             "train needs CONFIG first; allowed: a YAML file, or one of "
-            "foraging, maven, maven_team, qmix, smax_2s3z, smax_3m, smax_3s_vs_5z, smax_6h_vs_8z, "
-            "spread, warehouse",
+            "foraging, iql, maven, maven_iql, maven_qtran, maven_team, maven_unconstrained, "
+            "maven_vdn, qmix, qmix_unconstrained, qtran, smax_2s3z, smax_3m, smax_3s_vs_5z, "
+            "smax_6h_vs_8z, spread, vdn, warehouse",
         ),
         (["train", "--seeds", "3"], "train needs CONFIG first"),
         (["train", "maven", "--seeds", "0"], "seeds is 0; allowed: a whole number from 1 to 65536"),
         (["train", "maven", "--seed", "-1"], "seed is -1; allowed: a whole number from 0"),
+        *(
+            (["train", "maven", "--seeds", number], f"--seeds is '{number}'; allowed: a whole num")
+            for number in ("2.5", "1.5e0", "1e400", "nan", "2e-3")
+        ),
+        (["train", "vdn", "--seeds", "1e9"], "seeds is 1000000000; allowed: a whole number from"),
+        (["train", "maven", "--env.options.m", "1e9"], "env.options: m must be an integer from 1"),
+        (["train", "vdnn"], "unknown config 'vdnn'; did you mean 'vdn'?"),
         (["train", "maven", "--seeds", "many"], "--seeds is 'many'; allowed: a whole number"),
         (
             ["train", "maven", "--env.options.m", "0"],

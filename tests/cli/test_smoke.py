@@ -17,7 +17,7 @@ from maven_jax.train import make_trainer
 
 @pytest.fixture(autouse=True)
 def smoke_test(monkeypatch, tmp_path):
-    monkeypatch.setenv(smoke.VARIABLE, "1")
+    monkeypatch.setenv(smoke.SMOKE_TEST, "1")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -114,8 +114,8 @@ def test_what_is_refused_without_is_refused_with(arguments, message, capsys, smo
 
 @pytest.mark.parametrize("value", ["2", "", "yes", "-1"])
 def test_another_value_is_refused(value, capsys, monkeypatch):
-    monkeypatch.setenv(smoke.VARIABLE, value)
-    message = f"{smoke.VARIABLE} is '{value}'; allowed: 0 or 1"
+    monkeypatch.setenv(smoke.SMOKE_TEST, value)
+    message = f"{smoke.SMOKE_TEST} is '{value}'; allowed: 0 or 1"
     for arguments in (["train", "maven"], ["table", "nowhere"], ["matrix-games"]):
         assert refused(capsys, *arguments) == message
     assert run(["train", "--help"]) == 0
@@ -123,9 +123,9 @@ def test_another_value_is_refused(value, capsys, monkeypatch):
 
 @pytest.mark.parametrize("value", ["0", None])
 def test_without_it_nothing_is_cut(value, monkeypatch):
-    monkeypatch.delenv(smoke.VARIABLE)
+    monkeypatch.delenv(smoke.SMOKE_TEST)
     if value is not None:
-        monkeypatch.setenv(smoke.VARIABLE, value)
+        monkeypatch.setenv(smoke.SMOKE_TEST, value)
     config = load_config("maven")
     assert smoke.cut_config(config) is config
     assert smoke.cut_test(config) is config

@@ -28,6 +28,7 @@ from maven_jax.envs import MStepMatrixGame
 from maven_jax.errors import ConfigError, MavenJaxError, StorageError
 from maven_jax.runs.checkpoint import Checkpointing, CheckpointWriter, checkpoint_folders
 from maven_jax.runs.grid import expand, make_lanes
+from maven_jax.runs.lock import LOCK
 from maven_jax.runs.memory import Memory, check_memory
 from maven_jax.runs.metrics import MetricsWriter, Rows
 from maven_jax.runs.new_folder import create_run_folder
@@ -455,7 +456,7 @@ def test_a_run_that_was_killed_at_its_very_end_only_needs_its_results(
 
 def test_a_run_that_is_being_trained_is_left_alone(reference, stopped):
     before = (stopped / "metrics.csv").read_bytes()
-    with (stopped / "config.yaml").open() as file:
+    with (stopped / LOCK).open() as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(StorageError, match="is being trained by another process"):
             continue_run(stopped, ENV, quiet(), reference.sweep)

@@ -24,6 +24,7 @@ from maven_jax.environments import make_env
 from maven_jax.errors import ConfigError
 from maven_jax.runs.evaluating import trained_weights
 from maven_jax.runs.folder import checkpoint_folders
+from maven_jax.runs.lock import LOCK
 from maven_jax.runs.run import load_run
 from maven_jax.runs.weights import name_of, read_weights
 
@@ -269,7 +270,7 @@ def put(trained: Path, path: Path, state: State, stack: ExitStack) -> None:
     if state.edit == "no row":
         metrics.touch()
     if state.locked:
-        file = stack.enter_context((path / "config.yaml").open("r+"))
+        file = stack.enter_context((path / LOCK).open("w"))
         fcntl.flock(file, fcntl.LOCK_EX)
 
 
@@ -302,6 +303,19 @@ def contents(path: Path) -> dict[str, bytes]:
     return {str(p): p.read_bytes() for p in path.rglob("*") if p.is_file()}
 
 
+def trained_over(state: State, exists: str) -> str:
+    """What is said of the same configuration with eight seeds, trained into the folder."""
+    if "run.json" in state.without:
+        return exists
+    if state.evaluate.startswith(DAMAGED + "config.yaml"):
+        return state.evaluate
+    if state.edit == "another network":
+        return "'RUN' holds another run: latent.hidden_size is 6, not 8 (2 more differ); allowed: a"
+    if state.status == "converted":
+        return "'RUN' holds another run: its weights were converted, not trained; allowed: a path"
+    return "'RUN' holds another run: seed is ["
+
+
 @pytest.mark.parametrize("name", STATES)
 def test_every_command_of_every_state(name, trained, tmp_path, capsys):
     state, path = STATES[name], tmp_path / "run"
@@ -315,7 +329,8 @@ def test_every_command_of_every_state(name, trained, tmp_path, capsys):
         assert fits(state.beside, said, path), said
         assert state.beside or state.evaluate or not said
         exists = f"output folder '{path}' exists; allowed: a path where nothing is yet"
-        check(capsys, exists, path, "train", trained.parent / "qmix.yaml", "--out", path)
+        another = trained_over(state, exists)
+        check(capsys, another, path, "train", trained.parent / "qmix.yaml", "--out", path)
         check(capsys, exists, path, "convert", tmp_path, "--config", "qmix", "--out", path)
         if state.resume:
             check(capsys, state.resume, path, "resume", path, "--no-tensorboard")
@@ -327,6 +342,60 @@ def test_every_command_of_every_state(name, trained, tmp_path, capsys):
             had_rows = sum(data.count(b"\n") > 1 for p, data in before.items() if "metrics" in p)
             kept = "checkpoints" in state.without and had_rows
             assert (path / "metrics-1.csv").exists() == bool(kept)
+
+
+AGAIN = {
+    "waiting": "'RUN' exists; it is resumed",
+    "interrupted": "'RUN' exists; it is resumed",
+    "killed": "'RUN' exists; it is resumed",
+    "finished": "'RUN' has finished; there is nothing to train",
+    "running": "run 'RUN' is being trained by another process",
+}
+
+
+@pytest.mark.parametrize("name", AGAIN)
+def test_the_same_command_once_more(name, trained, tmp_path, capsys):
+    """As a job that is requeued: it resumes, or has finished and changes nothing."""
+    path = tmp_path / "run"
+    command = ["train", trained.parent / "qmix.yaml", "--seeds", 2, "--no-tensorboard"]
+    with ExitStack() as stack:
+        put(trained, path, STATES[name], stack)
+        before = contents(path)
+        code, out, err = outcome(capsys, *command, "--out", path)
+    assert code == (2 if STATES[name].locked else 0), err
+    assert fits(AGAIN[name], err, path), err
+    if name in ("finished", "running"):
+        assert contents(path) == before
+    else:
+        same(path, trained)
+    if code == 0:
+        assert out.count(f"results in {path}/") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "difference"),
+    [
+        (["--seeds", 3], "seed is [0, 1], not [0, 1, 2]; allowed: a path where nothing is yet, or"),
+        (["--seed", 1], "seed is [0, 1], not [1, 2]; allowed: a path where nothing is yet, or"),
+        (["--hyperparameters.gamma", 0.5], "hyperparameters.gamma is 0.99, not 0.5; allowed"),
+        (["--env.options.m", 4], "env.options.m is 3, not 4; allowed"),
+        (["--training.total-env-steps", 90], "training.total_env_steps is 60, not 90; allowed"),
+        (["--algorithm", "vdn"], "algorithm is 'qmix', not 'vdn'; allowed"),
+        (["--init-from"], "it starts from fresh weights; allowed"),
+    ],
+)
+def test_another_command_is_not_mixed_into_a_run(arguments, difference, trained, tmp_path, capsys):
+    with ExitStack() as stack:
+        put(trained, tmp_path / "run", STATES["interrupted"], stack)
+    before = contents(tmp_path)
+    command = ["train", trained.parent / "qmix.yaml", "--seeds", 2, "--out", tmp_path / "run"]
+    arguments = [*arguments, trained] if arguments == ["--init-from"] else arguments
+    message = f"'RUN' holds another run: {difference}"
+    check(capsys, message, tmp_path / "run", *command, *arguments)
+    grid = ["--grid", "network.hidden_size=2,3"]
+    message = "'RUN' holds another sweep: it is a single run; allowed: a path"
+    check(capsys, message, tmp_path / "run", "sweep", *command[1:], *grid)
+    assert contents(tmp_path) == before
 
 
 @pytest.mark.parametrize("status", ["finished", "interrupted"])
@@ -355,10 +424,10 @@ def same(one: Path, other: Path) -> None:
 SWEEPS = {
     "a finished, a running and a waiting part": (
         ["finished", "running", "waiting"],
-        "run 'PART 1' is being trained by another process",
+        "",
         [
             "part 'b' of sweep 'RUN' is being trained; it is missing here",
-            "part 'c' of sweep 'RUN' has not begun; maven-jax resume 'RUN/c' begins it; it is",
+            "part 'c' of sweep 'RUN' waits for its turn in a sweep that is being trained; it is",
         ],
     ),
     "a finished and a killed part": (
@@ -368,12 +437,12 @@ SWEEPS = {
     ),
     "a running part alone": (
         ["running", "waiting"],
-        "run 'PART 0' is being trained by another process",
+        "",
         ["part 'a' of sweep 'RUN' is being trained; its rows so far are used"],
     ),
     "nothing yet": (
         ["compiling", "waiting"],
-        "run 'PART 0' is being trained by another process",
+        "",
         "sweep 'RUN' has no evaluation yet: its part 'a' is being trained",
     ),
     "finished": (["finished", "finished, one lane diverged"], "sweep 'RUN' has finished", []),
@@ -418,23 +487,59 @@ def test_every_command_of_sweeps_of_such_parts(name, trained, tmp_path, capsys):
             check(capsys, resume, path, "resume", path, "--no-tensorboard")
         assert contents(path) == before
         if not resume:
-            check(capsys, "", path, "resume", path, "--no-tensorboard")
-            same(path / "b", trained)
+            said = check(capsys, "", path, "resume", path, "--no-tensorboard")
+            for part, state in zip(names, parts, strict=True):
+                skipped = f"maven-jax: '{part}' is skipped: another process trains it\n" in said
+                assert skipped == STATES[state].locked
+                if skipped:
+                    kept = {name: data for name, data in before.items() if f"/{part}/" in name}
+                    assert contents(path / part) == kept
+                else:
+                    same(path / part, trained)
 
 
-def test_a_part_waits_while_its_sweep_is_trained(trained, tmp_path, capsys):
+NAMES = {
+    "a folder above": [".."],
+    "the folder itself": ["."],
+    "nothing": [""],
+    "a path": ["a/../b"],
+    "an absolute path": ["/tmp"],
+    "a path of another system": ["..\\b"],
+    "a hidden folder": [".a"],
+    "no text": [1],
+    "a line break": ["a\nb"],
+    "a surrogate": ["\ud800"],
+    "twice the same": ["a", "a"],
+    "too long": ["a" * 300],
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_parts_that_are_no_folders_of_the_sweep_are_damage(name, trained, tmp_path, capsys):
     path = tmp_path / "sweep"
-    path.mkdir()
-    with ExitStack() as stack:
-        put(trained, path / "a", STATES["finished"], stack)
-        put(trained, path / "b", STATES["waiting"], stack)
-        (path / "sweep.json").write_text('{"parts": ["a", "b"]}')
-        file = stack.enter_context((path / "sweep.json").open("r+"))
-        fcntl.flock(file, fcntl.LOCK_EX)
-        said = check(capsys, "", path, "table", path)
-        assert "part 'b' of" in said
-        assert "waits for its turn in a sweep that is being trained; it is missing here" in said
-        check(capsys, "sweep 'RUN' is being trained by another process", path, "resume", path)
+    shutil.copytree(trained, path / "a")
+    shutil.copytree(trained, tmp_path / "b")
+    for report in ({}, {"report": "curves"}):
+        (path / "sweep.json").write_text(json.dumps({"parts": NAMES[name]} | report))
+        before = contents(tmp_path)
+        message = "sweep 'RUN' is damaged: sweep.json: parts is ["
+        for command in (["table", path], ["plot", path], ["resume", path], ["evaluate", path]):
+            check(capsys, message, path, *command)
+        again = [trained.parent / "qmix.yaml", "--seeds", 2, "--grid", "network.hidden_size=2,3"]
+        check(capsys, message, path, "sweep", *again, "--out", path)
+        assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("target", ["b", "sweep/a"])
+def test_a_part_that_is_a_link_is_damage(target, trained, tmp_path, capsys):
+    path = tmp_path / "sweep"
+    shutil.copytree(trained, path / "a")
+    shutil.copytree(trained, tmp_path / "b")
+    (path / "linked").symlink_to(tmp_path / target)
+    (path / "sweep.json").write_text('{"parts": ["a", "linked"]}')
+    for command in ("table", "resume", "evaluate"):
+        message = "sweep 'RUN' is damaged: its part 'linked' is a link; allowed: a folder"
+        check(capsys, message, path, command, path)
 
 
 def test_a_missing_part_is_damage(trained, tmp_path, capsys):

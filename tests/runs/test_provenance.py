@@ -20,13 +20,13 @@ from helpers import Planted
 from maven_jax.cli.main import run
 from maven_jax.environments import make_env
 from maven_jax.errors import MavenJaxError
+from maven_jax.runs.console import plain_console
 from maven_jax.runs.files import CHECKSUMS, write_checksums
 from maven_jax.runs.folder import INITIAL_WEIGHTS, checkpoint_folders, sweep_parts
 from maven_jax.runs.grid import Part, make_lanes
 from maven_jax.runs.new_folder import create_run_folder
 from maven_jax.runs.options import Options
 from maven_jax.runs.part_by_part import create_sweep
-from maven_jax.runs.progress import plain_console
 from maven_jax.runs.provenance import check_settings
 from maven_jax.runs.restoring import load_checkpoint, newest_weights
 from maven_jax.runs.run import load_run
