@@ -4,12 +4,13 @@ Devices are fixed when JAX starts, and importing jumanji starts it. So this modu
 `maven-jax --version` and `--help` need neither.
 """
 
+import contextlib
 import gc
 import io
 import os
 import sys
 
-from maven_jax.runs.interruption import INTERRUPTED, exit_on_signals, open_closed_streams
+from maven_jax.runs.interruption import INTERRUPTED, exit_on_signals
 
 
 def collect_rarely() -> None:
@@ -51,24 +52,25 @@ def start(arguments: list[str]) -> int:
 def main() -> None:
     """Runs the command line and exits with its code."""
     exit_on_signals()
-    open_closed_streams()
     gc.disable()  # while all that a command needs is loaded
-    from maven_jax.cli.commands import information
+    from maven_jax.cli.commands import information, prints_results
+    from maven_jax.runs.streams import discard_unwritten, guard_standard_streams
 
+    guard_standard_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):  # a name that it cannot encode is escaped
         sys.stdout.reconfigure(errors="backslashreplace")
     arguments = sys.argv[1:] or ["--help"]
+    text, code = information(arguments[0]), 0
     try:
-        text, code = information(arguments[0]), 0
         if text is None:
             code = start(arguments)
         else:
             print(text)
-        print(end="", flush=True)
-    except OSError as error:  # a reader such as `head` has seen enough, or a disk is full
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
-        if not isinstance(error, BrokenPipeError):
+        discard_unwritten()
+    except OSError as error:  # a reader such as `head` has ended, or a disk is full
+        with contextlib.suppress(OSError):
+            discard_unwritten()
+        if not isinstance(error, BrokenPipeError) and prints_results(arguments[0]):
             print(f"maven-jax: error: {error}", file=sys.stderr)
             code = 2
     if code == INTERRUPTED:  # compiling threads may still run: neither wait nor free their memory

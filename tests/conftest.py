@@ -70,14 +70,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def compiled_once(pytestconfig):
+def compiled_once(pytestconfig, tmp_path_factory):
     """A program that one test has compiled, others take from disk: those in processes, those of the
     other worker, and those of the next run; `pytest --cache-clear` forgets them.
 
     JAX does not write its files in one piece: one that is read too early is compiled again.
     """
     cache = importlib.import_module("maven_jax.cli.program_cache")  # its shapes checked
-    folder = pytestconfig.cache.mkdir("compiled") / cache.processor()
+    if (kept := getattr(pytestconfig, "cache", None)) is None:  # with `-p no:cacheprovider`
+        parent = tmp_path_factory.mktemp("compiled")
+    else:
+        parent = kept.mkdir("compiled")
+    folder = parent / cache.processor()
     folder.mkdir(exist_ok=True)
     cache.drop_damaged(folder)
     cache.make_room(folder.parent, LARGEST)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from maven_jax import __version__
-from maven_jax.configs import packaged_configs, packaged_studies
+from maven_jax.configs import algorithm_configs, packaged_configs, packaged_studies
 
 
 class Command(NamedTuple):
@@ -21,6 +21,8 @@ class Command(NamedTuple):
     """The name of its function there, of these arguments and a console."""
     takes_config: bool = False
     """Whether its first argument is CONFIG, whose fields are options of the command."""
+    prints: bool = False
+    """Whether its result is what it prints; the others write theirs to disk."""
 
     def load(self) -> tuple[type, Callable[[Any, Any], None]]:
         """Its dataclass of arguments and its function."""
@@ -54,6 +56,7 @@ COMMANDS = {
     "evaluate": Command(
         "Play greedy episodes with a run's final weights and print what each seed reaches.",
         *("evaluating", "Evaluate", "evaluate_run"),
+        prints=True,
     ),
     "plot": Command(
         "Draw one metric of several runs: median and quartiles over seeds.",
@@ -62,6 +65,7 @@ COMMANDS = {
     "table": Command(
         "Print what runs and sweeps end at, a row for each experiment: a configuration, all seeds.",
         *("reporting", "Tabulate", "tabulate"),
+        prints=True,
     ),
     "export": Command(
         "Write curves of runs and sweeps as JSON for marl-eval, to stand beside other libraries.",
@@ -74,6 +78,7 @@ COMMANDS = {
     "matrix-games": Command(
         "Learn one-step games with every mixer, under uniform and epsilon-greedy behaviour.",
         *("studies", "MatrixGames", "matrix_games"),
+        prints=True,
     ),
 }
 
@@ -92,6 +97,11 @@ def information(argument: str) -> str | None:
     return _usage() if argument in ("-h", "--help") else None
 
 
+def prints_results(name: str) -> bool:
+    """Whether it is an error if a command's output cannot be written."""
+    return name not in COMMANDS or COMMANDS[name].prints
+
+
 def _usage() -> str:
     commands = [f"  {name:12} {command.summary}" for name, command in COMMANDS.items()]
     return "\n".join(
@@ -103,6 +113,7 @@ def _usage() -> str:
             *commands,
             "",
             f"packaged configurations: {', '.join(sorted(packaged_configs()))}",
+            f"other algorithms, as configurations: {', '.join(sorted(algorithm_configs()))}",
             f"packaged studies: {', '.join(sorted(packaged_studies()))}",
             "maven-jax COMMAND --help prints the options of a command.",
             "maven-jax --distributed COMMAND ... shares the work among several processes.",

@@ -12,20 +12,22 @@ import jax
 from rich.console import Console
 
 from maven_jax.cli import smoke
-from maven_jax.cli.commands import COMMANDS, information
+from maven_jax.cli.commands import COMMANDS, information, prints_results
 from maven_jax.cli.parsing import parse, parse_with_config
 from maven_jax.errors import MavenJaxError, unknown
+from maven_jax.runs.console import plain_console
 from maven_jax.runs.interruption import INTERRUPTED, interrupted_by_signals
 from maven_jax.runs.options import InterruptedRunError
 from maven_jax.runs.processes import is_writer
-from maven_jax.runs.progress import plain_console
 
 
 def run(argv: Sequence[str]) -> int:
     """Runs one command; returns the exit code."""
     try:
         silent = jax.distributed.is_initialized() and not is_writer()
-        return _run_command(list(argv), plain_console(quiet=silent))
+        name, *rest = argv or ["--help"]
+        console = plain_console(quiet=silent, unfailing=not prints_results(name))
+        return _run_command(name, rest, console)
     except (MavenJaxError, OSError) as error:
         if isinstance(error, BrokenPipeError):
             raise
@@ -40,8 +42,7 @@ def run(argv: Sequence[str]) -> int:
         return INTERRUPTED
 
 
-def _run_command(argv: list[str], console: Console) -> int:
-    name, *rest = argv or ["--help"]
+def _run_command(name: str, rest: list[str], console: Console) -> int:
     if (text := information(name)) is not None:
         print(text)
         return 0

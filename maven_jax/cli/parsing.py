@@ -13,7 +13,8 @@ from maven_jax.cli.commands import COMMANDS
 from maven_jax.config import override
 from maven_jax.config.checks import validate
 from maven_jax.config.files import load_config
-from maven_jax.configs import packaged_configs
+from maven_jax.config.overrides import whole_number
+from maven_jax.configs import config_names
 from maven_jax.environments import complete
 from maven_jax.errors import ConfigError
 
@@ -28,7 +29,7 @@ def parse(kind: type[T], name: str, args: list[str], default: T | None = None) -
     """
     said = io.StringIO()
     try:
-        with contextlib.redirect_stderr(said):
+        with contextlib.redirect_stderr(said), _RULES:
             return tyro.cli(
                 kind,
                 prog=f"maven-jax {name}",
@@ -52,7 +53,7 @@ def parse_with_config(kind: type[Any], name: str, args: list[str]) -> Any:
     """
     wants_help = not {"-h", "--help"}.isdisjoint(args)
     if not wants_help and (not args or args[0].startswith("-")):
-        names = ", ".join(sorted(packaged_configs()))
+        names = ", ".join(config_names())
         raise ConfigError(f"{name} needs CONFIG first; allowed: a YAML file, or one of {names}")
     source = args[0] if args and not args[0].startswith("-") else "maven"
     config = load_config(source)
@@ -64,6 +65,25 @@ def parse_with_config(kind: type[Any], name: str, args: list[str]) -> Any:
     if command is not None:
         validate(command.config)
     return command
+
+
+_RULES = tyro.constructors.ConstructorRegistry()
+
+
+@_RULES.primitive_rule
+def _whole_number_rule(
+    type_info: tyro.constructors.PrimitiveTypeInfo,
+) -> tyro.constructors.PrimitiveConstructorSpec[int] | None:
+    """Lets whole numbers be given in scientific notation, as in YAML."""
+    if type_info.type is not int:
+        return None
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="INT",
+        instance_from_str=lambda words: int(whole_number(words[0])),
+        is_instance=lambda value: isinstance(value, int) and not isinstance(value, bool),
+        str_from_instance=lambda value: [str(value)],
+    )
 
 
 def last_value(option: str, args: list[str]) -> str | None:

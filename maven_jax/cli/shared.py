@@ -13,11 +13,11 @@ from maven_jax.config import Config
 from maven_jax.reports.plots import draw_curves
 from maven_jax.rollout import env_spec
 from maven_jax.runs.checkpoint import Checkpointing
+from maven_jax.runs.console import plain_console
 from maven_jax.runs.evaluating import evaluate_lanes
 from maven_jax.runs.grid import Lanes
 from maven_jax.runs.options import Options
 from maven_jax.runs.processes import is_writer
-from maven_jax.runs.progress import plain_console
 from maven_jax.runs.sweep import spread
 from maven_jax.studies.report import report_lines, write_report
 from maven_jax.types import MarlEnv, NetworkParams, Params

@@ -66,7 +66,7 @@ def _override(section: Any, overrides: Any, prefix: str) -> Any:
 
 
 def coerce(value: Any, expected: Any, name: str) -> Any:
-    """`value` as the field's type; YAML reads `5e-4` as a string, and 1 where 1.0 is meant.
+    """`value` as the field's type; YAML reads `5e-4` and `2e3` as strings, 1 where 1.0 is meant.
 
     Raises:
         ConfigError: the value is of another type.
@@ -81,6 +81,8 @@ def coerce(value: Any, expected: Any, name: str) -> Any:
             raise ConfigError(f"{name} is {shown(value)}; allowed: {choices}")
         return value
     expected = typing.get_origin(expected) or expected
+    if expected is int and isinstance(value, float | str):
+        value = whole_number(value)
     if expected is float and isinstance(value, int | str) and not isinstance(value, bool):
         try:
             return float(value)
@@ -89,6 +91,17 @@ def coerce(value: Any, expected: Any, name: str) -> Any:
     if not isinstance(value, expected) or (expected is not bool and isinstance(value, bool)):
         raise ConfigError(f"{name} is {shown(value)}; allowed: {TYPE_NAMES[expected]}")
     return value
+
+
+def whole_number(value: float | str) -> Any:
+    """A whole number in scientific notation, such as `2e3`, as one; any other value unchanged."""
+    if isinstance(value, str) and "e" not in value.lower():
+        return value
+    try:
+        number = float(value)
+    except ValueError:
+        return value
+    return int(number) if number.is_integer() else value
 
 
 TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false"} | {

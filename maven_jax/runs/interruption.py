@@ -7,7 +7,6 @@ are handled before JAX is imported.
 
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -22,19 +21,6 @@ STOPPING = (
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
 SIGNALS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
 """Those that the system has."""
-
-
-def open_closed_streams() -> None:
-    """Opens the null device for standard streams that are closed.
-
-    Otherwise the next file takes their number, and what is printed is written into it.
-    """
-    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
-        pass
-    os.close(number)
-    for number, name in ((1, "stdout"), (2, "stderr")):
-        if getattr(sys, name) is None:
-            setattr(sys, name, os.fdopen(number, "w", closefd=False))
 
 
 def exit_on_signals() -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from maven_jax.budget import replays_per_step, updates_per_chunk
 from maven_jax.config import Config, TrainingConfig
 from maven_jax.runs.checkpoint import CheckpointWriter
+from maven_jax.runs.console import say_on
 from maven_jax.runs.files import replace_text
 from maven_jax.runs.grid import Lanes, lanes_from_columns
 from maven_jax.runs.interruption import StopRequest
@@ -18,7 +19,7 @@ from maven_jax.runs.metrics import MetricsWriter, Rows, set_metrics_aside
 from maven_jax.runs.new_folder import write_info
 from maven_jax.runs.options import Options
 from maven_jax.runs.processes import anywhere, by_writer, is_writer, together
-from maven_jax.runs.progress import live_numbers, progress_bar, say_on
+from maven_jax.runs.progress import live_numbers, show_progress
 from maven_jax.runs.restoring import Checkpoint
 from maven_jax.runs.sweep import Sweep, SweepChunk, lane_keys, run_sweep, take_lanes
 from maven_jax.runs.tensorboard import event_step, write_events
@@ -55,10 +56,9 @@ def train_lanes(
         checkpoints.save(chunk.state, chunk.metrics, num_chunks, num_updates, rows, counts)
 
     try:
-        with progress_bar(options.console) as progress:
-            total = config.training.total_env_steps
-            label = f"{options.name_of(config)}, {count_of(sweep.num_lanes, 'run')}"
-            task = progress.add_task(label, total=total, live="")
+        total = config.training.total_env_steps
+        label = f"{options.name_of(config)}, {count_of(sweep.num_lanes, 'run')}"
+        with show_progress(options.console, label, total) as show:
             keys, hyperparameters = lane_keys(lanes.seeds), lanes.hyperparameters
             for chunk in run_sweep(sweep, keys, hyperparameters, position, weights):
                 num_chunks += 1
@@ -71,11 +71,7 @@ def train_lanes(
                     by_writer(lambda: write_info(path, info))
                 sound = chunk.metrics["env_steps"][~chunk.diverged]
                 rate = (info["seed_updates"] - updates_before) / seconds
-                progress.update(
-                    task,
-                    completed=min(int(sound.min(initial=total)), total),
-                    live=live_numbers(chunk, rate),
-                )
+                show(min(int(sound.min(initial=total)), total), live_numbers(chunk, rate))
                 stopped = anywhere(stop.requested)
                 num_updates = int(chunk.metrics["num_updates"].max())
                 if stopped or anywhere(checkpoints.is_due(num_updates)):

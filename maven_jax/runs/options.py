@@ -10,7 +10,7 @@ from rich.console import Console
 
 from maven_jax.config import Config
 from maven_jax.runs.checkpoint import Checkpointing
-from maven_jax.runs.progress import plain_console
+from maven_jax.runs.console import plain_console
 from maven_jax.runs.run import Run
 
 

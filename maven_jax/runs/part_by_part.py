@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from maven_jax.config import Config
+from maven_jax.config.files import AnyPath
 from maven_jax.errors import ConfigError, StorageError
+from maven_jax.runs.console import say_on
 from maven_jax.runs.folder import ENDED, load_setup, sweep_parts
 from maven_jax.runs.grid import Part
 from maven_jax.runs.identity import Setup, create_once
@@ -20,7 +22,6 @@ from maven_jax.runs.new_folder import create_sweep_folder
 from maven_jax.runs.options import InterruptedRunError, Options
 from maven_jax.runs.processes import anywhere, by_writer
 from maven_jax.runs.programs import check_run, compile_run
-from maven_jax.runs.progress import say_on
 from maven_jax.runs.run import Run, load_run
 from maven_jax.runs.runner import (
     continue_run,
@@ -39,7 +40,7 @@ from maven_jax.types import MarlEnv
 def train_sweep(
     parts: Sequence[Part],
     make_env: Callable[[Config], MarlEnv],
-    path: Path,
+    path: AnyPath,
     options: Options | None = None,
 ) -> list[Run]:
     """Trains a sweep of several programs, part by part, in a folder of runs' folders.
@@ -60,6 +61,7 @@ def train_sweep(
         StorageError: the folder holds something else, or cannot be made.
         InterruptedRunError: after a signal to stop.
     """
+    path = Path(path)
     options = options or Options()
     if create_sweep(parts, make_env, path, options):
         return or_nothing(path, lambda: continue_sweep(path, make_env, options))
@@ -115,7 +117,7 @@ def create_sweep(
 
 
 def continue_sweep(
-    path: Path, make_env: Callable[[Config], MarlEnv], options: Options | None = None
+    path: AnyPath, make_env: Callable[[Config], MarlEnv], options: Options | None = None
 ) -> list[Run]:
     """Resumes a sweep of several programs: `continue_run` of each part that has not finished.
 
@@ -126,6 +128,7 @@ def continue_sweep(
         StorageError: a folder is missing or damaged, or all have finished.
         InterruptedRunError: after a signal to stop.
     """
+    path = Path(path)
     options = options or Options()
     folders = sweep_parts(path)
     if all(load_setup(folder)[1]["status"] in ENDED for folder in folders):

@@ -8,11 +8,11 @@ from jax.sharding import Mesh
 
 from maven_jax.config import Config, Hyperparameters
 from maven_jax.errors import ConfigError, first_line
+from maven_jax.runs.console import say_on, show_status
 from maven_jax.runs.kept_programs import find, hits_of_jax_cache, in_notebook, keep, kept_file
 from maven_jax.runs.memory import Memory, check_memory, format_bytes, free_bytes, state_memory
 from maven_jax.runs.options import Options
 from maven_jax.runs.processes import together
-from maven_jax.runs.progress import say_on
 from maven_jax.runs.sweep import Sweep, compile_sweep, make_mesh, padded
 from maven_jax.runs.text import count_of
 from maven_jax.train import Trainer, make_trainer
@@ -74,7 +74,7 @@ def compile_run(
     else:
         held = _check_trainer(trainer, num_lanes)
         with (
-            options.console.status(f"{name}: compiling one program for {runs}"),
+            show_status(options.console, f"{name}: compiling one program for {runs}"),
             told_of_memory(num_lanes),
             hits_of_jax_cache() as hits,
         ):

@@ -1,6 +1,8 @@
-"""A run in the terminal: its progress bar."""
+"""A run's progress on the console."""
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 from rich.console import Console
@@ -9,33 +11,51 @@ from rich.text import Text
 
 from maven_jax.runs.sweep import SweepChunk
 
-LEAST_WIDTH = 40
-"""Columns below which no table can be read."""
+SECONDS_BETWEEN_LINES = 60.0
+"""Between two lines of progress where there is no live bar."""
 
 
-def plain_console(*, stderr: bool = False, quiet: bool = False) -> Console:
-    """Prints text as it is: a folder's name may hold `[brackets]` or `:colons:`."""
-    console = Console(stderr=stderr, quiet=quiet, markup=False, emoji=False)
-    if console.width < LEAST_WIDTH:  # `COLUMNS=0` would print nothing at all
-        console.width = LEAST_WIDTH
-    return console
+@contextmanager
+def show_progress(
+    console: Console, label: str, total: int, clock: Callable[[], float] = time.monotonic
+) -> Iterator[Callable[[int, str], None]]:
+    """Shows environment steps: a live bar in a terminal, elsewhere a plain line a minute.
+
+    Yields a function of the steps so far and of the numbers to show beside them. Its first call and
+    the one that reaches the end print a line in any case.
+
+    Args:
+        console: where it is shown.
+        label: what is trained.
+        total: environment steps of each run.
+        clock: seconds, from any start.
+    """
+    if console.is_terminal:
+        with _progress_bar(console) as progress:
+            task = progress.add_task(label, total=total, live="")
+            yield lambda completed, live: progress.update(task, completed=completed, live=live)
+        return
+    started, last = clock(), float("-inf")
+
+    def update(completed: int, live: str) -> None:
+        nonlocal last
+        now = clock()
+        if now - last < SECONDS_BETWEEN_LINES and completed < total:
+            return
+        last = now
+        left = _time_left(completed, total, now - started)
+        line = f"{label}: {completed:,} of {total:,} steps, {live}, {left}"
+        console.print(line, highlight=False, soft_wrap=True)
+
+    yield update
 
 
-def say_on(console: Console) -> Callable[[str], None]:
-    """Prints lines beside the results."""
-
-    def say(line: str) -> None:
-        console.print(f"maven-jax: {line}", highlight=False, soft_wrap=True, markup=False)
-
-    return say
-
-
-def progress_bar(console: Console) -> Progress:
+def _progress_bar(console: Console) -> Progress:
     """A bar of environment steps, with the numbers of the field `live` beside it."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=8),
-        TextColumn("{task.completed:,} steps  {task.fields[live]}"),
+        TextColumn("{task.completed:,} steps, {task.fields[live]}"),
         _TimeLeft(),
         console=console,
     )
@@ -45,14 +65,19 @@ def live_numbers(chunk: SweepChunk, rate: float) -> str:
     """The median return of the lanes that are finite, and updates a second of all together."""
     sound = chunk.metrics["return"][~chunk.diverged]
     median = f"return {np.median(sound):.2f}" if sound.size else "all non-finite"
-    return f"{median}  {rate:,.0f} updates/s"
+    return f"{median}, {rate:,.0f} updates/s"
 
 
 class _TimeLeft(ProgressColumn):
-    """Time left at the mean rate so far; steady where chunks are few and seconds long."""
+    """`_time_left` of a task."""
 
     def render(self, task: Task) -> Text:
-        if not task.completed or task.elapsed is None or task.total is None:
-            return Text("-:-- left")
-        left = int(task.elapsed * max(task.total - task.completed, 0) / task.completed)
-        return Text(f"{left // 60}:{left % 60:02d} left")
+        return Text(_time_left(int(task.completed), int(task.total or 0), task.elapsed or 0.0))
+
+
+def _time_left(completed: int, total: int, seconds: float) -> str:
+    """Time left at the mean rate so far; steady where chunks are few and seconds long."""
+    if not completed:
+        return "-:-- left"
+    left = int(seconds * max(total - completed, 0) / completed)
+    return f"{left // 60}:{left % 60:02d} left"

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from maven_jax.config import Config
+from maven_jax.config.files import AnyPath
 from maven_jax.errors import ConfigError, MavenJaxError, StorageError, first_line
 from maven_jax.runs.checkpoint import remove_checkpoints
+from maven_jax.runs.console import say_on
 from maven_jax.runs.files import draft_of
 from maven_jax.runs.folder import ENDED, has_rows, load_setup
 from maven_jax.runs.grid import Lanes
@@ -26,7 +28,6 @@ from maven_jax.runs.new_folder import create_run_folder, describe_machine, write
 from maven_jax.runs.options import InterruptedRunError, Options, Origin
 from maven_jax.runs.processes import anywhere, by_writer, is_writer
 from maven_jax.runs.programs import compile_run, told_of_memory
-from maven_jax.runs.progress import say_on
 from maven_jax.runs.restoring import load_checkpoint
 from maven_jax.runs.run import Run, load_run
 from maven_jax.runs.sweep import Sweep
@@ -41,7 +42,7 @@ NO_START = "weights to start from do not fit the configuration"
 def train_run(
     config: Config,
     env: MarlEnv,
-    path: Path,
+    path: AnyPath,
     lanes: Lanes,
     options: Options | None = None,
     origin: Origin | None = None,
@@ -67,6 +68,7 @@ def train_run(
         StorageError: the folder holds something else, or cannot be made.
         InterruptedRunError: after a signal to stop.
     """
+    path = Path(path)
     options = options or Options()
     options.checkpoint.validate()
     trainer = make_trainer(config, env)  # refuses what cannot work before a folder is made
@@ -102,7 +104,7 @@ def nothing_left(what: str, path: Path) -> str:
 
 
 def continue_run(
-    path: Path,
+    path: AnyPath,
     env: MarlEnv,
     options: Options | None = None,
     compiled: Sweep | None = None,
@@ -125,6 +127,7 @@ def continue_run(
         ConfigError: the lanes do not fit.
         InterruptedRunError: after a signal to stop.
     """
+    path = Path(path)
     options = options or Options()
     options.checkpoint.validate()
     stop = stop or StopRequest(say_on(options.console))

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from maven_jax.config.files import AnyPath
 from maven_jax.reports.plots import (
     COLORS,
     OTHER_COLORS,
@@ -28,7 +29,7 @@ from maven_jax.runs.text import count_of
 from maven_jax.studies import paper_values
 
 
-def draw_figure3(runs: Mapping[str, Run], path: Path) -> None:
+def draw_figure3(runs: Mapping[str, Run], path: AnyPath) -> None:
     """Returns with the published medians, and what z tells about MAVEN's actions.
 
     Args:
@@ -36,6 +37,7 @@ def draw_figure3(runs: Mapping[str, Run], path: Path) -> None:
             it there is none.
         path: picture to write.
     """
+    path = Path(path)
     length = next(iter(runs.values())).config.env.options["m"]
     maven = runs.get("maven")
     if maven is not None and "latent_entropy" in maven.metrics:

@@ -20,9 +20,9 @@ from maven_jax.cli.commands import COMMANDS
 from maven_jax.cli.main import run
 from maven_jax.config import Config
 from maven_jax.reports import plots
+from maven_jax.runs.console import plain_console
 from maven_jax.runs.new_folder import describe_machine
-from maven_jax.runs.progress import plain_console
-from maven_jax.runs.run import Run
+from maven_jax.runs.run import Run, load_run
 
 ROOT = Path(__file__).parent.parent.parent
 MAIN = [sys.executable, "-m", "maven_jax"]
@@ -97,6 +97,31 @@ def test_every_command_can_be_loaded():
         assert f"`maven-jax {name}" in inspect.getdoc(function)
         fields = {field.name for field in dataclasses.fields(arguments)}
         assert ("config_source" in fields) == command.takes_config
+
+
+@pytest.mark.parametrize(
+    "redirection",
+    ["2>&1 | head -c 1", ">/dev/full 2>/dev/full", "<&- >&- 2>&-"],
+    ids=["no reader", "full", "closed"],
+)
+def test_output_that_nobody_reads_does_not_end_training(redirection, tmp_path):
+    (tmp_path / "small.yaml").write_text(SMALL.format(algorithm="vdn"))
+    train = f"'{sys.executable}' -m maven_jax train small.yaml --seeds 1 --no-tensorboard --out run"
+    script = f"{train} {redirection}; exit ${{PIPESTATUS[0]}}"
+    ended = start(cwd=tmp_path, command=["bash", "-c", script], PYTHONPATH=str(ROOT))
+    assert (ended.returncode, ended.stderr) == (0, b"")
+    run = load_run(tmp_path / "run")
+    assert run.info["status"] == "finished"
+    assert run.final("env_steps").min() >= 60
+    assert (tmp_path / "run" / "weights").is_dir()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+def test_a_result_that_cannot_be_printed_is_an_error():
+    code = f"'{sys.executable}' -m maven_jax --help >/dev/full"
+    ended = start(command=["bash", "-c", code])
+    assert ended.returncode == 2
+    assert ended.stderr == b"maven-jax: error: [Errno 28] No space left on device\n"
 
 
 NAME = "\u5b9e\u9a8c $[lr=1e-3]$:bomb:"

@@ -127,12 +127,20 @@ def test_matrix_games_prints_what_was_learnt_beside_what_can_be(capsys):
         (
             ["train"],
             "train needs CONFIG first; allowed: a YAML file, or one of "
-            "foraging, maven, maven_team, qmix, smax_2s3z, smax_3m, smax_3s_vs_5z, smax_6h_vs_8z, "
-            "spread, warehouse",
+            "foraging, iql, maven, maven_iql, maven_qtran, maven_team, maven_unconstrained, "
+            "maven_vdn, qmix, qmix_unconstrained, qtran, smax_2s3z, smax_3m, smax_3s_vs_5z, "
+            "smax_6h_vs_8z, spread, vdn, warehouse",
         ),
         (["train", "--seeds", "3"], "train needs CONFIG first"),
         (["train", "maven", "--seeds", "0"], "seeds is 0; allowed: a whole number from 1 to 65536"),
         (["train", "maven", "--seed", "-1"], "seed is -1; allowed: a whole number from 0"),
+        *(
+            (["train", "maven", "--seeds", number], f"--seeds is '{number}'; allowed: a whole num")
+            for number in ("2.5", "1.5e0", "1e400", "nan", "2e-3")
+        ),
+        (["train", "vdn", "--seeds", "1e9"], "seeds is 1000000000; allowed: a whole number from"),
+        (["train", "maven", "--env.options.m", "1e9"], "env.options: m must be an integer from 1"),
+        (["train", "vdnn"], "unknown config 'vdnn'; did you mean 'vdn'?"),
         (["train", "maven", "--seeds", "many"], "--seeds is 'many'; allowed: a whole number"),
         (
             ["train", "maven", "--env.options.m", "0"],
