@@ -11,7 +11,6 @@ import os
 import sys
 
 from maven_jax.runs.interruption import INTERRUPTED, exit_on_signals
-from maven_jax.runs.streams import discard_unwritten, guard_standard_streams
 
 
 def collect_rarely() -> None:
@@ -53,10 +52,11 @@ def start(arguments: list[str]) -> int:
 def main() -> None:
     """Runs the command line and exits with its code."""
     exit_on_signals()
-    guard_standard_streams()
     gc.disable()  # while all that a command needs is loaded
     from maven_jax.cli.commands import information, prints_results
+    from maven_jax.runs.streams import discard_unwritten, guard_standard_streams
 
+    guard_standard_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):  # a name that it cannot encode is escaped
         sys.stdout.reconfigure(errors="backslashreplace")
     arguments = sys.argv[1:] or ["--help"]

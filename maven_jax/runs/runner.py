@@ -88,9 +88,12 @@ def train_run(
     if create_once(path, {"": setup}, lambda: create_run_folder(path, *setup)):
         (run,) = or_nothing(path, lambda: [continue_run(path, env, options)])
         return run
-    if say_found(path, [path], options):
+    if load_setup(path)[1]["status"] in ENDED:
+        say_found(path, [path], options)
         return load_run(path)
-    return continue_run(path, env, options)
+    with lock(path):
+        say_found(path, [path], options)
+        return continue_run(path, env, options)
 
 
 def say_found(path: Path, folders: Sequence[Path], options: Options) -> bool:

@@ -61,7 +61,7 @@ def write_report(path: AnyPath) -> Report:
     """
     path = Path(path)
     kind = kind_of(path)
-    with lock_here(path, wait=-1):  # of several processes, the last one reads all that has finished
+    with lock_here(path, wait=-1.0):  # of several processes, the last reads all that has finished
         runs, missing = _finished_runs(path)
         shown: list[RenderableType] = kind.show(runs) if runs else []
         files: list[Path] = []

@@ -273,10 +273,13 @@ def sigint_heard():
     signal.signal(signal.SIGINT, before)
 
 
-@pytest.mark.parametrize("interruption", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("interruption", [signal.SIGINT, signal.SIGUSR1])
 @pytest.mark.usefixtures("sigint_heard")
-def test_an_interruption_leaves_what_has_been_learned(workspace, interruption):
-    """A real process: the exit code, and a run that `evaluate` can load."""
+def test_an_interruption_leaves_what_has_been_learned(workspace, interruption, capsys):
+    """A real process: the exit code, and a run that `evaluate` can load.
+
+    While it trains, an editor replaces its files: a second process is refused all the same.
+    """
     out = workspace / f"interrupted_{interruption.name}"
     arguments = ["train", workspace / "qmix.yaml", "--seeds", "1", "--out", out]
     arguments += ["--training.total-env-steps", "100000000"]
@@ -285,6 +288,13 @@ def test_an_interruption_leaves_what_has_been_learned(workspace, interruption):
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
         try:
             wait_for_rows(out / "metrics.csv", process)
+            for name in ("config.yaml", "run.json"):  # as `sed -i` does
+                draft = workspace / name
+                draft.write_bytes((out / name).read_bytes())
+                draft.replace(out / name)
+            for command in (["resume", out], arguments):
+                message = refused(capsys, *command)
+                assert message == f"run '{out}' is being trained by another process"
             process.send_signal(interruption)
             _, errors = process.communicate(timeout=180)
         finally:
