@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from maven_jax.budget import late_evaluation
 from maven_jax.config import Config
 from maven_jax.config.files import AnyPath
 from maven_jax.errors import ConfigError, MavenJaxError, StorageError, first_line
@@ -128,6 +129,8 @@ def _continue_run(path: Path, env: MarlEnv, options: Options, compiled: Sweep | 
     from_weights = "init_from" in info
     arrays = read_initial_weights(path) if from_weights else None
     num_lanes = len(info["lanes"]["seed"])
+    if line := late_evaluation(config.training, env.time_limit):
+        say_on(options.console)(line)
     if compiled is None:
         sweep = compile_run(config, env, num_lanes, options, from_weights)
     else:
