@@ -11,6 +11,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
+from maven_jax.budget import late_evaluation
 from maven_jax.config import Config
 from maven_jax.config.files import AnyPath
 from maven_jax.environments import class_name
@@ -176,6 +177,8 @@ def _continue_run(
     from_weights = "init_from" in info
     arrays = read_initial_weights(path) if from_weights else None
     num_lanes = len(info["lanes"]["seed"])
+    if line := late_evaluation(config.training, env.time_limit):
+        say_on(options.console)(line)
     if compiled is None:
         sweep = compile_run(config, env, num_lanes, options, from_weights)
     else:
