@@ -49,4 +49,4 @@ def small_sizes() -> Sizes:
         for part, own in full_sizes().configs.items()
     }
     figure = load_study("figure3").with_seeds(0, 2).with_steps(2000)
-    return Sizes(configs, {"matrix": (4, 2, 1), "smax": (2, 1)}, figure, (2, 1), (2, 1), 0.0)
+    return Sizes(configs, {"matrix": (4, 1), "smax": (2,)}, figure, (2, 1), (2, 1), 0.0)
