@@ -9,6 +9,23 @@ def packaged_configs() -> dict[str, Any]:
     return _yaml_files(importlib.resources.files(__name__))
 
 
+ALGORITHMS_OF = {
+    "qmix": ("iql", "qmix_unconstrained", "qtran", "vdn"),
+    "maven": ("maven_iql", "maven_qtran", "maven_unconstrained", "maven_vdn"),
+}
+"""Algorithms without a file: their names stand for this configuration with `algorithm` set."""
+
+
+def algorithm_configs() -> dict[str, str]:
+    """Name of an algorithm without a file to the name of the configuration that it is set in."""
+    return {name: config for config, names in ALGORITHMS_OF.items() for name in names}
+
+
+def config_names() -> list[str]:
+    """Every name that stands for a configuration."""
+    return sorted({*packaged_configs(), *algorithm_configs()})
+
+
 def packaged_studies() -> dict[str, Any]:
     """Name to file of the studies that come with the package."""
     return _yaml_files(importlib.resources.files(__name__) / "studies")

@@ -3,6 +3,7 @@
 They follow the `jumanji.env.Environment` interface and know nothing of the learner.
 """
 
+import maven_jax.envs.jumanji_import  # noqa: F401, I001  before anything else of jumanji
 from jumanji.registration import register, registered_environments
 
 from maven_jax.envs.m_step_matrix import MStepMatrixGame, Observation, State

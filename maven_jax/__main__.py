@@ -8,11 +8,9 @@ import contextlib
 import gc
 import io
 import os
-import signal
 import sys
 
-from maven_jax.cli.commands import INTERRUPTED, information, prints_results
-from maven_jax.runs.streams import discard_unwritten, guard_standard_streams
+from maven_jax.runs.interruption import INTERRUPTED, exit_on_signals
 
 
 def collect_rarely() -> None:
@@ -38,7 +36,7 @@ def start(arguments: list[str]) -> int:
         arguments.remove("--distributed")
         if not join_processes():
             return 2
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # joining sets another handler
+        exit_on_signals()  # joining sets another handler
     if not start_devices():
         return 2
     from maven_jax.cli.program_cache import cache_programs
@@ -53,8 +51,11 @@ def start(arguments: list[str]) -> int:
 
 def main() -> None:
     """Runs the command line and exits with its code."""
+    exit_on_signals()
     gc.disable()  # while all that a command needs is loaded
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # end like Ctrl-C, results kept
+    from maven_jax.cli.commands import information, prints_results
+    from maven_jax.runs.streams import discard_unwritten, guard_standard_streams
+
     guard_standard_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):  # a name that it cannot encode is escaped
         sys.stdout.reconfigure(errors="backslashreplace")

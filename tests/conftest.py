@@ -71,13 +71,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def compiled_once(pytestconfig):
+def compiled_once(pytestconfig, tmp_path_factory):
     """A program that one test has compiled, others take from disk: those in processes, those of the
     other worker, and those of the next run; `pytest --cache-clear` forgets them.
 
     JAX does not write its files in one piece: one that is read too early is compiled again.
     """
-    folder = pytestconfig.cache.mkdir("compiled")
+    if (kept := getattr(pytestconfig, "cache", None)) is None:  # with `-p no:cacheprovider`
+        folder = tmp_path_factory.mktemp("compiled")
+    else:
+        folder = kept.mkdir("compiled")
     if sum(entry.stat().st_size for entry in folder.glob("*-cache")) > LARGEST:
         shutil.rmtree(folder, ignore_errors=True)
     settings = {

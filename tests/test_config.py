@@ -16,8 +16,8 @@ from maven_jax.algorithms import ALGORITHMS
 from maven_jax.config import Config, EnvConfig, from_dict, override, to_dict
 from maven_jax.config.checks import validate
 from maven_jax.config.files import load_config
-from maven_jax.configs import packaged_configs
-from maven_jax.environments import ENVIRONMENTS, make_env
+from maven_jax.configs import config_names, packaged_configs
+from maven_jax.environments import ENVIRONMENTS, complete, make_env
 from maven_jax.envs.adapters.jaxmarl_adapter import JaxMarlAdapter
 from maven_jax.errors import ConfigError
 from maven_jax.train import make_trainer
@@ -96,6 +96,39 @@ def test_overrides_leave_the_rest_alone():
 def test_scientific_notation_that_yaml_reads_as_a_string_is_a_number():
     overrides = yaml.safe_load("hyperparameters: {learning_rate: 5e-4}")
     assert from_dict(overrides).hyperparameters.learning_rate == 5e-4
+
+
+@pytest.mark.parametrize(
+    ("written", "number"), [("2e3", 2000), ("1E6", 10**6), ("2.5e1", 25), ("3.0", 3), ("4e0", 4)]
+)
+def test_whole_numbers_in_scientific_notation(written, number):
+    config = from_dict(yaml.safe_load(f"training: {{batch_size: {written}}}"))
+    assert config.training.batch_size == number
+    assert type(config.training.batch_size) is int
+    game = from_dict(yaml.safe_load(f"env: {{options: {{m: {written}}}}}"))
+    assert complete(game).env.options["m"] == number
+    assert override(Config(), {"training": {"batch_size": float(written)}}) == config
+
+
+@pytest.mark.parametrize("value", ["1.5e0", "2.5", "1e400", "-1e400", "nan", ".nan", ".inf", "e3"])
+def test_other_numbers_are_no_whole_numbers(value):
+    with pytest.raises(ConfigError, match=r"training.batch_size is .*; allowed: a whole number"):
+        from_dict(yaml.safe_load(f"training: {{batch_size: {value}}}"))
+
+
+@pytest.mark.parametrize("value", [32.0, np.float32(32), jnp.float32(32), "32"])
+def test_a_whole_number_in_python_is_an_integer(value):
+    training = dataclasses.replace(Config().training)
+    object.__setattr__(training, "batch_size", value)  # whose type the tests check when it is made
+    with pytest.raises(ConfigError, match=r"batch_size is .*32.*; allowed: a whole number"):
+        validate(dataclasses.replace(Config(), training=training))
+
+
+def test_every_algorithm_s_name_stands_for_a_configuration():
+    for name, row in ALGORITHMS.items():
+        family = load_config("maven" if row.has_latent else "qmix")
+        assert load_config(name) == dataclasses.replace(family, algorithm=name)
+        assert name in config_names()
 
 
 @pytest.mark.parametrize(

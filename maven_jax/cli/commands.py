@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from maven_jax import __version__
-from maven_jax.configs import packaged_configs, packaged_studies
+from maven_jax.configs import algorithm_configs, packaged_configs, packaged_studies
 
 
 class Command(NamedTuple):
@@ -82,8 +82,6 @@ COMMANDS = {
     ),
 }
 
-INTERRUPTED = 130
-"""The exit code after Ctrl-C."""
 SMOKE_TEST = "MAVEN_JAX_SMOKE"
 """The environment variable that asks for a smoke test: 1; 0 is as if it were not set."""
 
@@ -115,6 +113,7 @@ def _usage() -> str:
             *commands,
             "",
             f"packaged configurations: {', '.join(sorted(packaged_configs()))}",
+            f"other algorithms, as configurations: {', '.join(sorted(algorithm_configs()))}",
             f"packaged studies: {', '.join(sorted(packaged_studies()))}",
             "maven-jax COMMAND --help prints the options of a command.",
             "maven-jax --distributed COMMAND ... shares the work among several processes.",

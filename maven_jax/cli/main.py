@@ -1,7 +1,7 @@
 """The command line: `maven-jax train | sweep | resume | figure3 | evaluate | plot | ...`.
 
-Bad input ends with one line and exit code 2 before anything compiles; Ctrl-C ends with exit code
-130 and what was learned on disk.
+Bad input ends with one line and exit code 2 before anything compiles; Ctrl-C, SIGTERM, SIGHUP and
+SIGUSR1 end with exit code 130 and what was learned on disk.
 """
 
 import sys
@@ -12,10 +12,11 @@ import jax
 from rich.console import Console
 
 from maven_jax.cli import smoke
-from maven_jax.cli.commands import COMMANDS, INTERRUPTED, information, prints_results
+from maven_jax.cli.commands import COMMANDS, information, prints_results
 from maven_jax.cli.parsing import parse, parse_with_config
 from maven_jax.errors import MavenJaxError, unknown
 from maven_jax.runs.console import plain_console
+from maven_jax.runs.interruption import INTERRUPTED, interrupted_by_signals
 from maven_jax.runs.options import InterruptedRunError
 from maven_jax.runs.processes import is_writer
 
@@ -52,7 +53,8 @@ def _run_command(name: str, rest: list[str], console: Console) -> int:
     command: Any = parser(kind, name, rest)
     if command is not None:
         smoke_test = smoke.is_on()  # a value that is not allowed ends it here
-        execute(command, console)
+        with interrupted_by_signals():  # until here there is nothing to clean up or to keep
+            execute(command, console)
         if smoke_test and name in smoke.CUT:
             console.print(smoke.SAID, highlight=False, soft_wrap=True)
     return 0

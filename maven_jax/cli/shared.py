@@ -17,7 +17,7 @@ from maven_jax.reports.plots import draw_curves
 from maven_jax.rollout import env_spec
 from maven_jax.runs.checkpoint import Checkpointing
 from maven_jax.runs.console import plain_console
-from maven_jax.runs.evaluating import evaluate_lanes
+from maven_jax.runs.evaluating import evaluate_lanes, evaluation_key
 from maven_jax.runs.grid import Lanes
 from maven_jax.runs.options import Options
 from maven_jax.runs.processes import is_writer
@@ -53,7 +53,7 @@ def play_tests(
     algorithm = make_algorithm(config, env_spec(env))
     num_lanes = len(lanes.seeds)
     temperatures = np.asarray(spread(lanes.hyperparameters, num_lanes).temperature)
-    keys = jax.random.split(jax.random.key(seed), num_lanes)
+    keys = jax.random.split(evaluation_key(seed, "table"), num_lanes)
     return evaluate_lanes(params, latent_params, keys, temperatures, env, algorithm, config)
 
 

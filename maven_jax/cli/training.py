@@ -130,7 +130,11 @@ def _origin(command: Train, num_lanes: int) -> Origin | None:
     lanes = range(num_lanes) if lane is None else [lane] * num_lanes
     arrays = {name: x[list(lanes)] for name, x in newest_weights(source, say).items()}
     columns = {name: [column[i] for i in lanes] for name, column in source.lanes.items()}
-    record = {"run": str(source.path), "lanes": columns, "num_evaluations": source.num_evaluations}
+    record = {
+        "run": str(source.path.resolve()),
+        "lanes": columns,
+        "num_evaluations": source.num_evaluations,
+    }
     return Origin(arrays, record)
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import operator
 import typing
 from typing import Any
 
@@ -84,13 +85,23 @@ def _of_the_right_types(config: Config) -> Config:
                 values[key] = check_section(value, f"{name}.")
                 continue
             values[key] = coerce(value, expected, name)
-            if isinstance(value, str) and not isinstance(values[key], str):  # YAML may, Python not
+            if not _is_of_type(value, values[key]):  # YAML may, Python not
                 check(False, name, value, TYPE_NAMES[expected])
         if isinstance(section, Hyperparameters):
             return section._replace(**values)
         return dataclasses.replace(section, **values)
 
     return check_section(config, "")
+
+
+def _is_of_type(value: Any, coerced: Any) -> bool:
+    """Whether a value is used as its coerced one is: `"3"` is no number, 3.0 no whole number."""
+    if type(coerced) is int:
+        try:
+            operator.index(value)
+        except TypeError:
+            return False
+    return isinstance(coerced, str) or not isinstance(value, str)
 
 
 def _check_sizes(config: Config, section: str) -> None:

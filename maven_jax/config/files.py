@@ -1,25 +1,34 @@
 """Configurations in YAML: files of overrides, and those that come with the package."""
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from maven_jax.config.checks import validate
-from maven_jax.config.overrides import from_dict
+from maven_jax.config.overrides import from_dict, override
 from maven_jax.config.sections import Config
-from maven_jax.configs import packaged_configs
+from maven_jax.configs import algorithm_configs, config_names, packaged_configs
 from maven_jax.errors import ConfigError, unknown
 
+AnyPath = str | os.PathLike[str]
+"""What public functions take for a path: text, or a path of `pathlib`."""
 
-def load_config(source: str | Path) -> Config:
+
+def load_config(source: AnyPath) -> Config:
     """Reads a YAML file of overrides, or one of the packaged configurations by its name.
+
+    The name of an algorithm that has no configuration stands for its family's (`ALGORITHMS_OF`).
 
     Raises:
         ConfigError: no such file or name, unknown key, wrong type, or a value that cannot work.
     """
-    file = find_yaml("config", source, packaged_configs)
+    algorithms, name = algorithm_configs(), str(source)
+    is_algorithm = name in algorithms and not Path(source).is_file()
+    packaged = algorithms[name] if is_algorithm else source
+    file = find_yaml("config", packaged, packaged_configs, config_names())
     try:
         overrides = parse_yaml(file.read_bytes())
     except OSError as error:
@@ -27,6 +36,8 @@ def load_config(source: str | Path) -> Config:
     except ConfigError as error:
         raise ConfigError(f"config {str(source)!r} {error}") from None
     config = from_dict({} if overrides is None else overrides)
+    if is_algorithm:
+        config = override(config, {"algorithm": name})
     validate(config)
     return config
 
@@ -106,13 +117,16 @@ def _size(value: Any, known: dict[int, int]) -> int:
     return known[id(value)]
 
 
-def find_yaml(kind: str, source: str | Path, packaged: Callable[[], dict[str, Any]]) -> Any:
+def find_yaml(
+    kind: str, source: AnyPath, packaged: Callable[[], dict[str, Any]], names: Collection[str] = ()
+) -> Any:
     """The file that a path or a packaged name stands for.
 
     Args:
         kind: what it holds, for errors.
         source: a path, or a name.
         packaged: name to file of what comes with the package.
+        names: all names that are allowed, for errors; by default those of `packaged`.
 
     Raises:
         ConfigError: no such file or name.
@@ -123,5 +137,5 @@ def find_yaml(kind: str, source: str | Path, packaged: Callable[[], dict[str, An
     if path.suffix or len(path.parts) > 1:
         raise ConfigError(f"{kind} {name!r} is not a file")
     if name not in packaged():
-        raise unknown(kind, name, packaged())
+        raise unknown(kind, name, names or packaged())
     return packaged()[name]

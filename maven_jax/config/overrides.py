@@ -31,7 +31,7 @@ def override(config: Config, overrides: Any) -> Config:
         ConfigError: unknown key or wrong type. Values are checked by `validate`.
     """
     try:
-        return _override(config, overrides, prefix="")
+        return _override(config, overrides, "", config)
     except RecursionError:
         raise ConfigError("config is nested too deeply, or holds itself") from None
 
@@ -44,7 +44,7 @@ def to_dict(config: Config) -> dict[str, Any]:
     return to_plain(plain)
 
 
-def _override(section: Any, overrides: Any, prefix: str) -> Any:
+def _override(section: Any, overrides: Any, prefix: str, config: Config) -> Any:
     if not isinstance(overrides, Mapping):
         name = prefix.removesuffix(".") or "config"
         raise ConfigError(f"{name} is {shown(overrides)}; allowed: a mapping of fields to values")
@@ -52,10 +52,13 @@ def _override(section: Any, overrides: Any, prefix: str) -> Any:
     values = {}
     for key, value in overrides.items():
         if key not in types:
-            raise unknown("key", f"{prefix}{key}", (f"{prefix}{name}" for name in types))
+            known = _fields_read(config, overrides if section is config else {})
+            beside = [f"{prefix}{name}" for name in types]
+            near = [name for name in beside if name in known or hasattr(config, name)]
+            raise unknown("key", f"{prefix}{key}", near or beside, known)
         current = getattr(section, key)
         if dataclasses.is_dataclass(current) or isinstance(current, Hyperparameters):
-            values[key] = _override(current, value, f"{prefix}{key}.")
+            values[key] = _override(current, value, f"{prefix}{key}.", config)
         else:
             values[key] = coerce(value, types[key], f"{prefix}{key}")
     if isinstance(section, Hyperparameters):
@@ -65,8 +68,26 @@ def _override(section: Any, overrides: Any, prefix: str) -> Any:
     return dataclasses.replace(section, **values)
 
 
+def _fields_read(config: Config, overrides: Mapping[Any, Any]) -> list[str]:
+    """The dotted names of the fields that a configuration's algorithm reads.
+
+    Args:
+        config: whose algorithm it is, unless the overrides name another.
+        overrides: of the whole configuration.
+    """
+    from maven_jax.config.fields import flatten  # which imports this module, as the next one does
+    from maven_jax.unread_fields import unread
+
+    algorithm = overrides.get("algorithm", config.algorithm)
+    try:
+        left_out = unread(dataclasses.replace(config, algorithm=algorithm))
+    except (ConfigError, TypeError):  # no such algorithm, which another line will say
+        left_out = {}
+    return [name for name in flatten(to_dict(config)) if name not in left_out]
+
+
 def coerce(value: Any, expected: Any, name: str) -> Any:
-    """`value` as the field's type; YAML reads `5e-4` as a string, and 1 where 1.0 is meant.
+    """`value` as the field's type; YAML reads `5e-4` and `2e3` as strings, 1 where 1.0 is meant.
 
     Raises:
         ConfigError: the value is of another type.
@@ -81,6 +102,8 @@ def coerce(value: Any, expected: Any, name: str) -> Any:
             raise ConfigError(f"{name} is {shown(value)}; allowed: {choices}")
         return value
     expected = typing.get_origin(expected) or expected
+    if expected is int and isinstance(value, float | str):
+        value = whole_number(value)
     if expected is float and isinstance(value, int | str) and not isinstance(value, bool):
         try:
             return float(value)
@@ -89,6 +112,17 @@ def coerce(value: Any, expected: Any, name: str) -> Any:
     if not isinstance(value, expected) or (expected is not bool and isinstance(value, bool)):
         raise ConfigError(f"{name} is {shown(value)}; allowed: {TYPE_NAMES[expected]}")
     return value
+
+
+def whole_number(value: float | str) -> Any:
+    """A whole number in scientific notation, such as `2e3`, as one; any other value unchanged."""
+    if isinstance(value, str) and "e" not in value.lower():
+        return value
+    try:
+        number = float(value)
+    except ValueError:
+        return value
+    return int(number) if number.is_integer() else value
 
 
 TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false"} | {

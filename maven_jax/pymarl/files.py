@@ -19,6 +19,7 @@ import numpy as np
 
 from maven_jax.algorithms import make_algorithm
 from maven_jax.config import Config
+from maven_jax.config.files import AnyPath
 from maven_jax.errors import MavenJaxError, StorageError
 from maven_jax.pymarl.weights import (
     StateDicts,
@@ -36,7 +37,7 @@ LATENT_FILES = {"categorical": "ez_bandit_policy", "bandit": "returns_bandit_net
 
 
 def read_folder(
-    folder: Path, config: Config, spec: EnvSpec, *, fresh_discriminator: bool = False
+    folder: AnyPath, config: Config, spec: EnvSpec, *, fresh_discriminator: bool = False
 ) -> tuple[Params, NetworkParams]:
     """Parameters and latent parameters of one seed, every shape checked.
 
@@ -49,6 +50,7 @@ def read_folder(
     Raises:
         StorageError: a file is missing or cannot be read; a `WeightsError` names an array.
     """
+    folder = Path(folder)
     if not folder.is_dir():
         raise StorageError(f"'{folder}' is not a folder")
     files = {
@@ -77,9 +79,9 @@ def read_folder(
 
 
 def write_run(
-    path: Path,
+    path: AnyPath,
     config: Config,
-    source: Path,
+    source: AnyPath,
     params: Params,
     latent_params: NetworkParams,
     metrics: dict[str, np.ndarray],
@@ -100,6 +102,8 @@ def write_run(
     Raises:
         StorageError: the folder exists or cannot be made.
     """
+    path = Path(path)
+    source = Path(source)
     step = source.resolve().name
     counts = {"env_steps": int(step) if step.isdecimal() else 0, "num_updates": 0}
     info = {

@@ -42,8 +42,9 @@ def marl_eval_data(points: Sequence[Point], num_steps: int) -> dict[str, Any]:
         raise ConfigError("there is nothing to export: no run has an evaluation")
     tasks: dict[tuple[str, str], list[Point]] = {}
     for coordinates, run in points:
-        environment, task = run.config.env.name, _task(run.config)
-        tasks.setdefault((environment, task), []).append((coordinates, run))
+        tasks.setdefault((run.config.env.name, task_name(run.config)), []).append(
+            (coordinates, run)
+        )
     data: dict[str, Any] = {}
     for (environment, task), of_task in tasks.items():
         grid = _grid([run for _, run in of_task], num_steps)
@@ -87,7 +88,7 @@ def _seeds(run: Run, grid: np.ndarray) -> dict[str, Any]:
     return seeds
 
 
-def _task(config: Config) -> str:
+def task_name(config: Config) -> str:
     """The scenario, or the options that are not the environment's own."""
     options, default = config.env.options, default_options(config.env.name)
     changed = {name: value for name, value in options.items() if value != default.get(name)}

@@ -12,8 +12,10 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
+from maven_jax.config.files import AnyPath
 from maven_jax.errors import ConfigError, StorageError
 from maven_jax.evaluation import LatentBehaviour
+from maven_jax.reports.marl_eval import task_name
 from maven_jax.runs.experiments import points_of, quartiles
 from maven_jax.runs.grid import short_names
 from maven_jax.runs.run import Point, Run
@@ -22,6 +24,8 @@ from maven_jax.runs.text import and_more, count_of, format_value
 COLORS = {"maven": "#1f5fa8", "qmix": "#d1652a", "maven_team": "#2c8a57"}
 OTHER_COLORS = ("#3a8f5c", "#8457a6", "#a83c4b", "#6b6b6b")
 GRID_POINTS = 100
+MOST_COLUMNS = 3
+"""Panels side by side; more of them stand in several rows."""
 
 
 def step_grid(run: Run) -> np.ndarray:
@@ -47,8 +51,10 @@ def draw_band(ax: Axes, run: Run, metric: str, color: str, label: str) -> None:
     ax.plot(grid, median, color=color, linewidth=2, marker=alone, label=label)
 
 
-def draw_curves(runs: Iterable[Run], path: Path, metric: str = "return") -> None:
+def draw_curves(runs: Iterable[Run], path: AnyPath, metric: str = "return") -> None:
     """One metric against environment steps: median and quartiles over seeds.
+
+    Each environment, with its options, has a panel: returns of several do not compare.
 
     Args:
         runs: each experiment among them has a curve (`points_of`).
@@ -62,7 +68,7 @@ def draw_curves(runs: Iterable[Run], path: Path, metric: str = "return") -> None
     draw_points(points_of(runs), path, metric)
 
 
-def draw_points(points: Iterable[Point], path: Path, metric: str = "return") -> None:
+def draw_points(points: Iterable[Point], path: AnyPath, metric: str = "return") -> None:
     """`draw_curves` of experiments, or of runs that are told apart by their coordinates.
 
     Args:
@@ -74,20 +80,29 @@ def draw_points(points: Iterable[Point], path: Path, metric: str = "return") -> 
         ConfigError: there is no curve or no such metric.
         StorageError: the picture cannot be written.
     """
-    figure = new_figure(1)
-    ax = figure.subplots()
+    path = Path(path)
     points = [point for point in points if point[1].metrics["seed"].size]
     if not points:
         raise ConfigError("there is no curve to draw: all runs turned non-finite at once")
-    drawn = [run for _, run in points]
-    for run, label, color in zip(drawn, _labels(points), _colors(drawn), strict=True):
-        draw_band(ax, run, metric, color, f"{label} ({count_of(run.num_lanes, 'seed')})")
-    style_axes(ax, metric.replace("_", " "))
-    add_title(ax, "median and quartiles over seeds")
+    panels: dict[str, list[Point]] = {}
+    for point in points:
+        config = point[1].config
+        task = task_name(config)
+        title = config.env.name + (f" {task}" if task != "default" else "")
+        panels.setdefault(title, []).append(point)
+    columns = min(len(panels), MOST_COLUMNS)
+    figure = new_figure(columns, -(-len(panels) // columns))
+    for number, (title, of_task) in enumerate(panels.items(), start=1):
+        ax = figure.add_subplot(-(-len(panels) // columns), columns, number)
+        drawn = [run for _, run in of_task]
+        for run, label, color in zip(drawn, _labels(of_task), _colors(drawn), strict=True):
+            draw_band(ax, run, metric, color, f"{label} ({count_of(run.num_lanes, 'seed')})")
+        style_axes(ax, metric.replace("_", " "))
+        add_title(ax, f"{title}: median and quartiles over seeds")
     save_figure(figure, path)
 
 
-def draw_behaviour(behaviour: LatentBehaviour, path: Path, title: str) -> None:
+def draw_behaviour(behaviour: LatentBehaviour, path: AnyPath, title: str) -> None:
     """What each z returns, and how often each agent then takes each action.
 
     Args:
@@ -95,6 +110,7 @@ def draw_behaviour(behaviour: LatentBehaviour, path: Path, title: str) -> None:
         path: picture to write.
         title: what it is of.
     """
+    path = Path(path)
     num_values, num_agents, num_actions = behaviour.action_share.shape
     figure = Figure(figsize=(9.6, 1.6 + 0.26 * num_values), dpi=130, layout="constrained")
     FigureCanvasAgg(figure)
@@ -151,9 +167,9 @@ def _colors(runs: Sequence[Run]) -> list[str]:
     ]
 
 
-def new_figure(columns: int) -> Figure:
-    """An empty figure for so many axes side by side."""
-    figure = Figure(figsize=(6.4 * columns, 4.2), dpi=130, layout="constrained")
+def new_figure(columns: int, rows: int = 1) -> Figure:
+    """An empty figure for so many axes side by side, and so many rows of them."""
+    figure = Figure(figsize=(6.4 * columns, 4.2 * rows), dpi=130, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
@@ -186,7 +202,7 @@ def add_title(ax: Axes, title: str) -> None:
     )
     for text, line in zip(legend.get_texts(), lines, strict=True):
         text.set(text=_drawable(str(line.get_label())), parse_math=False)
-    ax.set_title(title, fontsize=11, pad=8 + 18 * rows)
+    ax.set_title(_drawable(title), fontsize=11, pad=8 + 18 * rows, parse_math=False)
 
 
 def _drawable(text: str) -> str:
@@ -194,14 +210,16 @@ def _drawable(text: str) -> str:
     return text.encode(errors="backslashreplace").decode()
 
 
-def check_picture(name: str, path: Path) -> None:
+def check_picture(name: str, path: AnyPath) -> None:
     """Raises `ConfigError` for a name of a picture that cannot be drawn."""
+    path = Path(path)
     if path.suffix not in (".png", ".pdf", ".svg"):
         raise ConfigError(f"{name} is '{path}'; allowed: a name ending in .png, .pdf or .svg")
 
 
-def save_figure(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: AnyPath) -> None:
     """Writes a picture; raises `StorageError` where it cannot be written."""
+    path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with warnings.catch_warnings():  # letters that the font lacks are drawn as boxes

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 
 from maven_jax.algorithms import Algorithm
+from maven_jax.config.files import AnyPath
 from maven_jax.errors import ConfigError, StorageError
 from maven_jax.exploration import act_greedily
 from maven_jax.rollout import rollout, start_episodes
@@ -43,20 +44,22 @@ def record_episode(
     return [jax.tree.map(lambda x, t=t: x[t, 0], states) for t in range(int(num_steps) + 1)]
 
 
-def check_gif(env: MarlEnv, path: Path) -> None:
+def check_gif(env: MarlEnv, path: AnyPath) -> None:
     """Raises `ConfigError` where no GIF can be written there, or the environment draws nothing."""
+    path = Path(path)
     if path.suffix != ".gif":
         raise ConfigError(f"render is '{path}'; allowed: a name ending in .gif")
     if not hasattr(env, "animate"):
         raise ConfigError(f"environment {type(env).__name__} has no viewer to render it")
 
 
-def write_gif(env: Any, states: list[Any], path: Path) -> None:
+def write_gif(env: Any, states: list[Any], path: AnyPath) -> None:
     """Draws states and writes them as an animation; on no screen.
 
     Raises:
         StorageError: the file cannot be written.
     """
+    path = Path(path)
     import matplotlib
     from matplotlib.animation import PillowWriter
 

@@ -23,6 +23,7 @@ def evaluation_table(run: Run, metrics: dict[str, np.ndarray], episodes: int) ->
     table = _narrow_table(f"{title}\nweights of {last_evaluation([run])}")
     columns = {"return": "return", "return_uniform": "uniform z", "latent_entropy": "H(z)"}
     columns |= {"action_information": "I(z; actions)", "mi_bound_test": "J_V"}
+    columns |= {"mi_bound_test_error": "J_V std. error"}
     shown = [name for name in columns if name in metrics]
     extras = sorted(name for name in metrics if name.startswith("extras/"))
     for name in run.lanes:
@@ -64,12 +65,22 @@ def points_table(points: Sequence[Point], metric: str) -> Table:
     table = _narrow_table(f"{metric}: {last_evaluation([run for _, run in points])}")
     names = short_names(dict.fromkeys(name for coordinates, _ in points for name in coordinates))
     diverged = any(run.diverged for _, run in points)
-    headings = ["seeds", "quartiles", "IQM (95 %)", *(["non-finite"] if diverged else [])]
+    unfinished = any(not run.has_ended for _, run in points)
+    headings = [
+        *(["unfinished, steps"] if unfinished else []),
+        "seeds",
+        "quartiles",
+        "IQM (95 %)",
+        *(["non-finite"] if diverged else []),
+    ]
     for heading in [*names.values(), *headings]:
         table.add_column(heading, justify="right", overflow="fold")
     for coordinates, run in points:
         values = run.final(metric)
-        cells = [format_value(coordinates.get(name, "")) for name in names] + [str(run.num_lanes)]
+        cells = [format_value(coordinates.get(name, "")) for name in names]
+        if unfinished:
+            cells.append("" if run.has_ended else f"{run.last_step:,}")
+        cells.append(str(run.num_lanes))
         if values.size:
             cells.append(" ".join(map(_number, np.percentile(values, [25, 50, 75]))))
             mean, low, high = map(_number, interquartile_mean(values))

@@ -17,8 +17,8 @@ from maven_jax.runs.run import Point, Run
 def points_of(runs: Iterable[Run]) -> list[Point]:
     """The experiments among runs, each a configuration with all its seeds.
 
-    A point of a sweep's grid is one; runs of the same configuration, in whatever folders, groups
-    or sweeps their seeds are, are the same one.
+    A point of a sweep's grid is one; finished runs of the same configuration and of the same start,
+    in whatever folders, groups or sweeps their seeds are, are the same one.
 
     Raises:
         StorageError: an experiment has a seed twice.
@@ -34,12 +34,17 @@ def points_of(runs: Iterable[Run]) -> list[Point]:
 def experiment_fields(run: Run) -> dict[str, Any]:
     """What an experiment is: every field by its dotted name, the environment's options in full.
 
-    Of converted weights also the folder that they are from.
+    Also what its weights were converted from or started from; and of a run that has not finished,
+    whose curves end early, its folder: it is an experiment by itself.
     """
     env = run.config.env.name
     options = {f"env.options.{name}": value for name, value in default_options(env).items()}
-    source = {"source": run.info["source"]} if "source" in run.info else {}
-    return options | flatten(to_dict(run.config)) | source
+    beside: dict[str, Any] = {
+        name: run.info[name] for name in ("source", "init_from") if name in run.info
+    }
+    if not run.has_ended:
+        beside["unfinished"] = str(run.path)
+    return options | flatten(to_dict(run.config)) | flatten(beside)
 
 
 def _join(points: Sequence[Point]) -> Point:

@@ -11,6 +11,7 @@ import jax
 
 from maven_jax.config import Config
 from maven_jax.config.checks import validate
+from maven_jax.config.files import AnyPath
 from maven_jax.errors import StorageError, check
 from maven_jax.runs.folder import ENDED, load_setup, sweep_parts
 from maven_jax.runs.grid import lanes_from_columns
@@ -26,7 +27,7 @@ from maven_jax.train import make_trainer
 from maven_jax.types import MarlEnv, TrainState
 
 
-def extend(path: Path, total_env_steps: int, make_env: Callable[[Config], MarlEnv]) -> None:
+def extend(path: AnyPath, total_env_steps: int, make_env: Callable[[Config], MarlEnv]) -> None:
     """Gives a run, or all runs of a sweep, more environment steps: `continue_run` then takes them.
 
     A run that has finished must have kept a checkpoint; one that has not may be extended anyway.
@@ -41,6 +42,7 @@ def extend(path: Path, total_env_steps: int, make_env: Callable[[Config], MarlEn
         StorageError: a folder is damaged or is being trained, a run has finished and kept no
             checkpoint, or there is one that does not fit the folder. Nothing is changed then.
     """
+    path = Path(path)
     folders = sweep_parts(path) if (path / "sweep.json").is_file() else [path]
     for folder in folders:
         load_setup(folder)  # what is no run's folder is refused before anything is locked

@@ -31,7 +31,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from maven_jax.config import Config, from_dict, to_dict
 from maven_jax.config.checks import validate
-from maven_jax.config.files import parse_yaml
+from maven_jax.config.files import AnyPath, parse_yaml
 from maven_jax.errors import StorageError, first_line, shown
 from maven_jax.runs.lock import is_locked
 
@@ -44,12 +44,13 @@ LONGEST_NAME = 255
 """Bytes of a folder's name."""
 
 
-def load_setup(path: Path) -> tuple[Config, dict[str, Any]]:
+def load_setup(path: AnyPath) -> tuple[Config, dict[str, Any]]:
     """Reads what a run's folder holds from the start: its configuration and `run.json`.
 
     Raises:
         StorageError: no such folder, or a file is missing or damaged.
     """
+    path = Path(path)
     if not path.is_dir():
         raise StorageError(f"run '{path}' is not a folder")
     if (path / "sweep.json").is_file():
@@ -108,21 +109,22 @@ class SweepFile(NamedTuple):
     """The name of a study's report."""
 
 
-def read_sweep(path: Path) -> SweepFile:
+def read_sweep(path: AnyPath) -> SweepFile:
     """Reads the `sweep.json` of a sweep or study.
 
     Raises:
         StorageError: it is missing or damaged.
     """
-    return read_file(path, "sweep.json", _read_sweep)
+    return read_file(Path(path), "sweep.json", _read_sweep)
 
 
-def sweep_parts(path: Path) -> list[Path]:
+def sweep_parts(path: AnyPath) -> list[Path]:
     """The folders of a sweep of several programs, as its `sweep.json` names them.
 
     Raises:
         StorageError: the file is damaged, or a folder is missing or lies elsewhere.
     """
+    path = Path(path)
     parts = [path / name for name in read_sweep(path).parts]
     for part in parts:
         if not part.is_dir():
@@ -146,8 +148,9 @@ def is_part_name(name: Any) -> bool:
     )
 
 
-def is_study(path: Path) -> bool:
+def is_study(path: AnyPath) -> bool:
     """Whether a folder is one of a study: a sweep of named runs, and a report."""
+    path = Path(path)
     return (path / "sweep.json").is_file() and read_sweep(path).report is not None
 
 

@@ -200,6 +200,7 @@ def expand(
         for field in sorted(coordinates, key="env.name".__ne__):  # its options are the new one's
             changed = with_field(changed, field, coordinates[field])
         changed = complete(changed)
+        coordinates = {field: read_field(changed, field) for field in static}
         name = ",".join(f"{field}={value}" for field, value in coordinates.items())
         lanes = make_lanes(changed.hyperparameters, seeds, varied)
         for values in itertools.product(*varied.values()):
@@ -211,6 +212,10 @@ def expand(
             label = ",".join(filter(None, (name, f"group={group}" if several else "")))
             taken = lanes.take(slice(start, start + size))
             parts.append(Part(label or "all", changed, taken, coordinates))
+    names = [part.name for part in parts]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"grid has {name} twice; allowed: each value once")
     for field in grid:
         reasons = [unread(part.config).get(field) for part in parts]
         if None not in reasons:

@@ -19,7 +19,6 @@ from maven_jax.environments import default_options
 from maven_jax.errors import StorageError, shown
 from maven_jax.runs.folder import load_setup, read_sweep, sweep_parts
 from maven_jax.runs.processes import anywhere, by_writer
-from maven_jax.runs.text import and_more
 from maven_jax.runs.weights import read_initial_weights
 
 
@@ -131,7 +130,8 @@ def _find_other_run(path: Path, setup: Setup) -> str | None:
         if there.get(name) != asked.get(name)
     ]
     if differing:
-        return and_more(differing)
+        others = f" ({len(differing) - 1} more differ)" if differing[1:] else ""
+        return differing[0] + others
     if ("init_from" in info) != (setup.initial_weights is not None):
         origin = info.get("init_from", {}).get("run")
         return f"it starts from {f'the weights of {origin!r}' if origin else 'fresh weights'}"

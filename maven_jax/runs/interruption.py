@@ -8,8 +8,8 @@ are handled before JAX is imported.
 import os
 import signal
 import threading
-from collections.abc import Callable
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any
 
 INTERRUPTED = 130
@@ -24,13 +24,18 @@ SIGNALS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name
 
 
 def exit_on_signals() -> None:
-    """Ends the process at once with a line; for times at which nothing can be lost."""
+    """From here on a signal ends the process at once with a line: nothing on disk is lost."""
     _install(_exit)
 
 
-def interrupt_on_signals() -> None:
-    """Raises `KeyboardInterrupt`, as Python does for Ctrl-C."""
-    _install(_interrupt)
+@contextmanager
+def interrupted_by_signals() -> Iterator[None]:
+    """Makes every signal raise `KeyboardInterrupt`, as Python does for Ctrl-C."""
+    replaced = _install(_interrupt)
+    try:
+        yield
+    finally:
+        _restore(replaced)
 
 
 def _exit(number: int, frame: Any) -> None:
@@ -58,6 +63,11 @@ def _install(handler: Callable[[int, Any], None]) -> dict[signal.Signals, Any]:
     return replaced
 
 
+def _restore(replaced: dict[signal.Signals, Any]) -> None:
+    for number, handler in replaced.items():
+        signal.signal(number, handler)
+
+
 def _is_replaceable(handler: Any) -> bool:
     is_default = handler in (signal.SIG_DFL, signal.default_int_handler)
     return is_default or getattr(handler, "__module__", None) == __name__
@@ -82,8 +92,7 @@ class StopRequest(AbstractContextManager["StopRequest"]):
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._replaced.items():
-            signal.signal(number, handler)
+        _restore(self._replaced)
 
     def _request(self, number: int, frame: Any) -> None:
         if self.requested:

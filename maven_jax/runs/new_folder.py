@@ -14,6 +14,7 @@ import yaml
 
 from maven_jax import __version__
 from maven_jax.config import Config, to_dict
+from maven_jax.config.files import AnyPath
 from maven_jax.errors import StorageError, check
 from maven_jax.runs.files import draft_of, replace_text, sync, sync_tree
 from maven_jax.runs.folder import INITIAL_WEIGHTS, is_part_name
@@ -21,11 +22,12 @@ from maven_jax.runs.folder import INITIAL_WEIGHTS, is_part_name
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "distrax", "jumanji", "flashbax")
 
 
-def refuse_existing(what: str, path: Path) -> None:
+def refuse_existing(what: str, path: AnyPath) -> None:
     """Raises `StorageError` where something is, since what is there is not written over.
 
     And for a path that is no text, in which libraries could not save, or in what is no folder.
     """
+    path = Path(path)
     try:
         str(path.absolute()).encode()
     except UnicodeEncodeError:
@@ -39,7 +41,7 @@ def refuse_existing(what: str, path: Path) -> None:
 
 
 def create_run_folder(
-    path: Path,
+    path: AnyPath,
     config: Config,
     info: dict[str, Any],
     initial_weights: Mapping[str, np.ndarray] | None = None,
@@ -55,6 +57,7 @@ def create_run_folder(
     Raises:
         StorageError: something is there already, or the folder cannot be made.
     """
+    path = Path(path)
 
     def fill(draft: Path) -> None:
         _set_up(draft, config, info)
@@ -66,7 +69,7 @@ def create_run_folder(
 
 
 def create_sweep_folder(
-    path: Path, runs: Mapping[str, tuple[Config, dict[str, Any]]], report: str | None = None
+    path: AnyPath, runs: Mapping[str, tuple[Config, dict[str, Any]]], report: str | None = None
 ) -> None:
     """Makes a folder of several runs' folders, by their names: all of it, or nothing.
 
@@ -79,6 +82,7 @@ def create_sweep_folder(
         ConfigError: a name that no folder can have.
         StorageError: something is there already, or the folder cannot be made.
     """
+    path = Path(path)
     for name in runs:
         check(is_part_name(name), "the name of a part", name, "one that a folder can have")
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from maven_jax.config import Config
+from maven_jax.config.files import AnyPath
 from maven_jax.errors import ConfigError, StorageError
 from maven_jax.runs.console import say_on
 from maven_jax.runs.folder import ENDED, load_setup, sweep_parts
@@ -40,7 +41,7 @@ from maven_jax.types import MarlEnv
 def train_sweep(
     parts: Sequence[Part],
     make_env: Callable[[Config], MarlEnv],
-    path: Path,
+    path: AnyPath,
     options: Options | None = None,
 ) -> list[Run]:
     """Trains a sweep of several programs, part by part, in a folder of runs' folders.
@@ -61,6 +62,7 @@ def train_sweep(
         StorageError: the folder holds something else, or cannot be made.
         InterruptedRunError: after a signal to stop.
     """
+    path = Path(path)
     options = options or Options()
     if create_sweep(parts, make_env, path, options):
         return or_nothing(path, lambda: continue_sweep(path, make_env, options))
@@ -116,7 +118,7 @@ def create_sweep(
 
 
 def continue_sweep(
-    path: Path, make_env: Callable[[Config], MarlEnv], options: Options | None = None
+    path: AnyPath, make_env: Callable[[Config], MarlEnv], options: Options | None = None
 ) -> list[Run]:
     """Resumes a sweep of several programs: `continue_run` of each part that has not finished.
 
@@ -127,6 +129,7 @@ def continue_sweep(
         StorageError: a folder is missing or damaged, or all have finished.
         InterruptedRunError: after a signal to stop.
     """
+    path = Path(path)
     options = options or Options()
     folders = sweep_parts(path)
     if all(load_setup(folder)[1]["status"] in ENDED for folder in folders):

@@ -35,7 +35,8 @@ START = ("command", "versions", "device", "platform", "num_devices", "xla_flags"
 
 def current_settings() -> dict[str, Any]:
     """The values of `SETTINGS`, those that this version of JAX has, as JSON holds them."""
-    values = {name: getattr(jax.config, name) for name in SETTINGS if hasattr(jax.config, name)}
+    known = jax.config.values
+    values = {name: getattr(jax.config, name, known[name]) for name in SETTINGS if name in known}
     return {n: v.value if isinstance(v, enum.Enum) else v for n, v in values.items()}
 
 
@@ -52,7 +53,7 @@ def check_settings(path: Path, info: Mapping[str, Any]) -> None:
     recorded = info.get("settings", {})
     for name, value in current_settings().items():
         then, variable = recorded.get(name, value), name.upper()
-        remedy = f"unset {variable}" if then is None else f"{variable}={then}"
+        remedy = f"unset {variable}" if then is None else f"set {variable}={then}"
         allowed = f"{then!r}, with which run '{path}' was started: {remedy}"
         check(value == then, name, value, allowed)
 

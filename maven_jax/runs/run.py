@@ -11,6 +11,7 @@ import numpy as np
 
 from maven_jax.config import Config
 from maven_jax.config.fields import with_field
+from maven_jax.config.files import AnyPath
 from maven_jax.errors import StorageError, unknown
 from maven_jax.runs.folder import (
     ENDED,
@@ -60,6 +61,11 @@ class Run:
     def diverged(self) -> list[dict[str, Any]]:
         """Lanes that turned non-finite: their columns, and `num_updates`, their last finite one."""
         return self.info.get("diverged", [])
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it was trained to its end, or converted; otherwise its curves end early."""
+        return self.info.get("status", "finished") in ENDED
 
     @property
     def num_evaluations(self) -> int:
@@ -142,12 +148,13 @@ Point = tuple[dict[str, Any], Run]
 """Coordinates in a sweep's grid, and the lanes there."""
 
 
-def load_run(path: Path) -> Run:
+def load_run(path: AnyPath) -> Run:
     """Reads a run's folder; of a run that has not finished, what there is so far.
 
     Raises:
         StorageError: no such folder, a file in it is missing or damaged, or it has no row yet.
     """
+    path = Path(path)
     config, info = load_setup(path)
     ended = info["status"] in ENDED
     lanes = set(zip(*info["lanes"].values(), strict=True))
@@ -170,7 +177,7 @@ def load_run(path: Path) -> Run:
     return run
 
 
-def load_runs(path: Path, say: Callable[[str], None] = lambda _: None) -> list[Run]:
+def load_runs(path: AnyPath, say: Callable[[str], None] = lambda _: None) -> list[Run]:
     """Reads a run's folder, or those of a sweep of several programs that have finished.
 
     Of a sweep in which none has, those that have rows so far are read.
@@ -182,6 +189,7 @@ def load_runs(path: Path, say: Callable[[str], None] = lambda _: None) -> list[R
     Raises:
         StorageError: no such folder, a file in it is missing or damaged, or there is no row yet.
     """
+    path = Path(path)
     if not (path / "sweep.json").is_file():
         return [load_run(path)]
     infos = {part: load_setup(part)[1] for part in sweep_parts(path)}

@@ -11,7 +11,9 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
+from maven_jax.budget import late_evaluation
 from maven_jax.config import Config
+from maven_jax.config.files import AnyPath
 from maven_jax.environments import class_name
 from maven_jax.errors import ConfigError, MavenJaxError, StorageError, first_line
 from maven_jax.runs.checkpoint import remove_checkpoints
@@ -47,7 +49,7 @@ NO_START = "weights to start from do not fit the configuration"
 def train_run(
     config: Config,
     env: MarlEnv,
-    path: Path,
+    path: AnyPath,
     lanes: Lanes,
     options: Options | None = None,
     origin: Origin | None = None,
@@ -73,6 +75,7 @@ def train_run(
         StorageError: the folder holds something else, or cannot be made.
         InterruptedRunError: after a signal to stop.
     """
+    path = Path(path)
     options = options or Options()
     options.checkpoint.validate()
     trainer = make_trainer(config, env)  # refuses what cannot work before a folder is made
@@ -86,9 +89,12 @@ def train_run(
     if create_once(path, {"": setup}, lambda: create_run_folder(path, *setup)):
         (run,) = or_nothing(path, lambda: [continue_run(path, env, options)])
         return run
-    if say_found(path, [path], options):
+    if load_setup(path)[1]["status"] in ENDED:
+        say_found(path, [path], options)
         return load_run(path)
-    return continue_run(path, env, options)
+    with lock(path):
+        say_found(path, [path], options)
+        return continue_run(path, env, options)
 
 
 def say_found(path: Path, folders: Sequence[Path], options: Options) -> bool:
@@ -108,7 +114,7 @@ def nothing_left(what: str, path: Path) -> str:
 
 
 def continue_run(
-    path: Path,
+    path: AnyPath,
     env: MarlEnv,
     options: Options | None = None,
     compiled: Sweep | None = None,
@@ -131,6 +137,7 @@ def continue_run(
         ConfigError: the lanes do not fit.
         InterruptedRunError: after a signal to stop.
     """
+    path = Path(path)
     options = options or Options()
     options.checkpoint.validate()
     stop = stop or StopRequest(say_on(options.console))
@@ -170,6 +177,8 @@ def _continue_run(
     from_weights = "init_from" in info
     arrays = read_initial_weights(path) if from_weights else None
     num_lanes = len(info["lanes"]["seed"])
+    if line := late_evaluation(config.training, env.time_limit):
+        say_on(options.console)(line)
     if compiled is None:
         sweep = compile_run(config, env, num_lanes, options, from_weights)
     else:

@@ -92,9 +92,15 @@ def lane_keys(seeds: Sequence[int] | np.ndarray) -> jax.Array:
 
 
 def make_mesh(num_lanes: int) -> Mesh:
-    """One axis of devices: of several processes all, of one process at most one a lane."""
+    """One axis of devices: of several processes all, of one process at most one a lane.
+
+    A single lane has two CPU devices, of which one is idle: its program is then the one that it
+    shares with others, to the last bit.
+    """
     devices = jax.devices()
-    used = len(devices) if jax.process_count() > 1 else min(num_lanes, len(devices))
+    used = max(num_lanes, 2) if devices[0].platform == "cpu" else num_lanes
+    if jax.process_count() > 1:
+        used = len(devices)
     return Mesh(np.array(devices[:used]), ("lanes",))
 
 
@@ -129,22 +135,33 @@ def place_lanes(lanes: Any, mesh: Mesh) -> Any:
     return jax.tree.map(place, lanes)
 
 
-def over_lanes(function: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
+def over_lanes(function: Callable[..., Any], mesh: Mesh, num_lanes: int) -> Callable[..., Any]:
     """`function` of every lane, shared by devices: a leading axis of all arguments and results.
 
-    On an accelerator a device computes its lanes at once (`vmap`), on a CPU one after the other.
+    On an accelerator a device computes its lanes at once (`vmap`), on a CPU one after the other,
+    without those that are padding: the results of these are zeros.
+
+    Args:
+        function: of one lane.
+        mesh: from `make_mesh`.
+        num_lanes: without padding.
     """
     in_turn = mesh.devices.flat[0].platform == "cpu"
 
     @wraps(function)  # its name is the program's
     def here(*lanes: Any) -> Any:
-        return _one_by_one(function, *lanes) if in_turn else jax.vmap(function)(*lanes)
+        if not in_turn:
+            return jax.vmap(function)(*lanes)
+        share = padded(num_lanes, mesh) // mesh.size
+        number = jax.lax.optimization_barrier(jnp.int32(num_lanes))
+        left = number - share * jax.lax.axis_index("lanes")
+        return _one_by_one(function, jnp.clip(left, 0, share), *lanes)
 
     return jax.shard_map(here, mesh=mesh, in_specs=LANES, out_specs=LANES, check_vma=False)
 
 
-def _one_by_one(function: Callable[..., Any], *lanes: Any) -> Any:
-    """`jax.lax.map`, of which the compiler knows neither length nor what an iteration shares.
+def _one_by_one(function: Callable[..., Any], number: Int[Array, ""], *lanes: Any) -> Any:
+    """`jax.lax.map` of the first lanes, whose number the compiler does not know.
 
     So its body is the same for any number of lanes, where a loop over a single one would be taken
     apart: a lane has the same numbers, bit for bit, alone and among others.
@@ -152,15 +169,16 @@ def _one_by_one(function: Callable[..., Any], *lanes: Any) -> Any:
 
     def lane(index: Int[Array, ""]) -> Any:
         own = jax.tree.map(lambda x: x[index], lanes)
-        return function(*jax.lax.optimization_barrier((index, own))[1])
+        return traced_once(*jax.lax.optimization_barrier((index, own))[1])
 
     def body(index: Int[Array, ""], results: Any) -> Any:
         return jax.tree.map(lambda every, x: every.at[index].set(x), results, lane(index))
 
-    number = jax.tree.leaves(lanes)[0].shape[0]
+    traced_once = jax.jit(function, inline=True)
+    length = jax.tree.leaves(lanes)[0].shape[0]
     shapes = jax.eval_shape(lane, jnp.int32(0))
-    results = jax.tree.map(lambda x: jax.lax.full((number, *x.shape), 0, x.dtype), shapes)
-    return jax.lax.fori_loop(0, jax.lax.optimization_barrier(jnp.int32(number)), body, results)
+    results = jax.tree.map(lambda x: jax.lax.full((length, *x.shape), 0, x.dtype), shapes)
+    return jax.lax.fori_loop(0, number, body, results)
 
 
 def map_lanes(function: Callable[..., Any], *lanes: Any) -> Any:
@@ -168,7 +186,7 @@ def map_lanes(function: Callable[..., Any], *lanes: Any) -> Any:
     num_lanes = jax.tree.leaves(lanes)[0].shape[0]
     mesh = make_mesh(num_lanes)
     lanes = place_lanes(lanes, mesh)
-    return take_lanes(jax.jit(over_lanes(function, mesh))(*lanes), num_lanes)
+    return take_lanes(jax.jit(over_lanes(function, mesh, num_lanes))(*lanes), num_lanes)
 
 
 def compile_sweep(
@@ -207,12 +225,12 @@ def compile_sweep(
     if from_weights:
         fresh = jax.eval_shape(trainer.init, jax.random.key(0), Hyperparameters())
         weights = (jax.tree.map(laned, (fresh.params, fresh.latent_params)),)
-    jitted = jax.jit(over_lanes(init, mesh), compiler_options=compiler_options)
+    jitted = jax.jit(over_lanes(init, mesh, num_lanes), compiler_options=compiler_options)
     traced = jitted.trace(keys, hyperparameters, *weights)
     state = on_mesh(traced.out_info.state, mesh)
     with ThreadPoolExecutor(1) as beside:  # the compiler leaves Python to others
         init_at_work = beside.submit(traced.lower().compile)
-        jitted = jax.jit(over_lanes(chunk, mesh), donate_argnums=0)
+        jitted = jax.jit(over_lanes(chunk, mesh, num_lanes), donate_argnums=0)
         compiled_chunk = jitted.lower(state, hyperparameters, steps).compile()
         compiled_init = init_at_work.result()
     memory = compiled_chunk.memory_analysis()

@@ -15,6 +15,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from maven_jax.config import Config
+from maven_jax.config.files import AnyPath
 from maven_jax.errors import ConfigError, StorageError, check, first_line
 from maven_jax.runs.files import (
     CHECKSUMS,
@@ -43,7 +44,9 @@ def orbax_path(path: Path) -> Iterator[Path]:
         yield link
 
 
-def save_weights(path: Path, params: Params, latent_params: NetworkParams, num_chunks: int) -> None:
+def save_weights(
+    path: AnyPath, params: Params, latent_params: NetworkParams, num_chunks: int
+) -> None:
     """Writes the weights of every lane, by Orbax; any that are there stay until these are whole.
 
     Args:
@@ -55,6 +58,7 @@ def save_weights(path: Path, params: Params, latent_params: NetworkParams, num_c
     Raises:
         StorageError: they cannot be written.
     """
+    path = Path(path)
     draft = path / f".{WEIGHTS}"
     weights = {"params": params, "latent_params": latent_params}
 
@@ -87,12 +91,13 @@ class Weights(NamedTuple):
     """Evaluations before they were saved; None where that is not known."""
 
 
-def read_weights(path: Path) -> Weights:
+def read_weights(path: AnyPath) -> Weights:
     """Reads the weights of a run's folder, whatever their shapes.
 
     Raises:
         StorageError: they are missing or damaged.
     """
+    path = Path(path)
     folder = (path / WEIGHTS).absolute()
     if not folder.is_dir():
         folder = replaced(folder)

@@ -13,6 +13,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console, RenderableType
 from rich.table import Table
 
+from maven_jax.config.files import AnyPath
 from maven_jax.environments import make_env
 from maven_jax.envs import MStepMatrixGame
 from maven_jax.errors import MavenJaxError, StorageError, first_line
@@ -48,7 +49,7 @@ class Kind(NamedTuple):
     """Writes pictures and data into a folder; their paths."""
 
 
-def write_report(path: Path) -> Report:
+def write_report(path: AnyPath) -> Report:
     """Writes a study's report anew: `report.txt`, and what its kind of report draws.
 
     Args:
@@ -58,8 +59,9 @@ def write_report(path: Path) -> Report:
         StorageError: it is damaged.
         OSError: `report.txt` cannot be written.
     """
+    path = Path(path)
     kind = kind_of(path)
-    with lock_here(path, wait=-1):  # of several processes, the last one reads all that has finished
+    with lock_here(path, wait=-1.0):  # of several processes, the last reads all that has finished
         runs, missing = _finished_runs(path)
         shown: list[RenderableType] = kind.show(runs) if runs else []
         files: list[Path] = []

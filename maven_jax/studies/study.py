@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from maven_jax.config import Config, override
 from maven_jax.config.checks import validate
 from maven_jax.config.fields import flatten, with_field
-from maven_jax.config.files import find_yaml, load_config, parse_yaml
+from maven_jax.config.files import AnyPath, find_yaml, load_config, parse_yaml
 from maven_jax.configs import packaged_studies
 from maven_jax.environments import complete
 from maven_jax.errors import ConfigError, check, unknown
@@ -74,7 +74,7 @@ LONGEST_NAME = 200
 SUFFIXES = (".csv", ".json", ".png", ".txt")
 
 
-def load_study(source: str | Path) -> Study:
+def load_study(source: AnyPath) -> Study:
     """Reads a study's YAML file, or one of the packaged studies by its name.
 
     The file names its `report`, the number of `seeds` (8 by default), if wanted the environment

@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from maven_jax.config import Config
+from maven_jax.config.files import AnyPath
 from maven_jax.errors import unknown
 from maven_jax.runs.console import say_on
 from maven_jax.runs.folder import sweep_parts
@@ -23,7 +24,7 @@ MakeEnv = Callable[[Config], MarlEnv]
 def train_study(
     study: Study,
     make_env: MakeEnv,
-    path: Path,
+    path: AnyPath,
     options: Options | None = None,
     only: Collection[str] = (),
 ) -> list[Run]:
@@ -46,6 +47,7 @@ def train_study(
         StorageError: the folder holds something else, is damaged, or cannot be made.
         InterruptedRunError: after a signal to stop.
     """
+    path = Path(path)
     options = options or Options()
     for name in only:
         if name not in study.runs:
@@ -61,7 +63,7 @@ def train_study(
 
 
 def continue_study(
-    path: Path, make_env: MakeEnv, options: Options | None = None, only: Collection[str] = ()
+    path: AnyPath, make_env: MakeEnv, options: Options | None = None, only: Collection[str] = ()
 ) -> list[Run]:
     """Goes on with a study wherever it stands, and writes its report after every finished run.
 
@@ -80,6 +82,7 @@ def continue_study(
         ConfigError: no such run, or lanes that do not fit.
         InterruptedRunError: after a signal to stop.
     """
+    path = Path(path)
     options = options or Options()
     say = say_on(options.console)
     kind_of(path)  # a damaged one is refused before anything trains

@@ -127,12 +127,20 @@ def test_matrix_games_prints_what_was_learnt_beside_what_can_be(capsys):
         (
             ["train"],
             "train needs CONFIG first; allowed: a YAML file, or one of "
-            "foraging, maven, maven_team, qmix, smax_2s3z, smax_3m, smax_3s_vs_5z, smax_6h_vs_8z, "
-            "spread, warehouse",
+            "foraging, iql, maven, maven_iql, maven_qtran, maven_team, maven_unconstrained, "
+            "maven_vdn, qmix, qmix_unconstrained, qtran, smax_2s3z, smax_3m, smax_3s_vs_5z, "
+            "smax_6h_vs_8z, spread, vdn, warehouse",
         ),
         (["train", "--seeds", "3"], "train needs CONFIG first"),
         (["train", "maven", "--seeds", "0"], "seeds is 0; allowed: a whole number from 1 to 65536"),
         (["train", "maven", "--seed", "-1"], "seed is -1; allowed: a whole number from 0"),
+        *(
+            (["train", "maven", "--seeds", number], f"--seeds is '{number}'; allowed: a whole num")
+            for number in ("2.5", "1.5e0", "1e400", "nan", "2e-3")
+        ),
+        (["train", "vdn", "--seeds", "1e9"], "seeds is 1000000000; allowed: a whole number from"),
+        (["train", "maven", "--env.options.m", "1e9"], "env.options: m must be an integer from 1"),
+        (["train", "vdnn"], "unknown config 'vdnn'; did you mean 'vdn'?"),
         (["train", "maven", "--seeds", "many"], "--seeds is 'many'; allowed: a whole number"),
         (
             ["train", "maven", "--env.options.m", "0"],
@@ -157,6 +165,10 @@ def test_matrix_games_prints_what_was_learnt_beside_what_can_be(capsys):
             "training.total_env_steps is 100; allowed: more than",
         ),
         (["figure3", "--seeds", "0"], "seeds is 0; allowed: a whole number from 1 to 65536"),
+        (
+            ["figure3", "--configs", "qmx"],
+            "unknown configuration of figure3 'qmx'; did you mean 'qmix'?",
+        ),
         (["figure3", "--steps", "0"], "training.total_env_steps is 0; allowed:"),
         (["matrix-games", "--games", "qtrain"], "unknown game 'qtrain'; did you mean 'qtran'?"),
         (["matrix-games", "--games"], "games is (); allowed: one or more of non_monotonic"),
@@ -265,10 +277,13 @@ def sigint_heard():
     signal.signal(signal.SIGINT, before)
 
 
-@pytest.mark.parametrize("interruption", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("interruption", [signal.SIGINT, signal.SIGUSR1])
 @pytest.mark.usefixtures("sigint_heard")
-def test_an_interruption_leaves_what_has_been_learned(workspace, interruption):
-    """A real process: the exit code, and a run that `evaluate` can load."""
+def test_an_interruption_leaves_what_has_been_learned(workspace, interruption, capsys):
+    """A real process: the exit code, and a run that `evaluate` can load.
+
+    While it trains, an editor replaces its files: a second process is refused all the same.
+    """
     out = workspace / f"interrupted_{interruption.name}"
     arguments = ["train", workspace / "qmix.yaml", "--seeds", "1", "--out", out]
     arguments += ["--training.total-env-steps", "100000000"]
@@ -277,6 +292,13 @@ def test_an_interruption_leaves_what_has_been_learned(workspace, interruption):
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
         try:
             wait_for_rows(out / "metrics.csv", process)
+            for name in ("config.yaml", "run.json"):  # as `sed -i` does
+                draft = workspace / name
+                draft.write_bytes((out / name).read_bytes())
+                draft.replace(out / name)
+            for command in (["resume", out], arguments):
+                message = refused(capsys, *command)
+                assert message == f"run '{out}' is being trained by another process"
             process.send_signal(interruption)
             _, errors = process.communicate(timeout=180)
         finally:

@@ -105,10 +105,20 @@ def test_a_sweep_goes_on_where_it_was_interrupted(workspace, swept, monkeypatch,
     assert "network.hidden_size=2,group=0: 2 runs hold " in said
     assert f"maven-jax resume '{out}' goes on" in said
     kept = (out / "network.hidden_size=2,group=0" / "metrics.csv").read_bytes()
-    assert run(["resume", str(out)]) == 0
+    assert run(arguments) == 0, "the same command once more resumes"
+    assert f"maven-jax: '{out}' exists; it is resumed\n" in capsys.readouterr().err
     assert (out / "network.hidden_size=2,group=0" / "metrics.csv").read_bytes() == kept
     for path in swept.glob("*/metrics.csv"):
         assert (out / path.parent.name / "metrics.csv").read_bytes() == path.read_bytes()
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    assert run(arguments) == 0
+    said = capsys.readouterr()
+    assert said.err == f"maven-jax: '{out}' has finished; there is nothing to train\n"
+    assert said.out.rstrip().endswith(f"results in {out}/")
+    message = refused(capsys, *arguments, "--hyperparameters.gamma", "0.5")
+    assert "gamma is 0.99, not 0.5; allowed: a path where nothing is yet" in message
+    assert message.startswith(f"'{out}' holds another sweep: run 'network.hidden_size=2,group=0': ")
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
 
 
 def test_what_does_not_fit_is_refused_with_what_would(workspace, capsys, monkeypatch):

@@ -310,7 +310,7 @@ def trained_over(state: State, exists: str) -> str:
     if state.evaluate.startswith(DAMAGED + "config.yaml"):
         return state.evaluate
     if state.edit == "another network":
-        return "'RUN' holds another run: network.hidden_size is 6, not 8"
+        return "'RUN' holds another run: latent.hidden_size is 6, not 8 (2 more differ); allowed: a"
     if state.status == "converted":
         return "'RUN' holds another run: its weights were converted, not trained; allowed: a path"
     return "'RUN' holds another run: seed is ["
@@ -342,6 +342,60 @@ def test_every_command_of_every_state(name, trained, tmp_path, capsys):
             had_rows = sum(data.count(b"\n") > 1 for p, data in before.items() if "metrics" in p)
             kept = "checkpoints" in state.without and had_rows
             assert (path / "metrics-1.csv").exists() == bool(kept)
+
+
+AGAIN = {
+    "waiting": "'RUN' exists; it is resumed",
+    "interrupted": "'RUN' exists; it is resumed",
+    "killed": "'RUN' exists; it is resumed",
+    "finished": "'RUN' has finished; there is nothing to train",
+    "running": "run 'RUN' is being trained by another process",
+}
+
+
+@pytest.mark.parametrize("name", AGAIN)
+def test_the_same_command_once_more(name, trained, tmp_path, capsys):
+    """As a job that is requeued: it resumes, or has finished and changes nothing."""
+    path = tmp_path / "run"
+    command = ["train", trained.parent / "qmix.yaml", "--seeds", 2, "--no-tensorboard"]
+    with ExitStack() as stack:
+        put(trained, path, STATES[name], stack)
+        before = contents(path)
+        code, out, err = outcome(capsys, *command, "--out", path)
+    assert code == (2 if STATES[name].locked else 0), err
+    assert fits(AGAIN[name], err, path), err
+    if name in ("finished", "running"):
+        assert contents(path) == before
+    else:
+        same(path, trained)
+    if code == 0:
+        assert out.count(f"results in {path}/") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "difference"),
+    [
+        (["--seeds", 3], "seed is [0, 1], not [0, 1, 2]; allowed: a path where nothing is yet, or"),
+        (["--seed", 1], "seed is [0, 1], not [1, 2]; allowed: a path where nothing is yet, or"),
+        (["--hyperparameters.gamma", 0.5], "hyperparameters.gamma is 0.99, not 0.5; allowed"),
+        (["--env.options.m", 4], "env.options.m is 3, not 4; allowed"),
+        (["--training.total-env-steps", 90], "training.total_env_steps is 60, not 90; allowed"),
+        (["--algorithm", "vdn"], "algorithm is 'qmix', not 'vdn'; allowed"),
+        (["--init-from"], "it starts from fresh weights; allowed"),
+    ],
+)
+def test_another_command_is_not_mixed_into_a_run(arguments, difference, trained, tmp_path, capsys):
+    with ExitStack() as stack:
+        put(trained, tmp_path / "run", STATES["interrupted"], stack)
+    before = contents(tmp_path)
+    command = ["train", trained.parent / "qmix.yaml", "--seeds", 2, "--out", tmp_path / "run"]
+    arguments = [*arguments, trained] if arguments == ["--init-from"] else arguments
+    message = f"'RUN' holds another run: {difference}"
+    check(capsys, message, tmp_path / "run", *command, *arguments)
+    grid = ["--grid", "network.hidden_size=2,3"]
+    message = "'RUN' holds another sweep: it is a single run; allowed: a path"
+    check(capsys, message, tmp_path / "run", "sweep", *command[1:], *grid)
+    assert contents(tmp_path) == before
 
 
 @pytest.mark.parametrize("status", ["finished", "interrupted"])

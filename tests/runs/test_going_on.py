@@ -69,7 +69,7 @@ def test_what_training_on_needs_is_said(finished, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(("lane", "taken"), [([], [0, 1]), (["--lane", "1"], [1, 1])])
-def test_a_run_starts_from_the_weights_of_another(config, finished, tmp_path, lane, taken):
+def test_a_run_starts_from_the_weights_of_another(config, finished, tmp_path, lane, taken, capsys):
     path = tmp_path / "new"
     origin = ["--init-from", str(finished), *lane]
     assert run(["train", config, *QUIET, *origin, "--out", str(path)]) == 0
@@ -81,6 +81,15 @@ def test_a_run_starts_from_the_weights_of_another(config, finished, tmp_path, la
     assert (record["run"], record["lanes"]["seed"]) == (str(finished), taken)
     moved = [(read_weights(path).arrays[name] != start[name]).any() for name in start]
     assert all(moved)
+    assert run(["train", config, *QUIET, *origin, "--out", str(path)]) == 0, "it has finished"
+    capsys.readouterr()
+    for other, difference in (
+        (["--lane", "0"], f"it starts from other weights, of '{finished}'"),
+        (None, f"it starts from the weights of '{finished}'"),
+    ):
+        arguments = [] if other is None else ["--init-from", finished, *other]
+        line = refused(capsys, "train", config, *QUIET, *arguments, "--out", path)
+        assert line.startswith(f"'{path}' holds another run: {difference}; allowed: ")
 
 
 def test_weights_that_do_not_fit_are_named(config, finished, tmp_path, capsys):

@@ -121,6 +121,19 @@ def test_names_of_fields_are_short_where_that_tells_them_apart():
     }
 
 
+def test_whole_numbers_of_a_grid_in_scientific_notation():
+    texts = ["training.total_env_steps=2e3,3000", "env.options.m=3e0,5"]
+    parts = expand(Config(), parse_grid(texts, Config()), [0])
+    steps = [part.config.training.total_env_steps for part in parts]
+    lengths = [part.config.env.options["m"] for part in parts]
+    assert list(zip(steps, lengths, strict=True)) == [(2000, 3), (2000, 5), (3000, 3), (3000, 5)]
+    assert parts[0].coordinates == {"training.total_env_steps": 2000, "env.options.m": 3}
+    with pytest.raises(ConfigError, match="total_env_steps has '3e3' twice"):
+        parse_grid(["training.total_env_steps=3000,3e3"], Config())
+    with pytest.raises(ConfigError, match="m=3 twice"):
+        expand(Config(), parse_grid(["env.options.m=3,3e0"], Config()), [0])
+
+
 def test_a_field_stands_once():
     with pytest.raises(ConfigError, match=r"names 'latent\.size' twice"):
         parse_grid(["latent.size=2", "latent.size=4"], Config())

@@ -57,7 +57,7 @@ def path(trained, tmp_path) -> Path:
 @pytest.fixture
 def jax_settings():
     """JAX's settings, restored afterwards."""
-    before = {name: getattr(jax.config, name) for name in SETTINGS}
+    before = {name: getattr(jax.config, name, False) for name in SETTINGS}
     yield
     for name, value in before.items():
         jax.config.update(name, value)
@@ -83,6 +83,8 @@ SETTINGS = {
     "jax_enable_x64": (True, False),
     "jax_numpy_dtype_promotion": ("standard", "strict"),
     "jax_default_matmul_precision": (None, "highest"),
+    "jax_softmax_custom_jvp": (False, True),
+    "jax_disable_most_optimizations": (False, True),
 }
 """Values of JAX's settings, with which a run starts and is resumed."""
 
@@ -97,7 +99,7 @@ def test_a_run_is_not_resumed_under_other_settings(name, jax_settings, tmp_path,
     create_sweep(parts, make_env, sweep, Options(console=plain_console(quiet=True)))
     before = contents(tmp_path)
     jax.config.update(name, now)
-    remedy = f"unset {name.upper()}" if then is None else f"{name.upper()}={then}"
+    remedy = f"unset {name.upper()}" if then is None else f"set {name.upper()}={then}"
     for started in (path, sweep / "a"):
         line = f"{name} is {now!r}; allowed: {then!r}, with which run '{started}' was started: "
         folder = path if started == path else sweep

@@ -11,12 +11,14 @@ import yaml
 
 from maven_jax.config import Config, from_dict, to_dict
 from maven_jax.errors import ConfigError, StorageError
-from maven_jax.reports.plots import step_grid
+from maven_jax.reports.marl_eval import marl_eval_data
+from maven_jax.reports.plots import draw_curves, step_grid
+from maven_jax.reports.tables import points_table
 from maven_jax.runs.experiments import on_grid, points_of, quartiles
 from maven_jax.runs.folder import load_setup, sweep_parts
 from maven_jax.runs.metrics import MetricsWriter
 from maven_jax.runs.new_folder import create_run_folder, create_sweep_folder, write_info
-from maven_jax.runs.run import load_run
+from maven_jax.runs.run import load_run, load_runs
 from maven_jax.runs.weights import fit_weights, read_weights, save_weights
 from maven_jax.types import Params
 
@@ -320,6 +322,45 @@ def test_other_configurations_stay_apart(tmp_path, other):
 def test_converted_weights_are_their_own_experiment(tmp_path):
     runs = [write_run(tmp_path / name, [0], source=name) for name in ("a", "b")]
     assert len(points_of(runs)) == 2
+
+
+def test_runs_that_started_from_other_weights_are_their_own_experiments(tmp_path):
+    def origin(run, *seeds):
+        return {"init_from": {"run": run, "lanes": {"seed": list(seeds)}, "num_evaluations": 3}}
+
+    starts = [{}, origin("a", 0), origin("a", 1), origin("b", 0)]
+    runs = [write_run(tmp_path / f"{i}", [i], **start) for i, start in enumerate(starts)]
+    assert [run.path.name for _, run in points_of(runs)] == ["0", "1", "2", "3"]
+    runs.append(write_run(tmp_path / "more", [7], **origin("a", 0)))
+    assert [run.lanes["seed"] for _, run in points_of(runs)] == [[0], [1, 7], [2], [3]]
+
+
+@pytest.mark.parametrize("status", ["interrupted", "failed", "running"])
+def test_a_run_that_has_not_finished_is_its_own_experiment(tmp_path, status):
+    runs = [write_run(tmp_path / "done", [0, 1]), write_run(tmp_path / "also", [2])]
+    runs.append(write_run(tmp_path / "cut", [5, 1], status=status))
+    points = points_of(runs)
+    assert [run.lanes["seed"] for _, run in points] == [[0, 1, 2], [5, 1]]
+    table = points_table(points, "return")
+    columns = {column.header: list(column.cells) for column in table.columns}
+    assert columns["unfinished, steps"] == ["", "101"]
+    headers = {column.header for column in points_table(points[:1], "return").columns}
+    assert "unfinished, steps" not in headers
+    ((task, algorithms),) = marl_eval_data(points, 2)["m_step_matrix"].items()
+    assert task == "default"
+    assert list(algorithms) == ["maven", f"maven,unfinished={tmp_path / 'cut'}"]
+
+
+def test_paths_may_be_text(tmp_path):
+    write_run(tmp_path / "run", [3])
+    run = load_run(str(tmp_path / "run"))
+    assert run.path == tmp_path / "run"
+    assert run.final("return") == [30.0]
+    assert load_runs(str(tmp_path / "run"))[0].config == load_setup(str(tmp_path / "run"))[0]
+    draw_curves([run], str(tmp_path / "new" / "curve.png"))
+    assert (tmp_path / "new" / "curve.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(StorageError, match="run 'nowhere' is not a folder"):
+        load_run("nowhere")
 
 
 def test_groups_of_one_point_are_joined_and_so_are_their_lanes_that_diverged(tmp_path):

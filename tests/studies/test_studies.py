@@ -8,12 +8,15 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pandas as pd
 import pytest
 from experiments import refused
 
+import maven_jax
 from maven_jax.cli.main import run
 from maven_jax.config.files import load_config
 from maven_jax.configs import packaged_studies
@@ -23,9 +26,12 @@ from maven_jax.runs import part_by_part
 from maven_jax.runs.extending import extend
 from maven_jax.runs.folder import load_setup
 from maven_jax.runs.grid import Part, make_lanes
+from maven_jax.runs.identity import Setup, create_once
+from maven_jax.runs.lock import LOCK
+from maven_jax.runs.new_folder import create_run_folder
 from maven_jax.runs.options import Options
 from maven_jax.runs.part_by_part import create_sweep
-from maven_jax.runs.runner import or_nothing
+from maven_jax.runs.runner import new_info, or_nothing
 from maven_jax.studies.report import write_report
 from maven_jax.studies.study import load_study
 from maven_jax.studies.training import continue_study
@@ -147,6 +153,9 @@ def assert_figure3_tells_what_it_shows(out: Path, printed: str) -> None:
     assert "QMIX ends at a median of" in printed
     assert "nan" not in printed
     assert "within 0.1 of the best return, 6" in printed
+    words = " ".join(printed.split())
+    assert "2 seeds and 1,000 steps can tell who finds the best return early" in words
+    assert "20 seeds, 100,000 steps and published MAVEN run maven-jax figure3." in words
     assert str(out / "figure3.png") in printed
     assert (out / "figure3.png").read_bytes().startswith(b"\x89PNG")
     table = pd.read_csv(out / "figure3.csv")
@@ -174,7 +183,7 @@ def test_figure3_that_was_killed_resumes_bit_for_bit(tmp_path, monkeypatch, caps
 def test_a_study_of_four_that_was_killed_resumes_bit_for_bit(here):
     command = ["study", "four.yaml", "--steps", "1000", "--no-tensorboard", "--out"]
     start_and_kill([*command, "killed"], here / "killed" / "b")
-    assert run(["resume", "killed", "--no-tensorboard"]) == 0
+    assert run([*command, "killed"]) == 0, "the same command, as of a job that is requeued"
     assert run([*command, "whole"]) == 0
     kept = contents(here / "killed", "*/metrics.csv")
     assert kept == contents(here / "whole", "*/metrics.csv")
@@ -272,8 +281,8 @@ def test_another_study_is_not_mixed_into_a_folder(here, capsys):
     (here / "other.yaml").write_text(SMALL.format(report="curves"))
     (here / "fewer.yaml").write_text("runs: {a: {config: small.yaml}}\nreport: best_return")
     for arguments, difference in (
-        (["four.yaml", "--seeds", "4"], "its run 'a' is of other seeds"),
-        (["four.yaml", "--steps", "70"], "its run 'a' is of another configuration"),
+        (["four.yaml", "--seeds", "4"], "run 'a': seed is [0, 1], not [0, 1, 2, 3]"),
+        (["four.yaml", "--steps", "70"], "run 'a': training.total_env_steps is 60, not 70"),
         (["other.yaml"], "its report is 'best_return', not 'curves'"),
         (["fewer.yaml"], "its runs are a, b, c, d"),
     ):
@@ -344,9 +353,9 @@ def test_a_folder_in_which_another_process_trains_is_not_removed(here):
     create_sweep(study_parts, make_env, here / "runs", Options(), study.report)
 
     def fail():
-        raise StorageError("study 'runs' is being trained by another process")
+        raise StorageError("there is no room left")
 
-    with (here / "runs" / "sweep.json").open() as file:
+    with (here / "runs" / "c" / LOCK).open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(StorageError):
             or_nothing(here / "runs", fail)
@@ -358,3 +367,61 @@ def test_a_folder_in_which_another_process_trains_is_not_removed(here):
     with pytest.raises(StorageError):
         or_nothing(here / "runs", fail)
     assert not (here / "runs").exists()
+
+
+def test_a_part_that_another_process_trains_is_skipped(here, capsys):
+    command = ["study", "four.yaml", "--no-tensorboard", "--out", "runs"]
+    assert run([*command, "--only", "a"]) == 0
+    with (here / "runs" / "b" / LOCK).open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        capsys.readouterr()
+        assert run([*command, "--only", "b", "c"]) == 0
+        printed = capsys.readouterr()
+        assert printed.err.count("maven-jax: 'b' is skipped: another process trains it\n") == 1
+        assert "still missing: 'b', which is being trained\n" in printed.out
+    before = contents(here / "runs", "*/metrics.csv")
+    assert before.keys() == {"a/metrics.csv", "c/metrics.csv"}
+    assert run(command) == 0
+    after = contents(here / "runs", "*/metrics.csv")
+    assert after.keys() == {f"{name}/metrics.csv" for name in "abcd"}
+    assert {name: after[name] for name in before} == before
+    assert "still missing" not in (here / "runs" / "report.txt").read_text()
+
+
+def test_two_processes_share_out_a_study(here):
+    """Both begin with the folder, and neither trains what the other does."""
+    command = [sys.executable, "-m", "maven_jax", "study", "four.yaml", "--no-tensorboard"]
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "2", "COLUMNS": "200"}
+    environment["PYTHONPATH"] = str(Path(maven_jax.__file__).parent.parent)
+    options = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    started = [
+        subprocess.Popen([*command, "--out", "runs"], env=environment, **options) for _ in "12"
+    ]
+    said = [process.communicate()[1] for process in started]
+    assert [process.returncode for process in started] == [0, 0], said
+    for name in "abcd":
+        assert load_setup(here / "runs" / name)[1]["status"] == "finished"
+        assert not (here / "runs" / name / "metrics-1.csv").exists()
+    assert sum("9 runs in 4 parts" in text for text in said) == 1
+    assert "still missing" not in (here / "runs" / "report.txt").read_text()
+    assert not list(here.glob(".draft-*"))
+
+
+def test_of_two_that_make_a_folder_at_once_one_does(here):
+    study = load_study("four.yaml")
+    each = study.runs["a"]
+    lanes = make_lanes(each.config.hyperparameters, each.seeds)
+    setup = Setup(each.config, new_info(lanes, {}))
+    meet = Barrier(2)
+
+    def make(_):
+        def create():
+            meet.wait()
+            create_run_folder(here / "run", *setup)
+
+        return create_once(here / "run", {"": setup}, create)
+
+    with ThreadPoolExecutor(2) as threads:
+        assert sorted(threads.map(make, range(2))) == [False, True]
+    assert load_setup(here / "run")[0] == each.config
+    assert not list(here.glob(".draft-*"))
