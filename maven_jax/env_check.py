@@ -14,6 +14,8 @@ from maven_jax.rollout import env_sizes, env_spec
 from maven_jax.types import ScalarKey
 
 EPISODES = "episodes"
+LARGEST_FEATURE = 10
+"""Of a state: QMIX's mixing weights, and with them its first values, grow with the features."""
 MIN_TICKS = 2
 """Steps that tell a clock from a flag."""
 
@@ -26,6 +28,8 @@ class _Play(NamedTuple):
     discount: Any
     finite: Any
     """Of views, states, rewards, discounts and extras."""
+    largest: Any
+    """Of the absolute features of states."""
     stuck: Any
     """An agent that may do nothing, now or in the next state where its value is read."""
     at_start: Any
@@ -157,6 +161,12 @@ def _episodes(env: Any, key: ScalarKey, num_episodes: int) -> Iterator[str]:
         yield f"action_mask forbids every action of an agent at step {step}"
     if not played.finite[active].all():
         yield "views, states, rewards, discounts or extras are not finite"
+    largest = played.largest[active].max()
+    if largest > LARGEST_FEATURE:
+        yield (
+            f"global_state has a feature of {largest:g} in random play: QMIX's first values grow "
+            f"with it; allowed: features within {LARGEST_FEATURE}"
+        )
     discount = played.discount[active]
     if ((discount < 0) | (discount > 1)).any():
         yield f"discount is {discount.min():g} to {discount.max():g}; allowed: 0 to 1"
@@ -224,7 +234,16 @@ def _player(env: Any) -> Callable[[ScalarKey], tuple[_Play, _Clocks]]:
         rising = jax.tree.map(lambda r, a, b: r & (~ticks | (a > b)), rising, now[0], before)
         falling = jax.tree.map(lambda f, a, b: f & (~ticks | (a < b)), falling, now[0], before)
         back = jax.tree.map(lambda b, s: b | (ends & s), back, same[0])
-        row = _Play(active, last, timestep.discount, jnp.stack(finite).all(), stuck, at_start)
+        states = jnp.stack([x.global_state for x in (step.observation, seen)])
+        row = _Play(
+            active=active,
+            last=last,
+            discount=timestep.discount,
+            finite=jnp.stack(finite).all(),
+            largest=jnp.abs(states.astype(jnp.float32)).max(initial=0),
+            stuck=stuck,
+            at_start=at_start,
+        )
         return (start, common, rising, falling, back), row
 
     def play(key: ScalarKey) -> tuple[_Play, _Clocks]:

@@ -30,6 +30,7 @@ from maven_jax.losses import weighted_mean
 from maven_jax.replay import add_where, make_replay
 from maven_jax.rollout import env_spec, keep, rollout, start_episodes
 from maven_jax.rows import play_rows, row_outcomes
+from maven_jax.shaping import shaped
 from maven_jax.target_moments import update_moments
 from maven_jax.types import (
     EnvSpec,
@@ -104,17 +105,18 @@ def collect(
 
     Returns:
         What was played, and `epsilon`, `train_return`, the mean undiscounted return of its
-        episodes, in rows of several of those that are `PlayedRows.counted`, and `train_episodes`,
-        their number: its weight in a mean over rounds.
+        episodes, shaped rewards included, in rows of several of those that are
+        `PlayedRows.counted`, and `train_episodes`, their number: its weight in a mean over rounds.
     """
     algorithm, training = parts.algorithm, parts.config.training
     sample_latent = partial(algorithm.played_latent.sample, state.latent_params)
     agent, params = algorithm.agent, state.params.agent
+    env = shaped(parts.env, state.env_steps, hyperparameters)
     outcomes, counted = None, None
     if training.row_slots:
         epsilon, behaviour = _explore(parts, state, hyperparameters)
         size = training.num_envs, training.row_slots
-        played = play_rows(parts.env, agent, params, key, sample_latent, behaviour, *size)
+        played = play_rows(env, agent, params, key, sample_latent, behaviour, *size)
         episodes, ended = played.episodes, played.ended
         train_return = weighted_mean(played.returns, played.counted)
         num_episodes = played.counted.sum(dtype=jnp.int32)
@@ -122,10 +124,10 @@ def collect(
             outcomes, counted = row_outcomes(played)
     else:
         start_key, latent_key, act_key = jax.random.split(key, 3)
-        start = start_episodes(parts.env, start_key, training.num_envs)
+        start = start_episodes(env, start_key, training.num_envs)
         z = sample_latent(latent_key, start.initial_state)
         epsilon, behaviour = _explore(parts, state, hyperparameters)
-        episodes = rollout(parts.env, agent, params, act_key, start, z, behaviour).episodes
+        episodes = rollout(env, agent, params, act_key, start, z, behaviour).episodes
         ended = last_step(episodes.mask)
         train_return = episodes.reward.sum(0).mean()
         num_episodes = jnp.int32(training.num_envs)

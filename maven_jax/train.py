@@ -19,6 +19,7 @@ from maven_jax.learner import make_optimizer
 from maven_jax.loops import pack
 from maven_jax.losses import weighted_mean
 from maven_jax.rounds import Parts, collect, make_parts, play_round, store
+from maven_jax.shaping import check_shaping
 from maven_jax.target_moments import fresh_moments
 from maven_jax.types import MarlEnv, Metrics, NetworkParams, Params, ScalarKey, TrainState
 
@@ -83,6 +84,7 @@ def make_trainer(config: Config, env: MarlEnv) -> Trainer:
     """
     validate(config)
     parts = make_parts(static_part(config), env)
+    check_shaping(env, config.hyperparameters)
     check_steps(config.training, parts.spec.time_limit)
     total_env_steps = config.training.total_env_steps
 

@@ -21,7 +21,7 @@ OPTIONS = {
     "mpe_speaker_listener": {"time_limit": 25},
     "mpe_reference": {"time_limit": 25},
     "hanabi": {"num_colors": 2, "num_ranks": 2, "hand_size": 2, "time_limit": 12},
-    "overcooked": {"shaping": 0.5, "time_limit": 50},
+    "overcooked": {"time_limit": 50},
 }
 """Arguments of each; the time limits are such that random play ends before and at them."""
 

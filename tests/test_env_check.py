@@ -393,6 +393,10 @@ CASES = {
         FloatView(),
         "views, states, rewards, discounts or extras are not finite",
     ),
+    "a state of cells": (
+        Broken(observation(global_state=lambda x: -11 * x)),
+        "global_state has a feature of 11 in random play: QMIX's first values grow with it; allow",
+    ),
     "no action at the end": (StuckAtTheEnd(), "action_mask forbids every action of an agent at"),
     "impure step": (ImpureStep(), "step is not pure: called twice with the same arguments"),
     "scalar state": (ScalarState(), "global_state of environment ScalarState has shape (); allow"),

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 from matplotlib.figure import Figure
 
-from maven_jax.envs.adapters.adapter import Advance, number, one_of, whole_number
+from maven_jax.envs.adapters.adapter import Advance, one_of, whole_number
 from maven_jax.envs.adapters.jaxmarl_adapter import JaxMarlAdapter, import_jaxmarl
 from maven_jax.envs.adapters.types import Observation, State
 
@@ -24,10 +24,12 @@ class Kitchen(NamedTuple):
     Attributes:
         state: JaxMARL's.
         soups: how many were served.
+        shaped_return: JaxMARL's shaped rewards of both cooks, summed over the episode so far.
     """
 
     state: Any
     soups: Float[Array, ""]
+    shaped_return: Float[Array, ""]
 
 
 class Overcooked(JaxMarlAdapter):
@@ -38,10 +40,11 @@ class Overcooked(JaxMarlAdapter):
       [2, 27 H W].
     - global_state: the first agent's view, which is of the whole kitchen, int8.
     - action: up, down, right, left, stay, interact.
-    - reward: 20 for a soup that is served, once for both, and `shaping` times JaxMARL's reward of
-      each agent for what leads there: 3 for an onion in a pot, 3 for a plate, 5 for a soup taken.
+    - reward: 20 for a soup that is served, once for both.
     - termination: none.
-    - extras: "soups", how many were served.
+    - extras: "soups", how many were served; "shaped_return", the sum of JaxMARL's rewards for what
+      leads there: 3 for an onion in a pot, 3 for a plate, 5 for a soup taken. Training adds them
+      with `hyperparameters.shaping_weight`.
     """
 
     num_agents = 2
@@ -51,7 +54,6 @@ class Overcooked(JaxMarlAdapter):
         self,
         layout: str = "cramped_room",
         random_reset: bool = False,
-        shaping: float = 0.0,
         time_limit: int = 400,
     ) -> None:
         """Makes the kitchen.
@@ -59,7 +61,6 @@ class Overcooked(JaxMarlAdapter):
         Args:
             layout: one of JaxMARL's, such as cramped_room or coord_ring.
             random_reset: whether a start draws where cooks are, what they hold and what pots hold.
-            shaping: weight of the reward for what leads to a soup, 0 to 1.
             time_limit: steps after which an episode is cut.
 
         Raises:
@@ -70,14 +71,13 @@ class Overcooked(JaxMarlAdapter):
 
         kitchen = one_of("layout", layout, overcooked_layouts)
         self.time_limit = whole_number("time_limit", time_limit, 1, 10_000)
-        self._shaping = number("shaping", shaping, 0.0, 1.0)
         self._of_a_soup = overcooked.DELIVERY_REWARD
         with warnings.catch_warnings():  # it recommends its successor
             warnings.simplefilter("ignore", DeprecationWarning)
             self.env = environments.Overcooked(kitchen, random_reset, time_limit)
 
     def _start(self, key: PRNGKeyArray) -> Kitchen:
-        return Kitchen(super()._start(key), jnp.float32(0))
+        return Kitchen(super()._start(key), jnp.float32(0), jnp.float32(0))
 
     def _advance(self, key: PRNGKeyArray, env_state: Kitchen, action: Int[Array, "N"]) -> Advance:
         step_key, _ = jax.random.split(key)
@@ -85,9 +85,9 @@ class Overcooked(JaxMarlAdapter):
             step_key, env_state.state, self._actions(action)
         )
         served = rewards[self.env.agents[0]]
-        reward = served + self._shaping * self._stack(info["shaped_reward"]).sum()
         soups = env_state.soups + served / self._of_a_soup
-        return Advance(Kitchen(after, soups), reward, jnp.array(False))
+        shaped_return = env_state.shaped_return + self._stack(info["shaped_reward"]).sum()
+        return Advance(Kitchen(after, soups, shaped_return), served, jnp.array(False))
 
     def _observe(self, env_state: Kitchen) -> Observation:
         layers = self._stack(self.env.get_obs(env_state.state)).astype(jnp.int8)
@@ -101,7 +101,8 @@ class Overcooked(JaxMarlAdapter):
         )
 
     def _extras(self, state: State) -> dict[str, Array]:
-        return {"soups": state.env_state.soups}
+        kitchen = state.env_state
+        return {"soups": kitchen.soups, "shaped_return": kitchen.shaped_return}
 
     def _viewer(self, states: Sequence[State]) -> tuple[Figure, Callable[[int], Any]]:
         import matplotlib.pyplot as plt

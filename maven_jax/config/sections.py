@@ -29,6 +29,11 @@ class Hyperparameters(NamedTuple):
     reward_scale: float = 1.0
     """Factor on the reward that is kept and learnt from; returns are reported without it. The
     latent policy has `latent_return_scale`."""
+    shaping_weight: float = 0.0
+    """Weight, at environment step 0, of the shaped reward that an environment such as Overcooked
+    reports; training alone sees it."""
+    shaping_steps: float = 0.0
+    """Environment steps over which that weight falls linearly to 0; 0 for a constant one."""
     target_update_rate: float = 1.0
     """How far the target network moves towards the online one at each update of it: 1 for a copy,
     as published; less, with `training.target_update_interval` 1, for a running mean of weights."""

@@ -143,15 +143,14 @@ def own_step(env, key, env_state, actions) -> Step:
         return Step(timestep.reward.sum(), timestep.last(), env_state)
     named = {agent: actions[i] for i, agent in enumerate(env.agents)}
     before = env_state
-    _, env_state, rewards, dones, info = env.step(key, before, named)
+    _, env_state, rewards, dones, _ = env.step(key, before, named)
     if isinstance(env, HeuristicEnemySMAX | SimpleSpeakerListenerMPE):  # one reward of all
         return Step(rewards[env.agents[0]], dones["__all__"], env_state)
     if isinstance(env, Hanabi):  # without a limit
         last = dones["__all__"] | (before.step + 1 >= OPTIONS["hanabi"]["time_limit"])
         return Step(rewards["agent_0"], last, env_state)
     if isinstance(env, Overcooked):
-        reward = rewards["agent_0"] + 0.5 * sum(info["shaped_reward"].values())
-        return Step(reward, dones["__all__"], env_state)
+        return Step(rewards["agent_0"], dones["__all__"], env_state)
     return Step(sum(rewards.values()), dones["__all__"], env_state)
 
 
@@ -217,7 +216,7 @@ def test_every_agent_can_always_do_something(played):
 
 def test_extras_are_of_the_episode_so_far(played):
     _, _, ours, _, _, _, extras, _, active = played
-    (name,) = extras
+    (name,) = extras.keys() - {"shaped_return"}
     first_last = np.argmax(ours.last, axis=1)
     final = extras[name][np.arange(NUM_EPISODES), first_last]
     returns = (ours.reward * active).sum(1)
@@ -276,18 +275,21 @@ SERVE = [DOWN, RIGHT, DOWN, INTERACT]
 
 
 def test_one_cook_serves_a_soup():
-    """Half of 3 for each of three onions, of 3 for the plate and of 5 for the soup, and 20."""
+    """Shaped: 3 for each of three onions, 3 for the plate and 5 for the soup; the reward: 20."""
     env = small_env("overcooked")
     moves = jnp.array([*FILL, LEFT, *FILL, LEFT, *FILL, *FETCH_A_PLATE, *SERVE])
 
     def step(state, move):
         state, timestep = env.step(state, jnp.array([move, STAY]))
-        return state, (timestep.reward, timestep.extras["soups"])
+        extras = timestep.extras
+        return state, (timestep.reward, extras["soups"], extras["shaped_return"])
 
     state, _ = env.reset(jax.random.key(0))
-    _, (rewards, soups) = jax.jit(lambda state: jax.lax.scan(step, state, moves))(state)
-    paid = [(step, reward) for step, reward in enumerate(rewards.tolist()) if reward]
-    assert paid == [(4, 1.5), (10, 1.5), (16, 1.5), (20, 1.5), (38, 2.5), (42, 20.0)]
+    _, (rewards, soups, shaped) = jax.jit(lambda state: jax.lax.scan(step, state, moves))(state)
+    assert rewards.tolist() == [0.0] * 42 + [20.0]
+    rises = enumerate(np.diff(shaped, prepend=0).tolist())
+    paid = [(step, reward) for step, reward in rises if reward]
+    assert paid == [(4, 3), (10, 3), (16, 3), (20, 3), (38, 5)]
     assert soups[:42].tolist() == [0.0] * 42
     assert soups[42] == 1
 
