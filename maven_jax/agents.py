@@ -117,7 +117,7 @@ class LatentHead(nn.Module):
         condition = self._condition(latent, num_agents)
         each = jnp.eye(condition.shape[-1], dtype=condition.dtype)
         offset = self._weights_of(jnp.zeros_like(each[0])).reshape(-1, size)
-        slopes = self._weights_of(each).reshape(len(each), -1, size) - offset
+        slopes = self._weights_of(each).reshape(len(each), -1, size) - offset[None]
         by_entry = jnp.einsum("...h,kah->...ka", hidden, slopes)
         utilities = jnp.einsum("...ka,...k->...a", by_entry, condition) + hidden @ offset.T
         return self._added_to(utilities, hidden)

@@ -166,7 +166,7 @@ class RecurrentDiscriminator(Discriminator):
         head = _head(self.discrete)(self.hidden_size, self.hidden_layers, name="head")
         if first is None:  # one step of each row is read
             hidden = (hidden * weight[..., None]).sum(0)
-        return Posterior(head(hidden, latent) * weight, weight)
+        return Posterior(jnp.broadcast_to(head(hidden, latent), weight.shape) * weight, weight)
 
 
 def _head(discrete: bool) -> type[CategoricalHead] | type[GaussianHead]:

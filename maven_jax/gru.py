@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from maven_jax.layers import symmetric_uniform
+from maven_jax.layers import add_bias, symmetric_uniform
 from maven_jax.loops import FULL_UNROLL
 
 PART_UNROLL = 4
@@ -64,7 +64,7 @@ def _split(stacked: Float[Array, "*L G"]) -> Gates:
 
 def gru_project(params: GRUParams, x: Float[Array, "*L I"]) -> Gates:
     """The part of the gates that needs no recurrence: one matmul for all time steps."""
-    return _split(x @ params.input_kernel + params.input_bias)
+    return _split(add_bias(x @ params.input_kernel, params.input_bias))
 
 
 def gru_step(
@@ -98,7 +98,7 @@ def gru_unroll(
 
 
 def _step(weights: Recurrence, carry: Float[Array, "*L H"], projected: Gates) -> Step:
-    of_hidden = _split(carry @ weights.kernel + weights.bias)
+    of_hidden = _split(add_bias(carry @ weights.kernel, weights.bias))
     reset = jax.nn.sigmoid(projected.reset + of_hidden.reset)
     update = jax.nn.sigmoid(projected.update + of_hidden.update)
     candidate = jnp.tanh(projected.candidate + reset * of_hidden.candidate)

@@ -79,7 +79,12 @@ class Linear(nn.Module):
             y = x @ self.param("kernel", init, (size, self.features))
         else:
             y = jnp.zeros((*lead, self.features), x.dtype)
-        return y + self.param("bias", init, (self.features,)) if self.use_bias else y
+        return add_bias(y, self.param("bias", init, (self.features,))) if self.use_bias else y
+
+
+def add_bias(x: Float[Array, "*L F"], bias: Float[Array, "F"]) -> Float[Array, "*L F"]:
+    """`x + bias` along the last axis, of equal ranks: JAX may be told to refuse others."""
+    return x + bias.reshape(*[1] * (x.ndim - 1), -1)
 
 
 def relu_layers(x: Float[Array, "*L I"], size: int, count: int) -> Float[Array, "*L F"]:

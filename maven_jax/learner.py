@@ -185,9 +185,17 @@ def update(
     )
     with jax.named_scope("optimizer"):
         optimizer = make_optimizer(config.training.optimizer, hyperparameters)
-        updates, opt_state = optimizer.update(grads, opt_state, params)
+        updates, opt_state = _step(optimizer, grads, opt_state, params)
         metrics["grad_norm"] = optax.global_norm(ravel_pytree(grads)[0])
         return optax.apply_updates(params, updates), opt_state, metrics
+
+
+def _step(
+    optimizer: optax.GradientTransformation, grads: Any, opt_state: Any, params: Any
+) -> tuple[Any, Any]:
+    """`optimizer.update`; optax's Adam mixes floats and integers, which JAX may be told to refuse."""
+    with jax.numpy_dtype_promotion("standard"):
+        return optimizer.update(grads, opt_state, params)
 
 
 def update_latent(
@@ -202,5 +210,6 @@ def update_latent(
     grads = jax.grad(latent.loss)(
         params, batch, hyperparameters, reference=config.fidelity == "reference"
     )
-    updates, opt_state = latent.optimizer(hyperparameters).update(grads, opt_state, params)
+    optimizer = latent.optimizer(hyperparameters)
+    updates, opt_state = _step(optimizer, grads, opt_state, params)
     return optax.apply_updates(params, updates), opt_state

@@ -69,7 +69,7 @@ def lambda_next_values(
         td_lambda: 0 gives `q_next`, one-step targets; 1 the returns as they were played.
     """
     following = jnp.concatenate([mask[1:], jnp.zeros_like(mask[:1])])
-    weight = td_lambda * following
+    weight = td_lambda * following.astype(q_next.dtype)
     next_reward, next_discount = (
         jnp.where(following, jnp.roll(x, -1, axis=0), 0.0) for x in (reward, discount)
     )
@@ -120,6 +120,7 @@ def intrinsic_reward(
         log_p: log p(z | s0) in nats, of each row's episode or of each step's.
         reference: `-log q_v` instead, the opposite sign, as the published code has it.
     """
+    log_p = jnp.broadcast_to(log_p, log_q.shape)
     return jax.lax.stop_gradient(-log_q if reference else log_q - log_p)
 
 

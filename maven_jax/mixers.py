@@ -150,7 +150,8 @@ class JointCritic(Mixer):
         condition = jnp.concatenate([global_state, latent], axis=-1)
         each = jnp.broadcast_to(condition[..., None, :], (*lead, num_agents, condition.shape[-1]))
         own = jnp.eye(num_agents, dtype=actions.dtype)
-        others = (actions[..., None, :, :] * (1 - own)[:, :, None]).reshape(*lead, num_agents, -1)
+        apart = (1 - own).reshape(*[1] * len(lead), num_agents, num_agents, 1)
+        others = (actions[..., None, :, :] * apart).reshape(*lead, num_agents, -1)
         ids = jnp.broadcast_to(own, (*lead, num_agents, num_agents))
         hidden = jnp.concatenate([each, others, ids], axis=-1)
         for layer in range(2):

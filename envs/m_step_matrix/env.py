@@ -55,7 +55,7 @@ def payoff(
     reward = pays.astype(jnp.float32)
     if m == 1:
         return reward
-    final = 1.0 + FINAL_BONUS * (joint_action == 3)
+    final = jnp.where(joint_action == 3, 1.0 + FINAL_BONUS, 1.0)
     return jnp.where((step_count == m - 1) & (branch == 0), final, reward)
 
 
@@ -143,11 +143,12 @@ class MStepMatrixGame(Environment[State, specs.MultiDiscreteArray, Observation])
         """
         joint_action = (2 * action[0] + action[1]).astype(jnp.int32)
         branch = jnp.where(state.step_count == 0, joint_action, state.branch)
-        reward = ~state.done * payoff(
+        paid = payoff(
             state.step_count, branch, joint_action, m=self.m, good_branches=self.good_branches
         )
+        reward = jnp.where(state.done, 0.0, paid)
         now = (jnp.arange(self.m) == state.step_count) & ~state.done
-        step_count = state.step_count + ~state.done
+        step_count = jnp.where(state.done, state.step_count, state.step_count + 1)
         done = (reward == 0) | (step_count == self.m)
         state = State(
             key=state.key,

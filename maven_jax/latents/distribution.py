@@ -32,7 +32,8 @@ class DistributionLatent(ABC):
         """p(z | s0)."""
 
     def sample(self, params, key, initial_state):
-        return self.distribution(params, initial_state).sample(seed=key)
+        with jax.numpy_rank_promotion("allow"):  # distrax broadcasts its parameters
+            return self.distribution(params, initial_state).sample(seed=key)
 
     def log_prob(self, params, initial_state, latent):
         return self.distribution(params, initial_state).log_prob(latent)
@@ -46,7 +47,8 @@ class DistributionLatent(ABC):
 
             def draw(initial_state):  # the key is shared, and so is the noise
                 policy = self.distribution(params, initial_state)
-                return policy.sample(seed=key, sample_shape=(num_draws,))
+                with jax.numpy_rank_promotion("allow"):
+                    return policy.sample(seed=key, sample_shape=(num_draws,))
 
             draws = jax.vmap(draw, out_axes=1)(initial_state)
             return Support(draws, jnp.full((num_draws, num_starts), 1 / num_draws, draws.dtype))
