@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from filelock import FileLock, SoftFileLock, Timeout
+from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 from maven_jax.errors import StorageError
 from maven_jax.runs.processes import anywhere, by_writer
@@ -64,7 +64,12 @@ def lock_here(folder: Path, wait: float = WAIT) -> Iterator[bool]:
     Args:
         folder: a run's folder.
         wait: seconds to try; negative for as long as it takes.
+
+    Raises:
+        StorageError: there is no such folder, or the lock cannot be written.
     """
+    if not folder.is_dir():  # the library would make it
+        raise StorageError(f"'{folder}' is not a folder")
     held = FileLock(folder / LOCK, is_singleton=True)
     taken = _acquire(held, folder, wait)
     try:
@@ -73,7 +78,7 @@ def lock_here(folder: Path, wait: float = WAIT) -> Iterator[bool]:
         held.release()
 
 
-def _acquire(held: FileLock, folder: Path, wait: float) -> bool:
+def _acquire(held: BaseFileLock, folder: Path, wait: float) -> bool:
     try:
         with warnings.catch_warnings(action="ignore"):
             held.acquire(timeout=wait)

@@ -67,8 +67,9 @@ def train_sweep(
     if create_sweep(parts, make_env, path, options):
         return or_nothing(path, lambda: continue_sweep(path, make_env, options))
     folders = sweep_parts(path)
+    finished = finished_runs(folders)  # what is damaged is refused before all else
     if say_found(path, folders, options):
-        return [load_run(folder) for folder in folders]
+        return finished
     return continue_sweep(path, make_env, options)
 
 

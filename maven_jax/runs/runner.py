@@ -90,8 +90,9 @@ def train_run(
         (run,) = or_nothing(path, lambda: [continue_run(path, env, options)])
         return run
     if load_setup(path)[1]["status"] in ENDED:
+        run = load_run(path)
         say_found(path, [path], options)
-        return load_run(path)
+        return run
     with lock(path):
         say_found(path, [path], options)
         return continue_run(path, env, options)

@@ -58,6 +58,7 @@ def train_study(
     ]
     if create_sweep(parts, make_env, path, options, study.report):
         return or_nothing(path, lambda: continue_study(path, make_env, options, only))
+    finished_runs(sweep_parts(path))  # what is damaged is refused before all else
     say_found(path, [path / name for name in only or study.runs], options)
     return continue_study(path, make_env, options, only)
 
