@@ -66,9 +66,6 @@ def make_env(config: Config) -> MarlEnv:
         if name in ENVIRONMENTS:
             raise
         raise ConfigError(f"env.options: {name} raises {_described(error)}") from None
-    for method in ("reset", "step"):
-        if not callable(getattr(env, method, None)):
-            raise ConfigError(f"env.name is {name!r}, which has no {method}; allowed: a MarlEnv")
     env_sizes(env)
     return env
 
@@ -97,8 +94,11 @@ def _constructor(name: str) -> Callable[..., Any]:
             classes = [key for key, value in vars(found).items() if isinstance(value, type)]
             raise unknown(f"class of {module_name!r} in env.name {name!r}:", attribute, classes)
         found = getattr(found, attribute)
-    if not callable(found):
+    if not isinstance(found, type):
         raise ConfigError(f"env.name is {name!r}, which is no class; allowed: module:Class")
+    for method in ("reset", "step"):  # before the call: a run's folder may name any class
+        if not callable(getattr(found, method, None)):
+            raise ConfigError(f"env.name is {name!r}, which has no {method}; allowed: a MarlEnv")
     return found
 
 

@@ -142,6 +142,12 @@ def test_a_packaged_class_is_named_by_its_module_too():
         ),
         ("game:number", {}, "env.name is 'game:number', which is no class; allowed: module:Class"),
         ("game:NoStep", {}, "env.name is 'game:NoStep', which has no step; allowed: a MarlEnv"),
+        ("os:system", {"command": "exit 3"}, "env.name is 'os:system', which is no class; allowed"),
+        (
+            "subprocess:Popen",
+            {"args": ["touch", "planted"]},
+            "env.name is 'subprocess:Popen', which has no reset; allowed: a MarlEnv",
+        ),
         ("game:NoSizes", {}, "environment NoSizes has no num_agents"),
         ("game:Strict", {}, "env.options: game:Strict raises TypeError: "),
         ("game:Strict", {"size": 10}, "env.options: game:Strict raises RuntimeError: size is too"),
@@ -167,6 +173,7 @@ def test_what_cannot_be_made_is_refused_in_a_line(folder, name, options, message
         make_env(config_of(name, **options))
     assert str(error.value).startswith(message)
     assert "\n" not in str(error.value)
+    assert not (folder / "planted").exists()
 
 
 SMALL = {
