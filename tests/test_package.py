@@ -163,6 +163,13 @@ def test_shapes_and_types_are_checked_while_the_tests_run():
         format_bytes("many")
 
 
+def test_the_suite_needs_no_cache_of_pytest():
+    arguments = ["-p", "no:cacheprovider", "-q", "-n", "0", "tests/test_budget.py"]
+    command = [sys.executable, "-m", "pytest", *arguments]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stdout
+
+
 def test_no_module_and_no_function_is_long():
     """What is read is in pieces: modules of at most 300 lines, functions of at most 80."""
     long = []

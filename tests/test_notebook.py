@@ -1,0 +1,69 @@
+"""The package in a Jupyter kernel: a real one, whose outputs are those that a notebook shows."""
+
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+from experiments import SMALL
+from nbclient import NotebookClient
+
+README = Path(__file__).parent.parent / "README.md"
+TRAIN = """
+from maven_jax.config import from_dict
+from maven_jax.environments import make_env
+from maven_jax.runs.grid import make_lanes
+from maven_jax.runs.runner import train_run
+import yaml
+config = from_dict(yaml.safe_load(open("small.yaml")))
+run = train_run(config, make_env(config), "run", make_lanes(config.hyperparameters, [0]))
+assert run.info["status"] == "finished"
+"""
+COMMAND = "!{PYTHON} -m maven_jax train small.yaml --seeds 1 --no-tensorboard --out command"
+SHOWN = (
+    "compiling one program for 1 run",
+    " steps, return ",
+    "60 of 60 steps, return ",
+)
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory):
+    """The outputs of a notebook's cells, by what the cell does."""
+    folder = tmp_path_factory.mktemp("notebook")
+    (folder / "small.yaml").write_text(SMALL.format(algorithm="vdn"))
+    (example,) = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
+    cells = {
+        "import": "from maven_jax.envs import MStepMatrixGame",
+        "backend": "import matplotlib; print(matplotlib.get_backend(), __IPYTHON__)",
+        "example": f"{example}\nassert (metrics['env_steps'].max(axis=1) >= 1_000).all()",
+        "train": TRAIN,
+        "command": f"import sys; PYTHON = sys.executable\n{COMMAND}",
+    }
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell(x) for x in cells.values()]
+    )
+    client = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(folder)}})
+    client.execute()
+    return dict(zip(cells, (cell.outputs for cell in notebook.cells), strict=True))
+
+
+def test_the_environments_are_imported_and_the_backend_is_unchanged(outputs):
+    (printed,) = outputs["backend"]
+    backend, in_ipython = printed["text"].split()
+    assert backend.endswith(("inline", "backend_inline"))
+    assert in_ipython == "True"
+
+
+def test_the_example_of_the_readme_runs(outputs):
+    assert "[" in "".join(output.get("text", "") for output in outputs["example"])
+
+
+@pytest.mark.parametrize("cell", ["train", "command"])
+def test_training_prints_plain_lines(outputs, cell):
+    assert {output["output_type"] for output in outputs[cell]} == {"stream"}
+    text = "".join(output["text"] for output in outputs[cell])
+    assert not set("\x1b\r\b") & set(text.replace("\r\n", "\n"))
+    assert len(text.splitlines()) < 10
+    for words in SHOWN:
+        assert words in text
