@@ -1,4 +1,4 @@
-"""A loop that accelerators unroll, one that stops early, and the rows of a loop in few arrays."""
+"""A loop that accelerators unroll, one that stops early, one of unknown length; rows in few arrays."""
 
 import math
 from collections.abc import Callable
@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.custom_batching import custom_vmap
-from jaxtyping import Array, Bool
+from jaxtyping import Array, Bool, Int
 
 FULL_UNROLL = 32
 """Scans up to this long are unrolled whole where that pays."""
@@ -79,6 +79,32 @@ def _in_any_lane(flag: Bool[Array, ""]) -> Bool[Array, ""]:
 def _(axis_size, is_batched, flag):
     del axis_size, is_batched
     return _in_any_lane(flag.any()), False
+
+
+def map_in_turn(function: Callable[..., Any], number: Int[Array, ""], *xs: Any) -> Any:
+    """`jax.lax.map` over the first rows, of which the compiler does not know how many there are.
+
+    So its body is the same for any number of rows, where a loop over a single one would be taken
+    apart: a row's result is the same, bit for bit, alone and among others.
+
+    Args:
+        function: of one row of each argument.
+        number: how many rows to compute; the results of the others are zeros.
+        *xs: arrays, or trees of them, with a leading axis of rows.
+    """
+    traced_once = jax.jit(function, inline=True)
+    length = jax.tree.leaves(xs)[0].shape[0]
+
+    def row(index: Int[Array, ""]) -> Any:
+        own = jax.tree.map(lambda x: x[index], xs)
+        return traced_once(*jax.lax.optimization_barrier((index, own))[1])
+
+    def body(index: Int[Array, ""], results: Any) -> Any:
+        return jax.tree.map(lambda every, x: every.at[index].set(x), results, row(index))
+
+    shapes = jax.eval_shape(row, jnp.int32(0))
+    results = jax.tree.map(lambda x: jax.lax.full((length, *x.shape), 0, x.dtype), shapes)
+    return jax.lax.fori_loop(0, number, body, results)
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["vectors"], meta_fields=["tree", "shapes"])

@@ -1,11 +1,12 @@
 import re
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from maven_jax.loops import FULL_UNROLL, pack, scan, scan_until
+from maven_jax.loops import FULL_UNROLL, map_in_turn, pack, scan, scan_until
 
 
 def count_up(total, x):
@@ -124,3 +125,22 @@ def test_scan_agrees_with_that_of_jax():
         assert total == 21
         np.testing.assert_array_equal(rows["total"], [0, 1, 3, 6, 10, 15])
         np.testing.assert_array_equal(rows["squared"], [1, 4, 9, 16, 25, 36])
+
+
+@pytest.mark.parametrize("number", [0, 1, 3])
+def test_rows_in_turn_are_mapped_up_to_a_number(number):
+    """With keys among arguments and results; the rows that are left out are zeros."""
+    keys, shifts = jax.random.split(jax.random.key(0), 3), jnp.array([1.0, 2.0, 3.0])
+
+    def draw(key, shift):
+        return {"drawn": shift + jax.random.normal(key, (2,)), "key": key}
+
+    found = jax.jit(partial(map_in_turn, draw))(jnp.int32(number), keys, shifts)
+    expected = np.stack(
+        [shift + jax.random.normal(k, (2,)) for k, shift in zip(keys, shifts, strict=True)]
+    )
+    expected[number:] = 0
+    np.testing.assert_allclose(found["drawn"], expected, rtol=1e-6)
+    kept = jax.random.key_data(found["key"])
+    np.testing.assert_array_equal(kept[:number], jax.random.key_data(keys)[:number])
+    assert not kept[number:].any()

@@ -19,6 +19,7 @@ from jaxtyping import Array, Int
 
 from maven_jax.config import Hyperparameters
 from maven_jax.errors import check
+from maven_jax.loops import map_in_turn
 from maven_jax.train import Trainer, is_finished
 from maven_jax.types import Metrics, NetworkParams, Params, ScalarKey, TrainState
 
@@ -155,30 +156,9 @@ def over_lanes(function: Callable[..., Any], mesh: Mesh, num_lanes: int) -> Call
         share = padded(num_lanes, mesh) // mesh.size
         number = jax.lax.optimization_barrier(jnp.int32(num_lanes))
         left = number - share * jax.lax.axis_index("lanes")
-        return _one_by_one(function, jnp.clip(left, 0, share), *lanes)
+        return map_in_turn(function, jnp.clip(left, 0, share), *lanes)
 
     return jax.shard_map(here, mesh=mesh, in_specs=LANES, out_specs=LANES, check_vma=False)
-
-
-def _one_by_one(function: Callable[..., Any], number: Int[Array, ""], *lanes: Any) -> Any:
-    """`jax.lax.map` of the first lanes, whose number the compiler does not know.
-
-    So its body is the same for any number of lanes, where a loop over a single one would be taken
-    apart: a lane has the same numbers, bit for bit, alone and among others.
-    """
-
-    def lane(index: Int[Array, ""]) -> Any:
-        own = jax.tree.map(lambda x: x[index], lanes)
-        return traced_once(*jax.lax.optimization_barrier((index, own))[1])
-
-    def body(index: Int[Array, ""], results: Any) -> Any:
-        return jax.tree.map(lambda every, x: every.at[index].set(x), results, lane(index))
-
-    traced_once = jax.jit(function, inline=True)
-    length = jax.tree.leaves(lanes)[0].shape[0]
-    shapes = jax.eval_shape(lane, jnp.int32(0))
-    results = jax.tree.map(lambda x: jax.lax.full((length, *x.shape), 0, x.dtype), shapes)
-    return jax.lax.fori_loop(0, number, body, results)
 
 
 def map_lanes(function: Callable[..., Any], *lanes: Any) -> Any:
