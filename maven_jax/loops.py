@@ -1,4 +1,4 @@
-"""A loop that accelerators unroll, one that stops early, one of unknown length; rows in few arrays."""
+"""Loops: unrolled on accelerators, stopped early, row by row; and their rows in few arrays."""
 
 import math
 from collections.abc import Callable
