@@ -75,7 +75,9 @@ class Report:
         pending = [case for case in cases if not any(map(case.is_of, self.rows))]
 
         def stop() -> None:
-            self.left_out += [case.key | {"why": "the time is over"} for case in pending]
+            known = [*self.rows, *self.left_out]  # the last case may just have ended
+            late = [case for case in pending if not any(map(case.is_of, known))]
+            self.left_out += [case.key | {"why": "the time is over"} for case in late]
             try:
                 self.show()
             finally:
@@ -125,7 +127,8 @@ class Report:
                 table.add_row(*(_cell(row.get(name)) for name in columns))
             console.print(table)
         for row in self.left_out:
-            console.print("left out: {part}, {name}, {seeds} seeds: {why}".format(**row))
+            line = "left out: {part}, {name}, {seeds} seeds: {why}".format(**row)
+            console.print(line, markup=False, soft_wrap=True)
 
 
 def _cell(value: Any) -> str:
