@@ -118,4 +118,5 @@ def test_nothing_is_suggested_where_nothing_is_near(written):
 
 def test_what_the_algorithm_does_not_read_is_not_suggested(capsys):
     message = refused(capsys, "train", "qmix", "--mi-weight", "1")
-    assert message == "Unrecognized options: --mi-weight, 1"
+    assert message.startswith("Unrecognized options: --mi-weight, 1")
+    assert not message.endswith("mi-weight?")
