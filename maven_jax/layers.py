@@ -9,6 +9,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.nn.initializers import Initializer
 from jaxtyping import Array, Float
@@ -82,7 +83,7 @@ class Linear(nn.Module):
         return add_bias(y, self.param("bias", init, (self.features,))) if self.use_bias else y
 
 
-def add_bias(x: Float[Array, "*L F"], bias: Float[Array, "F"]) -> Float[Array, "*L F"]:
+def add_bias(x: Float[Array, "*L F"], bias: Float[Array | np.ndarray, "F"]) -> Float[Array, "*L F"]:
     """`x + bias` along the last axis, of equal ranks: JAX may be told to refuse others."""
     return x + bias.reshape(*[1] * (x.ndim - 1), -1)
 

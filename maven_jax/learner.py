@@ -193,7 +193,7 @@ def update(
 def _step(
     optimizer: optax.GradientTransformation, grads: Any, opt_state: Any, params: Any
 ) -> tuple[Any, Any]:
-    """`optimizer.update`; optax's Adam mixes dtypes, which JAX may be told to refuse."""
+    """`optimizer.update`, where optax may mix floats and integers, whatever JAX is set to."""
     with jax.numpy_dtype_promotion("standard"):
         return optimizer.update(grads, opt_state, params)
 
