@@ -27,7 +27,7 @@ if __name__ == "__main__":
 
 import jax.numpy as jnp
 import numpy as np
-from jaxmarl_baseline import TASKS, Baseline, Task, learnt_config, load_baseline, our_config
+from jaxmarl_baseline import TASKS, Baseline, Task, learnt_config, our_config, read_baseline
 from record import add_out, write_record
 from rich.console import Console
 from rich.table import Table
@@ -79,7 +79,7 @@ def compile_ours(
     parts, trainer = make_parts(config, env), make_trainer(config, env)
     lanes = seed_keys(0, num_seeds), spread(config.hyperparameters, num_seeds)
     keys, numbers = place_lanes(lanes, mesh)
-    state = jax.jit(over_lanes(trainer.init, mesh))(keys, numbers)
+    state = jax.jit(over_lanes(trainer.init, mesh, num_seeds))(keys, numbers)
 
     def play(state: TrainState, numbers: Hyperparameters) -> TrainState:
         def body(state: TrainState, _: None) -> tuple[TrainState, None]:
@@ -88,7 +88,7 @@ def compile_ours(
         return jax.lax.scan(body, state, length=rounds)[0]
 
     started = time.perf_counter()
-    lowered = jax.jit(over_lanes(play, mesh), donate_argnums=0).lower(state, numbers)
+    lowered = jax.jit(over_lanes(play, mesh, num_seeds), donate_argnums=0).lower(state, numbers)
     compiled = lowered.compile()
     return lambda state: compiled(state, numbers), state, time.perf_counter() - started
 
@@ -204,10 +204,7 @@ def main(argv: list[str] | None = None, tasks: dict[str, Task] | None = None) ->
         parser.error("--seeds, --rounds, --turns, --learn; allowed: whole numbers of at least 1")
     if arguments.rate is not None and not 0 < arguments.rate < 1:
         parser.error(f"--rate is {arguments.rate:g}; allowed: between 0 and 1")
-    try:
-        baseline = load_baseline(arguments.jaxmarl)
-    except (FileNotFoundError, ImportError) as error:
-        parser.error(f"--jaxmarl: {error}; allowed: a clone of JaxMARL, with JaxMARL installed")
+    baseline = read_baseline(parser, arguments.jaxmarl)
     rows: list[dict[str, Any]] = []
     curves: list[dict[str, Any]] = []
     for name in arguments.tasks:

@@ -64,7 +64,7 @@ def timed_parts(parts: Parts) -> dict[str, tuple[Timed, float]]:
         sampled = parts.replay.sample(state.replay, key).experience
         batch = as_floats(swap_time_and_batch(sampled), algorithm.latent.size)
         of = state.params, state.target_params, state.latent_params, batch, numbers
-        return state, loss(*of, algorithm, config, state.target_moments)[0]
+        return state, loss(*of, algorithm, config, state.moments, state.target_moments)[0]
 
     def test_episodes(state, key, collected, numbers):
         weights = state.params, state.latent_params
@@ -94,10 +94,11 @@ def measure(config: Config, num_seeds: int, turns: int) -> dict[str, float]:
     keys, numbers = seed_keys(0, num_seeds), spread(config.hyperparameters, num_seeds)
     keys, numbers = place_lanes((keys, numbers), mesh)
     trainer = make_trainer(config, env)
-    state = jax.jit(over_lanes(trainer.init, mesh))(keys, numbers)
+    state = jax.jit(over_lanes(trainer.init, mesh, num_seeds))(keys, numbers)
     timed = timed_parts(parts)
     programs = {
-        name: jax.jit(over_lanes(part, mesh), donate_argnums=0) for name, (part, _) in timed.items()
+        name: jax.jit(over_lanes(part, mesh, num_seeds), donate_argnums=0)
+        for name, (part, _) in timed.items()
     }
     state, (collected, _) = programs["acting"](state, keys, None, numbers)
     seconds: dict[str, list[float]] = {name: [] for name in timed}

@@ -11,9 +11,10 @@ to more steps may stand in another order), and where it refuses, the folder stay
 `table` and `evaluate` must print what they print of the sound folder, unless they say what they do
 instead.
 
-`other` counts what nothing can tell: configuration, `run.json` and `metrics.csv` are text without
-checksums, so that a digit flipped there may be another valid one. (The rows that a checkpoint goes
-on from are known by their checksum.) Only for these files may a command end well and differ.
+`other` counts what nothing can tell: configuration, `run.json` and, while a run trains,
+`metrics.csv` are text without checksums, so that a digit flipped there may be another valid one. (A
+checkpoint has the checksum of its rows, and `run.json` that of a run that has ended.) Only for
+these files may a command end well and differ.
 """
 
 import argparse

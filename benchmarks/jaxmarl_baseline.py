@@ -1,5 +1,6 @@
 """JaxMARL's own QMIX from a clone, and its tasks as this package has them."""
 
+import argparse
 import copy
 import importlib.util
 import sys
@@ -106,6 +107,14 @@ class Baseline(NamedTuple):
         """A whole run, from its key."""
         env, _ = self.module.env_from_config(copy.deepcopy(config))
         return self.module.make_train(config, env)
+
+
+def read_baseline(parser: argparse.ArgumentParser, checkout: Path) -> Baseline:
+    """`load_baseline`; a folder that is no clone ends the script in a line."""
+    try:
+        return load_baseline(checkout)
+    except (FileNotFoundError, ImportError) as error:
+        parser.error(f"--jaxmarl: {error}; allowed: a clone of JaxMARL, with JaxMARL installed")
 
 
 def load_baseline(checkout: Path) -> Baseline:

@@ -86,7 +86,7 @@ def compile_chunk(config: Config, env: MarlEnv, num_seeds: int, mesh: Mesh) -> A
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=NamedSharding(mesh, LANES)),
         (state, lanes[1]),
     )
-    jitted = jax.jit(over_lanes(trainer.chunk, mesh), donate_argnums=0)
+    jitted = jax.jit(over_lanes(trainer.chunk, mesh, num_lanes), donate_argnums=0)
     return jitted.lower(*arguments).compile()
 
 

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from maven_jax.runs.files import replace_text
 from maven_jax.runs.new_folder import describe_machine
 
 
@@ -14,10 +15,10 @@ def add_out(parser: argparse.ArgumentParser) -> None:
 
 
 def write_record(out: Path | None, **measured: Any) -> None:
-    """Writes what was measured, if a file was asked for."""
+    """Writes what was measured, if a file was asked for: whole, or what was there stays."""
     if out is not None:
         record = {"machine": describe_machine(), **measured}
-        out.write_text(json.dumps(record, indent=2) + "\n")
+        replace_text(out, json.dumps(record, indent=2) + "\n")
 
 
 def _new_file(text: str) -> Path:

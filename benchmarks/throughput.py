@@ -11,8 +11,9 @@ the floating-point operations of a variant's own matmuls as a share of that larg
 import argparse
 import math
 import time
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterator
+from functools import cache, partial
+from itertools import product
 from typing import Any
 
 import jax
@@ -31,17 +32,24 @@ from rich.console import Console
 from rich.table import Table
 
 from maven_jax import Config, compile_sweep, load_config, make_trainer, run_sweep, seed_keys
-from maven_jax.envs import MStepMatrixGame
+from maven_jax.budget import updates_per_chunk
+from maven_jax.environments import make_env
 from maven_jax.runs.memory import state_memory
+from maven_jax.runs.sweep import Sweep, SweepChunk
 
 MATMUL_SIZE = 2048
 """Of the square matrices that the machine's matmul rate is measured with, one a device."""
 
 
-def matmul_operations(jaxpr: Any) -> int:
+def matmul_operations(jaxpr: Any, loops_once: bool = False) -> int:
     """Floating-point operations of the matmuls that a program runs, two for each product.
 
-    A loop that may stop early counts as one round.
+    A loop that may stop early counts as one round, of several branches the largest counts.
+
+    Args:
+        jaxpr: the program.
+        loops_once: count each loop's body once, as often as it is unrolled: so does XLA's own
+            analysis of what it compiles.
     """
     total = 0
     for equation in jaxpr.eqns:
@@ -49,8 +57,11 @@ def matmul_operations(jaxpr: Any) -> int:
             (summed, _), _ = equation.params["dimension_numbers"]
             left, out = equation.invars[0].aval.shape, equation.outvars[0].aval.shape
             total += 2 * math.prod(out) * math.prod(left[axis] for axis in summed)
-        inner = sum(matmul_operations(own) for own in jaxprs_in_params(equation.params))
-        total += inner * equation.params.get("length", 1)
+        params = equation.params
+        inner = [matmul_operations(own, loops_once) for own in jaxprs_in_params(params)]
+        one_of_them = equation.primitive is jax.lax.cond_p
+        rounds = params.get("unroll" if loops_once else "length", 1)
+        total += (max if one_of_them else sum)(inner or [0]) * rounds
     return total
 
 
@@ -64,41 +75,72 @@ def make_matmul() -> tuple[Callable[[], Any], int]:
     return partial(multiply, x, x), 2 * devices.size * MATMUL_SIZE**3
 
 
+@cache
+def chunk_operations(config: Config) -> tuple[int, int]:
+    """`matmul_operations` of one seed's chunk, and with each loop's body counted once."""
+    trainer = make_trainer(config, make_env(config))
+    numbers = jax.tree.map(jnp.float32, config.hyperparameters)
+    state = jax.eval_shape(trainer.init, jax.random.key(0), numbers)
+    jaxpr = jax.make_jaxpr(trainer.chunk)(state, numbers).jaxpr
+    return matmul_operations(jaxpr), matmul_operations(jaxpr, loops_once=True)
+
+
+def describe(config: Config, sweep: Sweep) -> dict[str, float]:
+    """What is known of a compiled sweep before it runs."""
+    scratch = sweep.mesh.size * sweep.scratch_bytes
+    updates = updates_per_chunk(config.training)
+    return {
+        "compile_s": sweep.compile_seconds,
+        "mib": (state_memory(sweep.state_shapes).total + scratch) / 2**20,
+        "mflop_per_update": chunk_operations(config)[0] / updates / 1e6,
+    }
+
+
+def time_chunk(run: Iterator[SweepChunk]) -> tuple[float, int]:
+    """Seconds of a sweep's next chunk, and the environment steps of all seeds until its end."""
+    started = time.perf_counter()
+    chunk = next(run)
+    return time.perf_counter() - started, int(chunk.metrics["env_steps"].sum())
+
+
+def rates(config: Config, num_seeds: int, chunks: list[tuple[float, int]]) -> dict[str, float]:
+    """Updates and environment steps a second of all seeds, by the median chunk.
+
+    Args:
+        config: of the sweep.
+        num_seeds: of the sweep.
+        chunks: `time_chunk` of successive ones, the first of which is not timed.
+    """
+    seconds, steps = zip(*chunks, strict=True)
+    median = float(np.median(seconds[1:]))
+    updates = updates_per_chunk(config.training) * num_seeds
+    return {
+        "ms_per_update_and_seed": 1e3 * median / updates,
+        "updates_per_s": updates / median,
+        "env_steps_per_s": (steps[-1] - steps[0]) / (median * (len(chunks) - 1)),
+    }
+
+
 def measure(configs: dict[str, Config], seeds: list[int], chunks: int) -> list[dict[str, Any]]:
     """One row for each algorithm and number of seeds."""
-    rows, runs = [], []
-    for name, config in configs.items():
-        trainer = make_trainer(config, MStepMatrixGame())
-        numbers = jax.tree.map(jnp.float32, config.hyperparameters)
-        state = jax.eval_shape(trainer.init, jax.random.key(0), numbers)
-        operations = matmul_operations(jax.make_jaxpr(trainer.chunk)(state, numbers).jaxpr)
-        updates = config.training.updates_per_evaluation
-        for num_seeds in seeds:
-            sweep = compile_sweep(trainer, num_seeds)
-            run = run_sweep(sweep, seed_keys(0, num_seeds), config.hyperparameters)
-            scratch = sweep.mesh.size * sweep.scratch_bytes
-            mib = (state_memory(sweep.state_shapes).total + scratch) / 2**20
-            row = {"algorithm": name, "seeds": num_seeds, "compile_s": sweep.compile_seconds}
-            rows.append(row | {"mib": mib, "mflop_per_update": operations / updates / 1e6})
-            runs.append((run, updates, [], []))
+    rows: list[dict[str, Any]] = []
+    runs: list[tuple[Config, Iterator[SweepChunk], list[tuple[float, int]]]] = []
+    for (name, config), num_seeds in product(configs.items(), seeds):
+        sweep = compile_sweep(make_trainer(config, make_env(config)), num_seeds)
+        rows.append({"algorithm": name, "seeds": num_seeds} | describe(config, sweep))
+        run = run_sweep(sweep, seed_keys(0, num_seeds), config.hyperparameters)
+        runs.append((config, run, []))
     matmul, matmul_size = make_matmul()
     matmul_seconds = []
     for _ in range(chunks + 1):
-        for run, _, seconds, steps in runs:
-            started = time.perf_counter()
-            chunk = next(run)
-            seconds.append(time.perf_counter() - started)
-            steps.append(int(chunk.metrics["env_steps"].sum()))
+        for _, run, timed in runs:
+            timed.append(time_chunk(run))
         started = time.perf_counter()
         jax.block_until_ready(matmul())
         matmul_seconds.append(time.perf_counter() - started)
     matmul_rate = matmul_size / np.median(matmul_seconds[1:])
-    for row, (_, updates, seconds, steps) in zip(rows, runs, strict=True):
-        median = float(np.median(seconds[1:]))
-        all_updates = updates * row["seeds"]
-        row["ms_per_update_and_seed"] = 1e3 * median / all_updates
-        row["updates_per_s"] = all_updates / median
-        row["env_steps_per_s"] = (steps[-1] - steps[0]) / (median * chunks)
+    for row, (config, _, timed) in zip(rows, runs, strict=True):
+        row |= rates(config, row["seeds"], timed)
         rate = row["mflop_per_update"] * 1e6 * row["updates_per_s"]
         row["matmul_share"] = float(rate / matmul_rate)
     return rows

@@ -39,9 +39,9 @@ def start(arguments: list[str]) -> int:
         exit_on_signals()  # joining sets another handler
     if not start_devices():
         return 2
-    from maven_jax.cli.program_cache import keep_programs
+    from maven_jax.cli.program_cache import cache_programs
 
-    keep_programs()
+    cache_programs()
     from maven_jax.cli.main import run
 
     collect_rarely()

@@ -40,6 +40,23 @@ def max_chunks(training: TrainingConfig) -> int:
     return -(-training.total_env_steps // (rounds_per_chunk(training) * training.num_envs * steps))
 
 
+def late_evaluation(training: TrainingConfig, time_limit: int) -> str | None:
+    """A line for a run whose first evaluation may lie beyond its last step; None for others.
+
+    A run stops at an evaluation, so it then has one, and takes more steps than it is asked for.
+    """
+    updates = updates_per_chunk(training)
+    rounds = rounds_per_chunk(training) * training.num_envs
+    steps = first_batch_steps(training, time_limit) + rounds * steps_of_row(training, time_limit)
+    if steps <= training.total_env_steps:
+        return None
+    return (
+        f"the first evaluation comes after {updates:,} updates, up to {steps:,} environment steps, "
+        f"which may exceed the {training.total_env_steps:,} of training.total_env_steps: the run "
+        "stops at an evaluation; a lower training.updates_per_evaluation evaluates earlier"
+    )
+
+
 def check_steps(training: TrainingConfig, time_limit: int) -> None:
     """Refuses numbers of steps that leave nothing to learn from, or that would not be counted.
 

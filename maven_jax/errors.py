@@ -1,9 +1,10 @@
 """Errors that a user reads: a line each, with which the command line ends with exit code 2."""
 
-import difflib
 import reprlib
 from collections.abc import Iterable
 from typing import Any
+
+from maven_jax.suggestions import nearest
 
 
 class MavenJaxError(Exception):
@@ -18,11 +19,18 @@ class StorageError(MavenJaxError):
     """What is on disk, or should be: missing, damaged, in use, in the way, or not to be written."""
 
 
-def unknown(kind: str, name: Any, known: Iterable[str]) -> ConfigError:
-    """The error for a name that does not exist, with what was probably meant."""
+def unknown(kind: str, name: Any, known: Iterable[str], others: Iterable[str] = ()) -> ConfigError:
+    """The error for a name that does not exist, with what was probably meant.
+
+    Args:
+        kind: what it would name.
+        name: as it was written.
+        known: names that are allowed in its place.
+        others: names of other places, which may have been meant too.
+    """
     known = sorted(known)
-    near = difflib.get_close_matches(str(name), known, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"allowed: {', '.join(known)}"
+    near = nearest(str(name), list(dict.fromkeys([*known, *others])))
+    hint = f"did you mean {near!r}?" if near else f"allowed: {', '.join(known)}"
     return ConfigError(f"unknown {kind} {name!r}; {hint}")
 
 

@@ -1,4 +1,4 @@
-"""Greedy test episodes: returns, what each z does, and how much z tells about the actions."""
+"""Greedy test episodes: returns, what each z does, and I(z; actions) beside the bound J_V."""
 
 from typing import NamedTuple
 
@@ -11,10 +11,11 @@ from maven_jax.config import Config
 from maven_jax.episodes import as_floats
 from maven_jax.exploration import act_greedily
 from maven_jax.information import action_information, entropy
+from maven_jax.latents import Latent
 from maven_jax.learner import posterior
 from maven_jax.losses import mi_lower_bound, weighted_mean
 from maven_jax.rollout import Rollout, Start, env_sizes, rollout, start_episodes
-from maven_jax.types import MarlEnv, Metrics, NetworkParams, Params, ScalarKey
+from maven_jax.types import Episodes, MarlEnv, Metrics, NetworkParams, Params, ScalarKey
 
 FEW_STEPS = 16
 """Up to so long a time limit, looking for an early end costs more than it saves."""
@@ -48,10 +49,10 @@ def _play_greedily(
 
 
 class LatentBehaviour(NamedTuple):
-    """What each value of z does in greedy episodes."""
+    """What each value of z, or each draw of a continuous one, does in greedy episodes."""
 
     probs: Float[Array, "K"]
-    """p(z), the latent policy's mean over the first states."""
+    """p(z), the latent policy's mean over the starts; of draws 1 / K."""
     returns: Float[Array, "K"]
     """Mean undiscounted returns."""
     action_share: Float[Array, "K N A"]
@@ -82,8 +83,8 @@ def latent_behaviour(
     num_values = policy.size if policy.discrete else config.evaluation.latent_draws
     start_key, support_key, act_key = jax.random.split(key, 3)
     start = starts_for_each(env, start_key, 0, num_values, episodes)
-    support = policy.support(latent_params, support_key, start.initial_state, num_values)
-    latent = jnp.repeat(support.latent, episodes, axis=0)
+    support = policy.support(latent_params, support_key, start.initial_state[:episodes], num_values)
+    latent = support.latent.reshape(num_values * episodes, policy.size)
     played = _play_greedily(env, algorithm, params, act_key, start, latent).episodes
     taken = jax.nn.one_hot(played.actions, played.action_mask.shape[-1], dtype=jnp.float32)
     taken = taken * played.mask[..., None, None]
@@ -105,16 +106,27 @@ def evaluate(
     """Plays `evaluation.episodes` greedy episodes, and `episodes_per_latent` more of each z.
 
     Mahajan et al. 2019, section 3 (test time): z is sampled at the start of the episode, then each
-    agent takes its own argmax. The episodes of each z have the same starts, whatever z.
+    agent takes its own argmax. The episodes of each z have the same `episodes_per_latent` starts.
+    A continuous z is represented by `latent_draws` equally likely draws from p(z | s0) of each
+    start: draw k is z_k = g(x_k, s0), of the same noise x_k at every start.
 
     Returns:
         `return`: mean undiscounted return with z from the latent policy; `extras/...`: the means of
-        the environment's own measures over the same episodes. With a latent also, over the values
-        of a discrete z, or over `latent_draws` draws of a continuous one, in nats: `return_z` (of
-        each), `action_information` (I(z; joint actions | start), exact), `latent_entropy` and, with
-        a discriminator, `mi_bound_test` (J_V on the same episodes, with H(z | s0)). With a
-        discrete z also `return_uniform` (z uniform), and `latent_probs`, the latent policy's mean
-        over all first states, of which `latent_entropy` is the entropy.
+        the environment's own measures over the same episodes. With a latent also `latent_entropy`,
+        in nats, and of a discrete z `latent_probs`: the latent policy's mean over all distinct
+        starts, and the entropy of that mean; of a continuous z the mean of H(z | s0), a
+        differential entropy.
+
+        With `episodes_per_latent` above 0 also, of the episodes of each z: `return_z`, the mean
+        return of each value or of each draw, and of a discrete z their mean `return_uniform`;
+        `action_information`, I(z; joint actions | start); and with a discriminator
+        `mi_bound_test`, J_V; the latter two in nats. Of a discrete z both are exact for these
+        starts, and J_V of actions is at most `action_information`. Of a continuous z both are
+        estimates. `action_information` is the information of the `latent_draws` draws, so at most
+        the logarithm of their number; its expectation is at most I(z; joint actions | start).
+        `mi_bound_test` is the mean of log q_v - log p(z | s0) over the draws, whose expectation is
+        J_V, with `mi_bound_test_error`, its standard error over the draws (not with one draw). It
+        may lie above `action_information`, by chance or where I exceeds that logarithm.
     """
     policy = algorithm.latent
     num_values = policy.size if policy.discrete else config.evaluation.latent_draws
@@ -122,9 +134,10 @@ def evaluate(
     num_sampled = config.evaluation.episodes
     start_key, latent_key, support_key, act_key = jax.random.split(key, 4)
     start = starts_for_each(env, start_key, num_sampled, num_values, per_value)
-    sampled = policy.sample(latent_params, latent_key, start.initial_state[:num_sampled])
-    support = policy.support(latent_params, support_key, start.initial_state, num_values)
-    each = jnp.repeat(support.latent, per_value, axis=0)
+    distinct = start.initial_state[: num_sampled + per_value]
+    sampled = policy.sample(latent_params, latent_key, distinct[:num_sampled])
+    support = policy.support(latent_params, support_key, distinct, num_values)
+    each = support.latent[:, num_sampled:].reshape(num_values * per_value, policy.size)
     latent = jnp.concatenate([sampled, each])
     episodes, q_values, _, extras = _play_greedily(env, algorithm, params, act_key, start, latent)
     returns = episodes.reward.sum(0)
@@ -133,28 +146,50 @@ def evaluate(
     if not policy.size:
         return metrics
 
+    if policy.discrete:
+        latent_probs = support.probs.mean(-1)
+        metrics |= {"latent_probs": latent_probs, "latent_entropy": entropy(latent_probs)}
+    else:
+        metrics["latent_entropy"] = policy.entropy(latent_params, distinct).mean()
+    if not per_value:
+        return metrics
+
     own = jax.tree.map(lambda x: x[:, num_sampled:], episodes)._replace(latent=each)
     own = as_floats(own, policy.size)
     return_z = returns[num_sampled:].reshape(num_values, per_value).mean(-1)
-    given_start = support.probs[:, num_sampled : num_sampled + per_value]
-    metrics |= {
-        "return_z": return_z,
-        "action_information": action_information(given_start, own.actions, own.mask),
-    }
+    weights = support.probs[:, num_sampled:]
+    metrics["return_z"] = return_z
+    metrics["action_information"] = action_information(weights, own.actions, own.mask)
     if policy.discrete:
-        latent_probs = support.probs.mean(-1)
-        metrics |= {
-            "return_uniform": return_z.mean(),
-            "latent_probs": latent_probs,
-            "latent_entropy": entropy(latent_probs),
-        }
-    else:
-        metrics["latent_entropy"] = policy.entropy(latent_params, start.initial_state).mean()
+        metrics["return_uniform"] = return_z.mean()
     if algorithm.discriminator is not None:
         log_q, weight = posterior(
             algorithm.discriminator, config, params, q_values[:, num_sampled:], own, temperature
         )
         episode_log_q = jax.vmap(weighted_mean, in_axes=1)(log_q, weight)
-        own_entropy = policy.entropy(latent_params, own.global_state[0]).mean()
-        metrics["mi_bound_test"] = mi_lower_bound(episode_log_q, given_start.ravel(), own_entropy)
+        metrics |= _bound(policy, latent_params, own, episode_log_q, weights)
+    return metrics
+
+
+def _bound(
+    policy: Latent,
+    latent_params: NetworkParams,
+    own: Episodes,
+    log_q: Float[Array, "E"],
+    weights: Float[Array, "K P"],
+) -> Metrics:
+    """J_V of `E = K P` episodes, as `evaluate` returns it.
+
+    Of a continuous z H(z | s0) is estimated by the draws that log q_v is of: what errors the two
+    share cancels, all of it where q_v is p(z | s0).
+    """
+    states = own.global_state[0]
+    if policy.discrete:
+        own_entropy = policy.entropy(latent_params, states).mean()
+        return {"mi_bound_test": mi_lower_bound(log_q, weights.ravel(), own_entropy)}
+    log_ratio = log_q - policy.log_prob(latent_params, states, own.latent)
+    of_draws = log_ratio.reshape(weights.shape).mean(-1)  # starts share the noise of a draw
+    metrics = {"mi_bound_test": of_draws.mean()}
+    if len(of_draws) > 1:
+        metrics["mi_bound_test_error"] = of_draws.std(ddof=1) / len(of_draws) ** 0.5
     return metrics

@@ -7,6 +7,7 @@ from typing import Protocol, TypeAlias, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from maven_jax.types import ScalarKey
@@ -21,18 +22,14 @@ class Behaviour(Protocol):
     ) -> Int[Array, "*L"]: ...
 
 
-def masked_utilities(
-    q_values: Float[Array, "*L A"], action_mask: Bool[Array, "*L A"]
-) -> Float[Array, "*L A"]:
-    """Utilities with those of illegal actions at the smallest finite number."""
-    return jnp.where(action_mask, q_values, jnp.finfo(q_values.dtype).min)
-
-
 def greedy_actions(
     q_values: Float[Array, "*L A"], action_mask: Bool[Array, "*L A"]
 ) -> Int[Array, "*L"]:
-    """Each agent's legal action of highest utility, the first of equals."""
-    return masked_utilities(q_values, action_mask).argmax(-1)
+    """Each agent's legal action of highest utility, the first of equals.
+
+    Action 0 where no action is legal (padding).
+    """
+    return jnp.where(action_mask, q_values, -jnp.inf).argmax(-1)
 
 
 def act_greedily(
@@ -95,8 +92,31 @@ def _explore(
     num_coins = math.prod(coins)
     draws = jax.random.uniform(key, (num_coins + q_values.size,), jnp.float32)
     explore = draws[:num_coins].reshape(*coins, 1) < epsilon
-    at_random = draws[num_coins:].reshape(q_values.shape)
-    return greedy_actions(jnp.where(explore, at_random, q_values), action_mask)
+    dtype = np.promote_types(q_values.dtype, draws.dtype)  # half precision would tie the draws
+    at_random = draws[num_coins:].reshape(q_values.shape).astype(dtype)
+    return greedy_actions(jnp.where(explore, at_random, q_values.astype(dtype)), action_mask)
+
+
+def _boltzmann_logits(
+    q_values: Float[Array, "*L A"],
+    action_mask: Bool[Array, "*L A"],
+    temperature: Float[Array, ""] | float,
+) -> Float[Array, "*L A"]:
+    """(Q - max Q) / alpha over the legal actions: 0 at the best of them and -inf at illegal ones.
+
+    Zeros where no action is legal. A temperature below the smallest normal number counts as that:
+    XLA flushes what is smaller to 0. The difference is halved, and what it gives doubled, since
+    that of two finite numbers may overflow.
+    """
+    half = jnp.where(action_mask, q_values, 0.0) / 2
+    best = jnp.where(action_mask, half, -jnp.inf).max(-1, keepdims=True)
+    any_legal = action_mask.any(-1, keepdims=True)
+    best = jax.lax.stop_gradient(jnp.where(any_legal, best, 0.0))
+    alpha = jnp.maximum(
+        jnp.asarray(temperature, q_values.dtype), jnp.finfo(q_values.dtype).smallest_normal
+    )
+    logits = 2 * ((half - best) / alpha)
+    return jnp.where(action_mask, logits, jnp.where(any_legal, -jnp.inf, 0.0))
 
 
 def boltzmann_actions(
@@ -109,12 +129,11 @@ def boltzmann_actions(
 
     Args:
         key: used once.
-        q_values: utilities.
+        q_values: finite utilities.
         action_mask: legal actions; where none is legal (padding), any action may come.
         temperature: positive, in units of utility.
     """
-    logits = q_values / temperature
-    return jax.random.categorical(key, masked_utilities(logits, action_mask))
+    return jax.random.categorical(key, _boltzmann_logits(q_values, action_mask, temperature))
 
 
 def boltzmann_policy(
@@ -124,10 +143,10 @@ def boltzmann_policy(
 ) -> Float[Array, "*L A"]:
     """sigma(Q) = softmax(Q / alpha) over the legal actions; illegal ones have probability 0.
 
-    Mahajan et al. 2019, section 3.1. Uniform where no action is legal (padding). The temperature
-    alpha, in units of utility, is positive.
+    Mahajan et al. 2019, section 3.1. Uniform where no action is legal (padding). Utilities are
+    finite; the temperature alpha, in units of utility, is positive.
     """
-    return jax.nn.softmax(masked_utilities(q_values / temperature, action_mask))
+    return jax.nn.softmax(_boltzmann_logits(q_values, action_mask, temperature))
 
 
 def greedy_policy(

@@ -121,15 +121,17 @@ def action_information(
 ) -> Float[Array, ""]:
     """I(z; joint actions | start): greedy episodes of every z from the same K starts, one of each.
 
-    Exact, in nats, however few they are: what a start fixes (all of an environment's draws) and z
-    leave nothing open, so the information is the entropy of the joint actions that p(z) leaves
-    open, start by start, and what starts alone do to the actions does not count. The mean over the
-    starts is returned; it lies between 0 and the mean of H(z | s0).
+    A start fixes all of an environment's draws, so that given it a greedy episode is a function of
+    z, and the information is the entropy of the joint actions under p(z | s0). The mean over the
+    starts is returned, in nats, between 0 and the mean of H(z | s0); how actions depend on the
+    start alone does not count. Exact for these starts where z takes these values only. Where they
+    are equally likely draws of a continuous z it is the plug-in estimate: at most log Z, and too
+    small on average.
 
     Args:
         latent_probs: p(z | s0) at each start; each column sums to 1.
-        actions: `E = Z K` episodes: those of z = 0 from every start, then those of z = 1, and so
-            on.
+        actions: `E = Z K` episodes: those of the first z from every start, then those of the
+            second, and so on; a draw of a continuous z may differ from start to start.
         mask: steps really taken.
 
     Raises:

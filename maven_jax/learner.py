@@ -19,7 +19,7 @@ from maven_jax.latents import Latent
 from maven_jax.layers import apply
 from maven_jax.losses import intrinsic_reward, weighted_mean
 from maven_jax.objectives import Networks
-from maven_jax.types import Episodes, LatentOutcome, Metrics, NetworkParams, Params, TargetMoments
+from maven_jax.types import Episodes, LatentOutcome, Metrics, Moments, NetworkParams, Params
 
 OPTIMIZERS: dict[str, Callable[[Hyperparameters], optax.GradientTransformation]] = {
     "rmsprop": lambda hyperparameters: optax.scale_by_rms(
@@ -113,7 +113,8 @@ def loss(
     hyperparameters: Hyperparameters,
     algorithm: Algorithm,
     config: Config,
-    moments: TargetMoments | None = None,
+    moments: Moments | None = None,
+    target_moments: Moments | None = None,
 ) -> tuple[Float[Array, ""], Metrics]:
     """L_QL - lambda_MI J_V, up to the constant H(z): what phi, eta, psi and v descend.
 
@@ -127,10 +128,12 @@ def loss(
         hyperparameters: traced numbers.
         algorithm: the parts.
         config: static choices of the loss terms.
-        moments: of the targets, in units of which values are; None for those of the reward.
+        moments: in whose units the values of `params` are; None for the reward's.
+        target_moments: the same of `target_params`.
     """
-    online = Networks(utilities(algorithm, params, batch), params.mixer)
-    target = Networks(utilities(algorithm, target_params, batch), target_params.mixer)
+    online = Networks(utilities(algorithm, params, batch), params.mixer, moments)
+    target_values = utilities(algorithm, target_params, batch)
+    target = Networks(target_values, target_params.mixer, target_moments)
     reward, mi_loss = batch.reward, jnp.float32(0.0)
     metrics: Metrics = {}
     if algorithm.discriminator is not None:
@@ -150,7 +153,7 @@ def loss(
             reward = reward + hyperparameters.intrinsic_weight * weight * auxiliary
             metrics["intrinsic_reward"] = weighted_mean(auxiliary, weight)
     q_loss, q_metrics = algorithm.objective.loss(
-        algorithm.mixer, online, target, reward, batch, hyperparameters, config, moments
+        algorithm.mixer, online, target, reward, batch, hyperparameters, config
     )
     total = q_loss + hyperparameters.mi_weight * mi_loss
     return total, {"loss": total} | q_metrics | metrics
@@ -165,11 +168,20 @@ def update(
     hyperparameters: Hyperparameters,
     algorithm: Algorithm,
     config: Config,
-    moments: TargetMoments | None = None,
+    moments: Moments | None = None,
+    target_moments: Moments | None = None,
 ) -> tuple[Params, Any, Metrics]:
     """One gradient step on a time-major batch; the arguments are those of `loss`."""
+    static = algorithm, config
     grads, metrics = jax.grad(loss, has_aux=True)(
-        params, target_params, latent_params, batch, hyperparameters, algorithm, config, moments
+        params,
+        target_params,
+        latent_params,
+        batch,
+        hyperparameters,
+        *static,
+        moments,
+        target_moments,
     )
     with jax.named_scope("optimizer"):
         optimizer = make_optimizer(config.training.optimizer, hyperparameters)

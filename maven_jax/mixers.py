@@ -61,7 +61,8 @@ class QMixer(Mixer):
 
     Attributes:
         embed_size: width of the mixing layer.
-        skip_connections: add `w_skip . q`, with w_skip a hypernetwork output of its own.
+        skip_connections: add `w_skip . q`, with w_skip a hypernetwork output of its own, whose
+            fresh bias is 1, as published: w_skip is near 1, and this term near that of VDN.
         monotonic: take the absolute value of w_1, w_final and w_skip.
         hypernet_size: width of those hidden layers; 0 for none.
         init_scale: factor on fresh weights.
@@ -111,6 +112,9 @@ class QMixer(Mixer):
             jnp.zeros(spec.state_size),
             jnp.zeros(latent_size),
         )
+        if self.skip_connections:
+            skip = params["params"]["skip"]
+            skip["bias"] = jnp.ones_like(skip["bias"])
         return jax.tree.map(lambda x: self.init_scale * x, params)
 
 

@@ -3,8 +3,7 @@
 An objective belongs to a mixer and knows how to call it. It reads utilities along rows of episodes,
 so it never touches the recurrent networks. Every loss takes the mixer, the online networks, which
 are differentiated, the target networks, the reward (r_aux included), a time-major batch, the traced
-hyperparameters, the configuration, and the moments of the targets where values are in units of
-these, None where they are in the reward's.
+hyperparameters and the configuration.
 """
 
 from collections.abc import Callable
@@ -22,7 +21,7 @@ from maven_jax.losses import lambda_next_values, monotonicity_penalty, td_loss, 
 from maven_jax.mixers import CounterfactualValues, JointCritic, Mixer
 from maven_jax.qtran import nonoptimum_loss, optimum_loss
 from maven_jax.target_moments import denormalize, standard_deviation
-from maven_jax.types import Episodes, Metrics, NetworkParams, TargetMoments
+from maven_jax.types import Episodes, Metrics, Moments, NetworkParams
 
 
 class Networks(NamedTuple):
@@ -30,6 +29,8 @@ class Networks(NamedTuple):
 
     q_values: Float[Array, "T1 B N A"]
     mixer: NetworkParams
+    moments: Moments | None = None
+    """In whose units their values are; None where those are in the reward's."""
 
 
 Loss = Callable[
@@ -41,13 +42,12 @@ Loss = Callable[
         Episodes,
         Hyperparameters,
         Config,
-        TargetMoments | None,
     ],
     tuple[Float[Array, ""], Metrics],
 ]
-"""From mixer, online and target networks, reward (r_aux included), batch, hyperparameters,
-configuration and moments to loss and metrics; with moments, `q_target` and `q_target_variance` of
-the batch are among these."""
+"""From mixer, online and target networks, reward (r_aux included), batch, hyperparameters and
+configuration to loss and metrics; where networks have moments, `q_target` and `q_target_variance`
+of the batch are among these."""
 
 JointValue = Callable[[Mixer, Networks, Episodes], Float[Array, "T B *K"]]
 """The values that are learnt of the joint actions taken: one, or one for each agent."""
@@ -91,7 +91,6 @@ def q_learning_loss(
     batch: Episodes,
     hyperparameters: Hyperparameters,
     config: Config,
-    moments: TargetMoments | None = None,
 ) -> tuple[Float[Array, ""], Metrics]:
     """L_QL: squared TD errors of the mixed values (Rashid et al. 2018, equation 6)."""
     next_state, latent = batch.global_state[1:], next_latent(batch)
@@ -99,7 +98,8 @@ def q_learning_loss(
     q_taken = mixed_value(mixer, online, batch)
     next_chosen = select(target.q_values[1:], next_actions)
     q_next = mixed(mixer, target.mixer, next_chosen, next_state, latent)
-    return _td_loss(q_taken, q_next, reward, batch, hyperparameters, moments)
+    of_networks = online.moments, target.moments
+    return _td_loss(q_taken, q_next, reward, batch, hyperparameters, *of_networks)
 
 
 def penalised_q_learning_loss(
@@ -110,16 +110,13 @@ def penalised_q_learning_loss(
     batch: Episodes,
     hyperparameters: Hyperparameters,
     config: Config,
-    moments: TargetMoments | None = None,
 ) -> tuple[Float[Array, ""], Metrics]:
     """`q_learning_loss`, plus a penalty where Q_tot falls as a utility rises.
 
     The soft form of QMIX's constraint: `monotonicity_weight` times `losses.monotonicity_penalty` of
     dQ_tot/dQ_i at the utilities taken. Weight 0 leaves the mixer unconstrained.
     """
-    loss, metrics = q_learning_loss(
-        mixer, online, target, reward, batch, hyperparameters, config, moments
-    )
+    loss, metrics = q_learning_loss(mixer, online, target, reward, batch, hyperparameters, config)
 
     def total(utilities: Float[Array, "T B N"]) -> Float[Array, ""]:
         state = batch.global_state[:-1]
@@ -149,7 +146,6 @@ def qtran_loss(
     batch: Episodes,
     hyperparameters: Hyperparameters,
     config: Config,
-    moments: TargetMoments | None = None,
 ) -> tuple[Float[Array, ""], Metrics]:
     """L_td of Q_jt, and the two constraints that tie the utilities to it (Son et al. 2019)."""
     assert isinstance(mixer, JointCritic)
@@ -169,7 +165,8 @@ def qtran_loss(
         reward,
         batch,
         hyperparameters,
-        moments,
+        online.moments,
+        target.moments,
     )
     optimum = optimum_loss(
         select(q_values, greedy),
@@ -206,12 +203,13 @@ def _td_loss(
     reward: Float[Array, "T B"],
     batch: Episodes,
     hyperparameters: Hyperparameters,
-    moments: TargetMoments | None,
+    moments: Moments | None,
+    target_moments: Moments | None,
 ) -> tuple[Float[Array, ""], Metrics]:
     """`td_loss` of TD(lambda) targets; reward and mask for every agent where each has a value.
 
-    Of normalised values the loss is in units of the targets' moments; the metrics are in those of
-    the reward, with the targets' variance among them.
+    `q_taken` is in units of `moments`, `q_next` in those of `target_moments`, and so is the loss in
+    those of `moments`; the metrics are in those of the reward, with the targets' variance.
     """
 
     def for_each(x: Array) -> Array:
@@ -222,7 +220,9 @@ def _td_loss(
         for_each(x) for x in (reward, hyperparameters.gamma * batch.discount, batch.mask)
     )
     if moments is not None:
-        q_taken, q_next = denormalize(moments, q_taken), denormalize(moments, q_next)
+        q_taken = denormalize(moments, q_taken)
+    if target_moments is not None:
+        q_next = denormalize(target_moments, q_next)
     q_next = lambda_next_values(q_next, reward, discount, mask, hyperparameters.td_lambda)
     loss, metrics = td_loss(q_taken, q_next, reward, discount, mask)
     if moments is None:

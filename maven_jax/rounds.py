@@ -103,8 +103,9 @@ def collect(
     A row is one episode or, with `training.row_slots`, as many as it holds.
 
     Returns:
-        What was played, and `epsilon` and `train_return`, the mean undiscounted return of its
-        episodes, in rows of several of those that are `PlayedRows.counted`.
+        What was played, and `epsilon`, `train_return`, the mean undiscounted return of its
+        episodes, in rows of several of those that are `PlayedRows.counted`, and `train_episodes`,
+        their number: its weight in a mean over rounds.
     """
     algorithm, training = parts.algorithm, parts.config.training
     sample_latent = partial(algorithm.played_latent.sample, state.latent_params)
@@ -116,6 +117,7 @@ def collect(
         played = play_rows(parts.env, agent, params, key, sample_latent, behaviour, *size)
         episodes, ended = played.episodes, played.ended
         train_return = weighted_mean(played.returns, played.counted)
+        num_episodes = played.counted.sum(dtype=jnp.int32)
         if parts.latent_replay is not None:
             outcomes, counted = row_outcomes(played)
     else:
@@ -126,6 +128,7 @@ def collect(
         episodes = rollout(parts.env, agent, params, act_key, start, z, behaviour).episodes
         ended = last_step(episodes.mask)
         train_return = episodes.reward.sum(0).mean()
+        num_episodes = jnp.int32(training.num_envs)
         if parts.latent_replay is not None:
             outcomes = latent_outcome(episodes)
     if not training.bootstrap_at_limit:
@@ -133,7 +136,7 @@ def collect(
     episodes = episodes._replace(reward=hyperparameters.reward_scale * episodes.reward)
     one_hot = algorithm.latent.size > 0 and algorithm.latent.discrete
     episodes = as_stored(episodes, parts.spec.num_actions, one_hot=one_hot)
-    metrics = {"epsilon": epsilon, "train_return": train_return}
+    metrics = {"epsilon": epsilon, "train_return": train_return, "train_episodes": num_episodes}
     return Collected(episodes, outcomes, counted), metrics
 
 
@@ -190,24 +193,26 @@ def gradient_step(
         hyperparameters._replace(learning_rate=learning_rate),
         parts.algorithm,
         parts.config,
+        state.moments,
         state.target_moments,
     )
     num_updates = state.num_updates + 1
     interval = parts.config.training.target_update_interval
-    with jax.named_scope("optimizer"):
-        rate, old = hyperparameters.target_update_rate, state.target_params
-        moved = optax.incremental_update(params, old, rate)
-        target = optax.periodic_update(moved, old, num_updates, interval)
-    moments = state.target_moments
+    moments = state.moments
     if moments is not None:
         batch = metrics["q_target"], metrics["q_target_variance"]
         moments = update_moments(moments, state.num_updates, *batch)
+    with jax.named_scope("optimizer"):
+        rate, old = hyperparameters.target_update_rate, (state.target_params, state.target_moments)
+        moved = optax.incremental_update((params, moments), old, rate)
+        target, target_moments = optax.periodic_update(moved, old, num_updates, interval)
     state = state._replace(
         params=params,
         target_params=target,
         opt_state=opt_state,
         num_updates=num_updates,
-        target_moments=moments,
+        moments=moments,
+        target_moments=target_moments,
     )
     return state, metrics
 

@@ -17,9 +17,14 @@ from maven_jax.episodes import swap_time_and_batch
 from maven_jax.evaluation import evaluate
 from maven_jax.learner import make_optimizer
 from maven_jax.loops import pack
+from maven_jax.losses import weighted_mean
 from maven_jax.rounds import Parts, collect, make_parts, play_round, store
 from maven_jax.target_moments import fresh_moments
 from maven_jax.types import MarlEnv, Metrics, NetworkParams, Params, ScalarKey, TrainState
+
+EVALUATION = 2**31 - 1
+"""Folded into a run's key it gives the key of test episodes, which no split of that key gives: how
+often and how long a run is evaluated changes nothing that it learns."""
 
 
 class Trainer(NamedTuple):
@@ -121,6 +126,7 @@ def init_state(
         _fresh_params(parts, *network_keys),
         latent.init_params(latent_key, parts.spec.state_size),
     )
+    moments = fresh_moments() if parts.config.training.normalize_targets else None
     state = TrainState(
         params=params,
         target_params=params,
@@ -133,7 +139,8 @@ def init_state(
         num_updates=jnp.int32(0),
         env_steps=jnp.int32(0),
         diverged=jnp.array(False),
-        target_moments=fresh_moments() if parts.config.training.normalize_targets else None,
+        moments=moments,
+        target_moments=moments,
     )
     playing = jax.jit(partial(collect, parts))  # traced once for its shapes and to be run
     shapes = jax.eval_shape(playing, state, play_key, hyperparameters)[0]
@@ -185,21 +192,27 @@ def run_chunk(
 
     length = rounds_per_chunk(parts.config.training)
     new, history = jax.lax.scan(body, state, length=length)
-    key, test_key = jax.random.split(new.key)
     test = evaluate(
         new.params,
         new.latent_params,
-        test_key,
+        jax.random.fold_in(new.key, EVALUATION),
         hyperparameters.temperature,
         parts.env,
         parts.algorithm,
         parts.config,
     )
     broken = ~all_finite((new.params, new.latent_params))
-    state = rest_if(was_finished | broken, state, new._replace(key=key))
+    state = rest_if(was_finished | broken, state, new)
     state = state._replace(diverged=state.diverged | (broken & ~was_finished))
     counts = {"env_steps": state.env_steps, "num_updates": state.num_updates}
-    return state, counts | jax.tree.map(jnp.mean, history.rows()) | test
+    return state, counts | _over_rounds(history.rows()) | test
+
+
+def _over_rounds(rows: Metrics) -> Metrics:
+    """Means over rounds; of `train_return` over all their episodes."""
+    num_episodes = rows.pop("train_episodes")
+    means = jax.tree.map(jnp.mean, rows)
+    return means | {"train_return": weighted_mean(rows["train_return"], num_episodes)}
 
 
 def is_finished(state: TrainState, total_env_steps: int | Int[Array, ""]) -> jax.Array:

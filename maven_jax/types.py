@@ -124,8 +124,8 @@ class Params(NamedTuple):
     discriminator: NetworkParams
 
 
-class TargetMoments(NamedTuple):
-    """Of the targets met so far, in units of the reward."""
+class Moments(NamedTuple):
+    """Of TD targets, in units of the reward: in units of them a network's values are learnt."""
 
     mean: Float[Array, ""]
     variance: Float[Array, ""]
@@ -149,5 +149,8 @@ class TrainState(NamedTuple):
     """Environment steps really taken: episodes end early, so seeds differ."""
     diverged: Bool[Array, ""]
     """The weights turned non-finite: the run rests at its last finite state."""
-    target_moments: TargetMoments | None
-    """In units of which values are learnt; None where it is the reward's unit."""
+    moments: Moments | None
+    """Of the targets met so far, in whose units the values of `params` are; None where those are in
+    the reward's."""
+    target_moments: Moments | None
+    """Those in whose units the values of `target_params` are: copied or averaged with them."""

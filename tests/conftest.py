@@ -4,6 +4,7 @@ import gc
 import importlib
 import json
 import os
+import shutil
 from pathlib import Path
 
 import jax
@@ -46,7 +47,7 @@ gc.set_threshold(100_000, 20, 100)
 gc.enable()
 
 LARGEST = 2**30
-"""Bytes of compiled programs that a run of the suite may start with."""
+"""Bytes of compiled programs above which a run of the suite begins without any."""
 
 GOLDEN_DIR = Path(os.environ.get("MAVEN_GOLDEN_DIR") or Path(__file__).parent / "golden")
 
@@ -76,15 +77,12 @@ def compiled_once(pytestconfig, tmp_path_factory):
 
     JAX does not write its files in one piece: one that is read too early is compiled again.
     """
-    cache = importlib.import_module("maven_jax.cli.program_cache")  # its shapes checked
     if (kept := getattr(pytestconfig, "cache", None)) is None:  # with `-p no:cacheprovider`
-        parent = tmp_path_factory.mktemp("compiled")
+        folder = tmp_path_factory.mktemp("compiled")
     else:
-        parent = kept.mkdir("compiled")
-    folder = parent / cache.processor()
-    folder.mkdir(exist_ok=True)
-    cache.drop_damaged(folder)
-    cache.make_room(folder.parent, LARGEST)
+        folder = kept.mkdir("compiled")
+    if sum(entry.stat().st_size for entry in folder.glob("*-cache")) > LARGEST:
+        shutil.rmtree(folder, ignore_errors=True)
     settings = {
         "jax_compilation_cache_dir": str(folder),
         "jax_persistent_cache_min_compile_time_secs": 0.0,
@@ -94,35 +92,6 @@ def compiled_once(pytestconfig, tmp_path_factory):
         jax.config.update(name, value)
         os.environ[name.upper()] = str(value)
     compilation_cache.reset_cache()
-
-
-@pytest.fixture(scope="session", autouse=True)
-def shared_programs():
-    """The command line's programs are the same in both workers and in processes; each reads them
-    from disk once.
-
-    What of one's own is loaded is part of where a program is kept. Here that is the test modules,
-    and the command line trains on nothing that is in one.
-    """
-    kept_programs = importlib.import_module("maven_jax.runs.kept_programs")
-    programs = importlib.import_module("maven_jax.runs.programs")
-    own_sources, find = kept_programs._own_sources, kept_programs.find
-    root = Path(__file__).parent.parent
-    test_modules = tuple(f"{root / name}{os.sep}" for name in ("tests", "benchmarks", "docs"))
-    known = {}
-
-    def others_sources():
-        return [path for path in own_sources() if not path.startswith(test_modules)]
-
-    def find_once(path, trainer, num_lanes, mesh):
-        known[path] = known.get(path) or find(path, trainer, num_lanes, mesh)
-        sweep = known[path]
-        return sweep and sweep._replace(total_env_steps=trainer.total_env_steps)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kept_programs, "_own_sources", others_sources)
-        patch.setattr(programs, "find", find_once)
-        yield
 
 
 @pytest.fixture(scope="session")

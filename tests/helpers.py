@@ -1,7 +1,19 @@
 """What several test modules share."""
 
+from pathlib import Path
+
 import jax
 import numpy as np
+
+
+class Planted:
+    """An object whose pickle makes a file when it is loaded: a stand-in for any other code."""
+
+    def __init__(self, marker: Path) -> None:
+        self._marker = marker
+
+    def __reduce__(self):
+        return open, (str(self._marker), "w")
 
 
 def random_params(init, seed=0):

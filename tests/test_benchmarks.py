@@ -2,8 +2,10 @@
 
 import argparse
 import json
+import os
 import re
 import shutil
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -14,14 +16,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import yaml
-from benchmark_files import load
+from benchmark_files import BENCHMARKS, load
 from experiments import small_config
 
-from maven_jax import make_trainer, override, rounds
+from maven_jax import loops, make_trainer, override, rounds
 from maven_jax.config import LatentConfig, from_dict
 from maven_jax.environments import make_env
 from maven_jax.runs.grid import make_lanes
 from maven_jax.runs.runner import train_run
+from maven_jax.studies.study import Study, StudyRun
 
 TINY = from_dict(
     {
@@ -99,6 +102,149 @@ def test_operations_of_matmuls_are_counted():
     jaxpr = jax.make_jaxpr(program)(*(jnp.zeros(shape) for shape in shapes)).jaxpr
     counted = load("throughput").matmul_operations(jaxpr)
     assert counted == 2 * 5 * 2 * 3 * 4 + 7 * 2 * 6 * 6
+
+
+def test_operations_of_one_branch_are_counted():
+    """Accelerators unroll a loop that a CPU does not: 7 products of 4 x 4, whichever of them."""
+    w = jnp.ones((4, 4))
+
+    def program(x):
+        return loops.scan(lambda carry, _: (carry @ w, None), x, jnp.arange(7))
+
+    jaxpr = jax.make_jaxpr(program)(w).jaxpr
+    count = load("throughput").matmul_operations
+    assert count(jaxpr) == 7 * 2 * 4**3
+    assert count(jaxpr, loops_once=True) == 7 * 2 * 4**3, "it is unrolled whole"
+    looped = jax.make_jaxpr(lambda x: jax.lax.scan(lambda c, _: (c @ w, None), x, length=7))(w)
+    assert count(looped.jaxpr, loops_once=True) == 2 * 4**3
+
+
+@pytest.fixture
+def sizes():
+    """Of `accelerator.py`: two programs, seeds that do not fit, and a study of one run."""
+    kind = load("accelerator").Sizes
+    config = override(TINY, {"training": {"total_env_steps": 10**6}})
+    study = Study("curves", {"vdn": StudyRun(override(TINY, ONE_CHUNK), range(2))})
+    seeds = {"matrix": (2, 10**9, 1)}
+    return kind({"matrix": {"tiny": config}}, seeds, study, (2,), (2, 1), 0.0)
+
+
+ONE_CHUNK = {"training": {"total_env_steps": 50}}
+LIMITS = {"cpu": {"fp32_flop_per_s": 1e9, "bytes_per_s": 1e8}}
+
+
+def test_accelerator(sizes, checkout, tmp_path, capsys):
+    """All rows are measured, what does not fit is listed, and a second call measures nothing."""
+    small = {"network": {"hidden_size": 4, "mixer_embed_size": 4}, "evaluation": {"episodes": 2}}
+    accelerator, out = load("accelerator"), tmp_path / "record.json"
+    task = accelerator.Task("small.yaml", {"MAP_NAME": "3m"}, small, "", ("", ""))
+    parts = ["--parts", "matrix", "figure3", "jaxmarl", "--jaxmarl", str(checkout)]
+    arguments = [[*parts, "--minutes", "600", "--out", str(out)], sizes, {"task": task}, LIMITS]
+    accelerator.main(*arguments)
+    printed = capsys.readouterr().out
+    assert "left out: matrix, tiny, 1000000000 seeds: 1000000000 runs hold " in printed
+    record = json.loads(out.read_text())
+    (left_out,) = record["left_out"]
+    assert left_out["seeds"] == 10**9
+    two, one, figure, theirs = record["rows"]
+    assert [(row["part"], row["seeds"]) for row in record["rows"]] == [
+        *(("matrix", 2), ("matrix", 1), ("figure3", 2), ("jaxmarl", 2))
+    ]
+    for row, seeds in ((two, 2), (one, 1)):  # each seed has a device of its own
+        assert min(x for x in row.values() if isinstance(x, float)) > 0
+        assert row["updates_per_s"] == pytest.approx(2 * seeds / row["chunk_s"])
+        assert row["updates_per_s_and_seed"] == pytest.approx(2 / row["chunk_s"])
+        assert row["s_per_seed"] == pytest.approx(10_000 / row["updates_per_s"])
+        operations = 1e6 * row["mflop_per_update"] * row["updates_per_s_and_seed"]
+        assert row["share_of_fp32_flop_per_s"] == pytest.approx(operations / 1e9)
+        assert row["share_of_bytes_per_s"] > 0
+        assert row["times_one_seed"] == pytest.approx(row["updates_per_s"] / one["updates_per_s"])
+    assert figure["s_per_seed"] == pytest.approx(figure["seconds"] / 2)
+    assert list(figure["median_return"]) == ["vdn"]
+    assert theirs["ratio"] == pytest.approx(theirs["ours_ms"] / theirs["jaxmarl_ms"])
+    accelerator.main(*arguments)
+    assert json.loads(out.read_text()) == record
+
+
+def test_accelerator_leaves_out_what_takes_too_long(sizes, tmp_path, capsys):
+    accelerator, out = load("accelerator"), tmp_path / "record.json"
+    accelerator.main(["--parts", "matrix", "--minutes", "0.5", "--out", str(out)], sizes)
+    assert "it takes about 60 s, and 30 s are left" in capsys.readouterr().out
+    record = json.loads(out.read_text())
+    assert record["rows"] == []
+    assert [row["seeds"] for row in record["left_out"]] == [2, 10**9, 1]
+    assert record["limits"] is None, "a CPU has none that are published"
+    alike = {"part": "matrix", "name": "tiny", "compile_s": 7, "chunk_s": 2}
+    slow = alike | {"seeds": 2, "env_steps_per_s_and_seed": 25}
+    cases = [*accelerator.cases(["matrix", "figure3"], sizes, {}, None, {})]
+    # 3 chunks of 2 s; those of half a thousand million times the seeds; 50 steps, 25 a second
+    expected = [7 + 6, 7 + 6 * 10**9 / 2, 7 + 6, 7 + 2]
+    assert [case.expected_s([slow]) for case in cases] == expected
+
+
+def test_a_benchmark_ends_in_time_with_the_rows_that_it_has(tmp_path):
+    """One row fails, one takes a minute, and the process two seconds."""
+    out = tmp_path / "record.json"
+    script = f"""
+import pathlib, time
+from in_time import Case, Report
+def slow(rows):
+    time.sleep(60)
+cases = [Case("part", "fast", 1, lambda rows: {{"x": 1.5}}, lambda rows: 0)]
+cases += [Case("part", "fails", 1, lambda rows: {{}}["y"], lambda rows: 0)]
+cases += [Case("part", name, 1, slow, lambda rows: 0) for name in ("slow", "last")]
+Report(pathlib.Path({str(out)!r}), {{}}, []).measure(cases, time.monotonic() + 2)
+raise AssertionError("it has not ended")
+"""
+    environment = os.environ | {"PYTHONPATH": f"{BENCHMARKS}{os.pathsep}{BENCHMARKS.parent}"}
+    ended = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True)
+    assert ended.returncode == 0, ended.stderr.decode()
+    assert b"left out: part, last, 1 seeds: the time is over" in ended.stdout
+    record = json.loads(out.read_text())
+    assert [row["x"] for row in record["rows"]] == [1.5]
+    assert [row["name"] for row in record["left_out"]] == ["fails", "slow", "last"]
+    assert b"KeyError: 'y'" in ended.stderr
+
+
+def test_accelerator_refuses_bad_input_in_a_line(sizes, tmp_path, capsys):
+    accelerator = load("accelerator")
+    other, nowhere = tmp_path / "other.json", tmp_path / "nowhere"
+    for text in ("[]", "{", '{"machine": {}}', "\xff"):
+        other.write_bytes(text.encode("latin-1"))
+        with pytest.raises(SystemExit, match="2"):
+            accelerator.main(["--out", str(other)], sizes)
+        error = capsys.readouterr().err.splitlines()[-1]
+        assert f"--out is '{other}', which is no record of this command, device" in error
+        assert other.read_bytes() == text.encode("latin-1")
+    for words, message in (
+        (["--minutes", "0"], "--minutes is 0; allowed: a number above 0"),
+        (["--minutes", "nan"], "--minutes is nan; allowed: a number above 0"),
+        (["--minutes", "inf"], "--minutes is inf; allowed: a number above 0"),
+        (["--parts", "figure4"], "invalid choice: 'figure4'"),
+        (["--parts", "jaxmarl"], "--parts jaxmarl needs --jaxmarl CHECKOUT"),
+        (["--jaxmarl", str(nowhere)], "allowed: a clone of JaxMARL"),
+        (["--out", str(nowhere / "x.json")], "whose folder is missing; allowed: a file in a"),
+        (["--out", str(tmp_path)], "which is no record of this command"),
+    ):
+        with pytest.raises(SystemExit, match="2"):
+            accelerator.main(words, sizes)
+        assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "0 arguments; allowed: DIR [PYTHON_VERSION]"),
+        (["DIR", "3.12", "more"], "3 arguments; allowed: DIR [PYTHON_VERSION]"),
+        (["DIR", "3.9"], "PYTHON_VERSION is 3.9; allowed: 3.11, 3.12, 3.13"),
+    ],
+)
+def test_wheels_refuses_bad_input_in_a_line(words, message, tmp_path):
+    script = ["sh", str(BENCHMARKS / "wheels.sh"), *words]
+    ended = subprocess.run(script, capture_output=True, text=True, cwd=tmp_path)
+    assert ended.returncode == 2
+    assert ended.stderr == f"wheels.sh: error: {message}\n"
+    assert not list(tmp_path.iterdir())
 
 
 def test_environments(tmp_path, capsys):

@@ -1,5 +1,7 @@
 """Rounds, environment steps and gradient steps: hand-computed."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -52,3 +54,16 @@ def test_steps_that_the_first_batch_of_rows_takes_whole():
     short = TrainingConfig(batch_size=4, row_slots=26, total_env_steps=100)
     with pytest.raises(ConfigError, match=r"more than 100, the .* of 4: 4 rows of .* less one, 25"):
         budget.check_steps(short, 9)
+
+
+def test_a_first_evaluation_beyond_the_last_step_is_announced():
+    """32 episodes fill the batch, 100 more an evaluation; each has at most 7 steps."""
+    line = budget.late_evaluation(TrainingConfig(total_env_steps=500), 7)
+    assert line.startswith(
+        "the first evaluation comes after 100 updates, up to 924 environment steps, which may "
+        "exceed the 500 of training.total_env_steps"
+    )
+    assert budget.late_evaluation(TrainingConfig(total_env_steps=923), 7)
+    assert budget.late_evaluation(TrainingConfig(total_env_steps=924), 7) is None
+    short = dataclasses.replace(ROWS, total_env_steps=599)
+    assert "after 9 updates, up to 600 environment" in budget.late_evaluation(short, 9)

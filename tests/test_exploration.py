@@ -14,7 +14,6 @@ from maven_jax.exploration import (
     greedy_actions,
     greedy_policy,
     linear_schedule,
-    masked_utilities,
     team_epsilon_greedy,
 )
 
@@ -110,10 +109,63 @@ def assert_frequencies(drawn, expected):
     assert (np.abs(frequency - expected) <= 4 * np.sqrt(expected / drawn.size)).all()
 
 
-def test_masked_utilities_stay_finite():
-    masked = masked_utilities(jnp.array([1.0, 2.0]), jnp.array([True, False]))
-    assert masked[0] == 1
-    assert -np.inf < masked[1] < -1e38
+any_q_arrays = arrays(
+    np.float32,
+    (NUM_AGENTS, NUM_ACTIONS),
+    elements=st.floats(width=32, allow_nan=False, allow_infinity=False)
+    | st.sampled_from([np.finfo(np.float32).min, np.finfo(np.float32).max, -1e38, 0.0]),
+)
+any_temperatures = st.floats(0, width=32, exclude_min=True, allow_infinity=False)
+boltzmann_gradients = jax.jit(jax.jacrev(boltzmann_policy))
+
+
+@settings(max_examples=100, deadline=None)
+@given(seed=seeds, q_values=any_q_arrays, mask=masks, temperature=any_temperatures)
+def test_no_finite_utility_makes_an_illegal_action_possible(seed, q_values, mask, temperature):
+    agents, key = np.arange(NUM_AGENTS), jax.random.key(seed)
+    for actions in (
+        jitted_greedy(q_values, mask),
+        jitted_boltzmann_actions(key, q_values, mask, temperature),
+        jitted_epsilon_greedy(key, q_values, mask, 0.5),
+        jitted_team_epsilon_greedy(key, q_values, mask, 0.5),
+    ):
+        assert mask[agents, actions].all()
+    policy = np.asarray(jitted_boltzmann(q_values, mask, temperature))
+    assert not policy[~mask].any()
+    alpha = max(temperature, np.finfo(np.float32).smallest_normal)
+    logits = np.where(mask, np.float64(q_values), -np.inf)
+    expected = np.exp((logits - logits.max(-1, keepdims=True)) / alpha)
+    if 1e-30 < alpha < 1e37:  # XLA takes numbers below 1e-38 for 0, reciprocals included
+        np.testing.assert_allclose(policy, expected / expected.sum(-1, keepdims=True), atol=1e-5)
+    assert np.isfinite(boltzmann_gradients(q_values, mask, temperature)).all()
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+def test_illegal_actions_are_impossible_in_half_precision(dtype):
+    """The smallest and the largest utility beside each other, legal and not."""
+    smallest, largest = jnp.finfo(dtype).min, jnp.finfo(dtype).max
+    q_values = jnp.array([[largest, smallest, smallest, largest]] * 3, dtype)
+    mask = np.array([[False, True, True, False], [False, False, True, True], [True] * 4])
+    expected = [[0, 0.5, 0.5, 0], [0, 0, 0, 1], [0.5, 0, 0, 0.5]]
+    for temperature in (1e-6, 0.1, 1.0):
+        policy = jitted_boltzmann(q_values, mask, temperature)
+        np.testing.assert_array_equal(np.float32(policy), expected)
+        for seed in range(20):
+            key = jax.random.key(seed)
+            actions = jitted_boltzmann_actions(key, q_values, mask, temperature)
+            assert mask[np.arange(3), actions].all()
+            actions = jitted_epsilon_greedy(key, q_values, mask, 0.5)
+            assert mask[np.arange(3), actions].all()
+    np.testing.assert_array_equal(jitted_greedy(q_values, mask), [1, 3, 0])
+
+
+def test_half_precision_explores_uniformly():
+    """Draws of 8 bits would tie among 64 actions, and the first would win."""
+    q_values = np.zeros((20_000, 64), jnp.bfloat16)
+    drawn = np.asarray(
+        jitted_epsilon_greedy(jax.random.key(0), q_values, np.ones_like(q_values, bool), 1.0)
+    )
+    assert_frequencies(drawn >= 32, [0.5, 0.5])
 
 
 def test_greedy_policy_is_the_one_hot_of_the_first_best_legal_action():

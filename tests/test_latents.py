@@ -220,15 +220,25 @@ def test_continuous_gradients_agree_with_finite_differences(latent):
 
 def test_support_of_a_discrete_z_is_every_value():
     support = CATEGORICAL.support(PARAMS, jax.random.key(0), STATES, num_draws=99)
-    np.testing.assert_array_equal(support.latent, np.eye(3))
+    np.testing.assert_array_equal(support.latent, np.eye(3)[:, None].repeat(3, axis=1))
     np.testing.assert_allclose(support.probs, PROBS.T, rtol=1e-5)
 
 
-def test_support_of_a_continuous_z_is_draws():
-    support = GAUSSIAN.support(CONTINUOUS_PARAMS, jax.random.key(0), STATES, num_draws=7)
-    assert support.latent.shape == (7, 2)
-    assert np.unique(support.latent).size == 14
-    np.testing.assert_allclose(support.probs, 1 / 7, rtol=1e-6)
+@pytest.mark.parametrize(
+    ("latent", "variance"), [(GAUSSIAN, 1), (LOGISTIC, np.pi**2 / 3)], ids=["gaussian", "logistic"]
+)
+def test_support_of_a_continuous_z_is_draws_from_the_policy_of_each_start(latent, variance):
+    """At the three states the location is (1, -2), 0 and 0, the scale (1, e), 1 and 1."""
+    support = latent.support(CONTINUOUS_PARAMS, jax.random.key(0), STATES, num_draws=4_000)
+    assert support.latent.shape == (4_000, 3, 2)
+    np.testing.assert_allclose(support.probs, np.full((4_000, 3), 1 / 4_000), rtol=1e-6)
+    location = np.array([[1.0, -2.0], [0.0, 0.0], [0.0, 0.0]])
+    scale = np.array([[1.0, np.e], [1.0, 1.0], [1.0, 1.0]])
+    noise = (np.asarray(support.latent) - location) / scale
+    np.testing.assert_allclose(noise, noise[:, :1].repeat(3, axis=1), atol=1e-4)
+    np.testing.assert_allclose(noise.mean((0, 1)), 0, atol=4 * (variance / 4_000) ** 0.5)
+    np.testing.assert_allclose(noise.var((0, 1)), variance, rtol=0.12)
+    assert np.unique(noise[:, 0]).size > 7_900
 
 
 BANDIT = BanditLatent(size=3, hidden_size=2, scale=10.0, temperature=2.0, epsilon=0.3)

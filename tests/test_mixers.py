@@ -149,6 +149,24 @@ def test_a_small_mixer_starts_with_every_weight_smaller():
         np.testing.assert_allclose(little, 0.25 * large, rtol=1e-6)
 
 
+@pytest.mark.parametrize("scale", [1.0, 0.25])
+def test_fresh_skip_connections_begin_near_the_sum_of_utilities(scale):
+    """Their bias is 1 whatever the key; at state and z of 0 each utility counts once in them."""
+    mixer = QMixer(8, skip_connections=True, init_scale=scale)
+    draw = jax.jit(lambda key: mixer.init_params(key, SPEC, LATENT_SIZE))
+    params = [draw(jax.random.key(seed))["params"] for seed in range(3)]
+    for weights in params:
+        np.testing.assert_array_equal(weights["skip"]["bias"], np.full(3, scale, np.float32))
+        bound = scale * (SPEC.state_size + LATENT_SIZE) ** -0.5
+        assert np.abs(weights["skip"]["kernel"]).max() <= bound
+        assert np.unique(weights["skip"]["kernel"]).size > 1
+    assert (params[0]["skip"]["kernel"] != params[1]["skip"]["kernel"]).any()
+    zeros, utilities = jnp.zeros(SPEC.state_size), jnp.array([1.0, -2.0, 4.0])
+    with_skip = mixer.apply({"params": params[0]}, utilities, zeros, jnp.zeros(LATENT_SIZE))
+    without = QMixer(8).apply({"params": params[0]}, utilities, zeros, jnp.zeros(LATENT_SIZE))
+    np.testing.assert_allclose(with_skip - without, scale * 3, rtol=1e-5)
+
+
 def test_sum_and_independent_mixers(variant):
     inputs = jnp.array([[1.0, -2.0, 4.0]]), jnp.ones((1, 4)), jnp.ones((1, 2))
     total = variant(lambda *args: SumMixer().apply({}, *args))(*inputs)

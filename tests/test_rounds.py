@@ -175,7 +175,7 @@ def test_a_round_is_its_pieces(state):
     assert np.array_equal(jax.random.key_data(whole.key), jax.random.key_data(pieces.key))
     learnt, in_turn = ((s.params, s.latent_params) for s in (whole, pieces))
     chex.assert_trees_all_close(learnt, in_turn, rtol=1e-5)  # programs fuse differently
-    assert metrics.keys() == found.keys() | {"epsilon", "train_return"}
+    assert metrics.keys() == found.keys() | {"epsilon", "train_return", "train_episodes"}
 
 
 ROWS_CONFIG = small_config("maven", num_envs=4, row_slots=11, env_steps_per_update=20)
@@ -196,6 +196,7 @@ def test_rows_are_collected_and_what_is_counted_is_an_outcome(state_of_rows):
     assert collected.outcomes.latent.shape == (40, 3)
     returns = collected.outcomes.episode_return[collected.counted]
     assert metrics["train_return"] == pytest.approx(returns.mean(), rel=1e-5)
+    assert metrics["train_episodes"] == len(returns)
     assert stored.env_steps == state.env_steps + episodes.mask.sum()
     number = int(collected.counted.sum())
     written = (int(state.latent_replay.current_index) + np.arange(number)) % 512

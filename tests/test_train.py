@@ -8,10 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from experiments import FORMS, form_config, small_config
+from jumanji.types import restart, termination, transition
 
 from maven_jax.algorithms import ALGORITHMS
-from maven_jax.config import Config
+from maven_jax.config import Config, override
 from maven_jax.envs import MStepMatrixGame
+from maven_jax.envs.adapters.types import Observation
 from maven_jax.errors import ConfigError
 from maven_jax.runs.sweep import (
     Position,
@@ -24,7 +26,7 @@ from maven_jax.runs.sweep import (
     spread,
     take_lanes,
 )
-from maven_jax.train import make_train, make_trainer
+from maven_jax.train import EVALUATION, make_train, make_trainer
 from maven_jax.types import Metrics, Params, TrainState
 
 NUM_SEEDS = 3
@@ -304,3 +306,66 @@ def test_steps_are_counted_below_the_largest_whole_number():
     )
     with pytest.raises(ConfigError, match=r"training\.num_envs is 1000000; allowed: fewer"):
         make_trainer(many, env)
+
+
+def test_how_often_and_how_long_one_evaluates_changes_nothing_that_is_learnt():
+    env, weights = MStepMatrixGame(m=3), []
+    for updates, episodes, each in ((5, 4, 2), (10, 4, 2), (10, 7, 1)):
+        config = small_config("maven", updates_per_evaluation=updates, total_env_steps=1000)
+        changes = {"episodes": episodes, "episodes_per_latent": each}
+        config = override(config, {"evaluation": changes})
+        trainer = make_trainer(config, env)
+        chunk = jax.jit(trainer.chunk)
+        state = trainer.init(jax.random.key(0), config.hyperparameters)
+        while state.num_updates < 10:
+            state, _ = chunk(state, config.hyperparameters)
+        weights.append((state.params, state.latent_params, jax.random.key_data(state.key)))
+    chex.assert_trees_all_close(weights[0], weights[1], rtol=1e-6, atol=1e-7)
+    chex.assert_trees_all_equal(weights[1], weights[2])
+
+
+def test_test_episodes_have_keys_that_training_never_has():
+    """Of a chain of keys that are split in up to six, none is one folded for an evaluation."""
+    keys, of_tests = [jax.random.key(seed) for seed in range(8)], set()
+    training: set[tuple[int, ...]] = set()
+    for key in keys:
+        for _ in range(20):
+            children = jax.random.split(key, 6)
+            training |= {tuple(data) for data in jax.random.key_data(children).tolist()}
+            of_tests.add(tuple(jax.random.key_data(jax.random.fold_in(key, EVALUATION)).tolist()))
+            key = children[0]
+    assert len(of_tests) == 8 * 20
+    assert not training & of_tests
+
+
+class OneOrTen(NamedTuple):
+    """An episode has 1 step or 10, with probability one half each; each step pays 1."""
+
+    num_agents: int = 1
+    num_actions: int = 2
+    time_limit: int = 10
+
+    def reset(self, key):
+        return (jax.random.bernoulli(key), jnp.int32(0)), restart(SEEN)
+
+    def step(self, state, action):
+        long, steps = state[0], state[1] + 1
+        over = jnp.where(long, steps >= 10, True)
+        ended, going = termination(jnp.float32(1), SEEN), transition(jnp.float32(1), SEEN)
+        return (long, steps), jax.tree.map(lambda a, b: jnp.where(over, a, b), ended, going)
+
+
+SEEN = Observation(jnp.ones((1, 1)), jnp.ones((1, 2), bool), jnp.ones(1))
+
+
+@pytest.mark.parametrize("num_envs", [1, 4])
+def test_train_return_of_rows_is_that_of_all_their_episodes(num_envs):
+    """The mean over a chunk's rounds of each round's mean would be 7.3 or 6.1, not 5.5."""
+    rounds = 2000 // num_envs
+    sizes = {"num_envs": num_envs, "row_slots": 20, "updates_per_evaluation": rounds}
+    config = small_config("iql", **sizes, total_env_steps=10**6, batch_size=1)
+    trainer = make_trainer(config, OneOrTen())
+    state = trainer.init(jax.random.key(0), config.hyperparameters)
+    _, metrics = jax.jit(trainer.chunk)(state, config.hyperparameters)
+    assert metrics["train_return"] == pytest.approx(5.5, abs=0.3)  # five standard errors
+    assert "train_episodes" not in metrics

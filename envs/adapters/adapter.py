@@ -14,6 +14,9 @@ from maven_jax.envs.adapters.types import Observation, State
 
 T = TypeVar("T")
 
+LARGEST_REWARD = 1e6
+"""Of options that are rewards or penalties: sums over an episode keep their single precision."""
+
 
 class Advance(NamedTuple):
     """One step of a wrapped environment.

@@ -6,9 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from maven_jax.envs.adapters.adapter import number, whole_number
+from maven_jax.envs.adapters.adapter import LARGEST_REWARD, number, whole_number
 from maven_jax.envs.adapters.jumanji_adapter import (
-    LARGEST_PENALTY,
     JumanjiAdapter,
     checked,
     side_by_side,
@@ -57,7 +56,7 @@ class Cleaner(JumanjiAdapter):
             make(size, size, num_agents),
             time_limit=time_limit + 1,
             penalty_per_timestep=number(
-                "penalty_per_timestep", penalty_per_timestep, 0.0, LARGEST_PENALTY
+                "penalty_per_timestep", penalty_per_timestep, 0.0, LARGEST_REWARD
             ),
         )
 

@@ -5,7 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from maven_jax.envs.adapters.adapter import whole_number
+from maven_jax.envs.adapters.adapter import LARGEST_REWARD, number, one_of, whole_number
 from maven_jax.envs.adapters.jumanji_adapter import (
     JumanjiAdapter,
     checked,
@@ -22,31 +22,55 @@ class Connector(JumanjiAdapter):
       and all paths, int8 [N, 5 * cells].
     - global_state: whole grids of heads, targets and paths, then row and column (one-hot) of each
       agent's head and target, and whether it is connected, int8.
-    - reward: jumanji's dense reward: 1 for each connection, -0.03 a step for each agent without.
+    - reward: jumanji's dense reward: `connected_reward` for each connection, less
+      `penalty_per_timestep` for each agent without.
     - termination: every agent is connected or blocked.
     - extras: "connected_share", 0 to 1.
     """
 
     num_actions = 5
 
-    def __init__(self, grid_size: int = 10, num_agents: int = 10, time_limit: int = 50) -> None:
+    def __init__(
+        self,
+        grid_size: int = 10,
+        num_agents: int = 10,
+        generator: str = "random_walk",
+        connected_reward: float = 1.0,
+        penalty_per_timestep: float = 0.03,
+        time_limit: int = 50,
+    ) -> None:
         """Makes the grid.
 
         Args:
             grid_size: height and width.
             num_agents: `N`.
+            generator: random_walk, whose grids can be solved, or uniform, whose grids may not.
+            connected_reward: for an agent that connects; jumanji's sparse reward is 1 without
+                a penalty.
+            penalty_per_timestep: taken for each agent that is not connected.
             time_limit: steps after which an episode is cut.
 
         Raises:
             ValueError: a value that cannot work.
         """
-        from jumanji.environments.routing.connector import env, generator
+        from jumanji.environments.routing.connector import env, reward
+        from jumanji.environments.routing.connector import generator as generators
 
         whole_number("grid_size", grid_size, 3, 100)
         self.num_agents = whole_number("num_agents", num_agents, 1, grid_size**2 // 2)
         self.time_limit = whole_number("time_limit", time_limit, 1, 10_000)
-        make = checked(generator.RandomWalkGenerator)
-        self.env = env.Connector(make(grid_size, num_agents), time_limit=time_limit + 1)
+        kinds = {
+            "random_walk": generators.RandomWalkGenerator,
+            "uniform": generators.UniformRandomGenerator,
+        }
+        self.env = env.Connector(
+            checked(one_of("generator", generator, kinds))(grid_size, num_agents),
+            reward.DenseRewardFn(
+                number("connected_reward", connected_reward, 0.0, LARGEST_REWARD),
+                -number("penalty_per_timestep", penalty_per_timestep, 0.0, LARGEST_REWARD),
+            ),
+            time_limit=time_limit + 1,
+        )
 
     def _observe(self, env_state: Any) -> Observation:
         grid, agents = env_state.grid, env_state.agents

@@ -5,9 +5,8 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from maven_jax.envs.adapters.adapter import number, whole_number
+from maven_jax.envs.adapters.adapter import LARGEST_REWARD, number, whole_number
 from maven_jax.envs.adapters.jumanji_adapter import (
-    LARGEST_PENALTY,
     JumanjiAdapter,
     checked,
     one_hot_places,
@@ -22,7 +21,10 @@ class LevelBasedForaging(JumanjiAdapter):
     - agents_view: jumanji's vector of relative positions and levels, int8 [N, 3 * (food + N)].
     - global_state: position, level and whether eaten of each food; position, level and whether
       loading of each agent; int8, rows and columns one-hot.
-    - reward: each food's share of all levels, so 1 in total, without `penalty`.
+    - reward: a piece of level f pays f / F when it is eaten, with F the level of all food: 1 in
+      total. A load of level s < f, summed over its agents, pays -N * `penalty` / (s * F): jumanji
+      takes the penalty from each of the N agents and normalises it too. Without `normalize_reward`
+      these are s * f and -N * `penalty`.
     - termination: all food is eaten.
     - extras: "food_share", eaten so far, 0 to 1.
     """
@@ -37,7 +39,9 @@ class LevelBasedForaging(JumanjiAdapter):
         num_food: int = 2,
         max_agent_level: int = 2,
         force_coop: bool = True,
+        normalize_reward: bool = True,
         penalty: float = 0.0,
+        grid_observation: bool = False,
         time_limit: int = 100,
     ) -> None:
         """Makes the grid.
@@ -49,7 +53,10 @@ class LevelBasedForaging(JumanjiAdapter):
             num_food: pieces of food.
             max_agent_level: agents' levels are drawn from 1 to this.
             force_coop: every piece has the summed level of the three weakest agents, or of both.
-            penalty: taken from the agents that fail to load.
+            normalize_reward: whether rewards are divided by s * F; see the class.
+            penalty: for each piece that its loaders are too weak for; see the class.
+            grid_observation: jumanji's grids as views, int8 [N, 3 * (2 * fov + 1)**2]: levels of
+                agents, levels of food, and which cells are free, of the cells within `fov`.
             time_limit: steps after which an episode is cut.
 
         Raises:
@@ -67,7 +74,9 @@ class LevelBasedForaging(JumanjiAdapter):
         self.env = env.LevelBasedForaging(
             make(grid_size, num_agents, num_food, fov, max_agent_level, force_coop),
             time_limit=time_limit + 1,
-            penalty=number("penalty", penalty, 0.0, LARGEST_PENALTY),
+            grid_observation=grid_observation,
+            normalize_reward=normalize_reward,
+            penalty=number("penalty", penalty, 0.0, LARGEST_REWARD),
         )
         self.num_food = num_food
 
@@ -81,7 +90,7 @@ class LevelBasedForaging(JumanjiAdapter):
             agents.loading,
         ]
         return Observation(
-            agents_view=view.agents_view.astype(jnp.int8),
+            agents_view=view.agents_view.reshape(self.num_agents, -1).astype(jnp.int8),
             action_mask=view.action_mask,
             global_state=side_by_side(features, jnp.int8),
         )

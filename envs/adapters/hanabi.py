@@ -56,7 +56,7 @@ class Hanabi(JaxMarlAdapter):
         num_agents: int = 2,
         num_colors: int = 5,
         num_ranks: int = 5,
-        hand_size: int = 5,
+        hand_size: int = 0,
         info_tokens: int = 8,
         life_tokens: int = 3,
         time_limit: int = 100,
@@ -67,7 +67,8 @@ class Hanabi(JaxMarlAdapter):
             num_agents: players, 2 to 5.
             num_colors: 1 to 5.
             num_ranks: 2 to 5.
-            hand_size: cards in a hand, 1 to 5; the game's rules have 4 of more than 3 players.
+            hand_size: cards in a hand, 1 to 5; 0, the default, as the rules have it: 5 of 2 or 3
+                players, 4 of more.
             info_tokens: hints that can be given before a card is discarded, 1 to 8.
             life_tokens: cards that may fail to fit, the last of which ends the game, 1 to 3.
             time_limit: moves after which an episode is cut.
@@ -83,9 +84,9 @@ class Hanabi(JaxMarlAdapter):
         sizes = {
             "num_colors": whole_number("num_colors", num_colors, 1, len(INKS)),
             "num_ranks": num_ranks,
-            "hand_size": whole_number("hand_size", hand_size, 1, 5),
+            "hand_size": whole_number("hand_size", hand_size, 0, 5) or (5 if num_agents < 4 else 4),
         }
-        dealt, cards = num_agents * hand_size, num_colors * of_rank.sum()
+        dealt, cards = num_agents * sizes["hand_size"], num_colors * of_rank.sum()
         if dealt >= cards:
             raise ValueError(
                 f"num_agents and hand_size make {dealt} cards to deal; allowed: "

@@ -9,9 +9,6 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from maven_jax.envs.adapters.adapter import Adapter, Advance
 
-LARGEST_PENALTY = 1e6
-"""In units of reward, a step or agent: sums over an episode keep their single precision."""
-
 
 class JumanjiAdapter(Adapter):
     """An environment of jumanji whose episodes end by themselves, or at the adapter's limit."""

@@ -63,11 +63,18 @@ class MpeSpread(Mpe):
     - extras: "distance", the sum over landmarks of the distance to the nearest agent.
     """
 
-    def __init__(self, num_agents: int = 3, local_ratio: float = 0.5, time_limit: int = 25) -> None:
-        """Makes as many landmarks as agents.
+    def __init__(
+        self,
+        num_agents: int = 3,
+        num_landmarks: int = 0,
+        local_ratio: float = 0.5,
+        time_limit: int = 25,
+    ) -> None:
+        """Makes the agents and landmarks.
 
         Args:
             num_agents: `N`.
+            num_landmarks: 0, the default, for as many as agents.
             local_ratio: weight of an agent's own collisions, 0 to 1.
             time_limit: steps after which an episode is cut.
 
@@ -79,7 +86,7 @@ class MpeSpread(Mpe):
         self.time_limit = whole_number("time_limit", time_limit, 1, 10_000)
         self.env = environments.SimpleSpreadMPE(
             num_agents=num_agents,
-            num_landmarks=num_agents,
+            num_landmarks=whole_number("num_landmarks", num_landmarks, 0, 50) or num_agents,
             local_ratio=number("local_ratio", local_ratio, 0.0, 1.0),
             max_steps=time_limit,
         )

@@ -14,6 +14,9 @@ from maven_jax.envs.adapters.adapter import Advance, number, one_of, whole_numbe
 from maven_jax.envs.adapters.jaxmarl_adapter import JaxMarlAdapter, import_jaxmarl
 from maven_jax.envs.adapters.types import Observation, State
 
+COOKING_TIME = 20
+"""The layer of JaxMARL's views that holds the time until a soup is done, in steps."""
+
 
 class Kitchen(NamedTuple):
     """JaxMARL's state, and what was served.
@@ -30,7 +33,9 @@ class Kitchen(NamedTuple):
 class Overcooked(JaxMarlAdapter):
     """Two cooks who fill pots with onions, wait, and serve the soup on plates.
 
-    - agents_view: JaxMARL's 26 layers of the kitchen, each agent's own first, int8 [2, 26 H W].
+    - agents_view: JaxMARL's 26 layers of the kitchen, each agent's own first, and a 27th: a pot's
+      remaining cooking time, 0 to 19 steps, is 5 times its layer plus the last one. int8
+      [2, 27 H W].
     - global_state: the first agent's view, which is of the whole kitchen, int8.
     - action: up, down, right, left, stay, interact.
     - reward: 20 for a soup that is served, once for both, and `shaping` times JaxMARL's reward of
@@ -43,12 +48,17 @@ class Overcooked(JaxMarlAdapter):
     num_actions = 6
 
     def __init__(
-        self, layout: str = "cramped_room", shaping: float = 0.0, time_limit: int = 400
+        self,
+        layout: str = "cramped_room",
+        random_reset: bool = False,
+        shaping: float = 0.0,
+        time_limit: int = 400,
     ) -> None:
         """Makes the kitchen.
 
         Args:
             layout: one of JaxMARL's, such as cramped_room or coord_ring.
+            random_reset: whether a start draws where cooks are, what they hold and what pots hold.
             shaping: weight of the reward for what leads to a soup, 0 to 1.
             time_limit: steps after which an episode is cut.
 
@@ -64,7 +74,7 @@ class Overcooked(JaxMarlAdapter):
         self._of_a_soup = overcooked.DELIVERY_REWARD
         with warnings.catch_warnings():  # it recommends its successor
             warnings.simplefilter("ignore", DeprecationWarning)
-            self.env = environments.Overcooked(kitchen, max_steps=time_limit)
+            self.env = environments.Overcooked(kitchen, random_reset, time_limit)
 
     def _start(self, key: PRNGKeyArray) -> Kitchen:
         return Kitchen(super()._start(key), jnp.float32(0))
@@ -80,8 +90,10 @@ class Overcooked(JaxMarlAdapter):
         return Advance(Kitchen(after, soups), reward, jnp.array(False))
 
     def _observe(self, env_state: Kitchen) -> Observation:
-        views = self._stack(self.env.get_obs(env_state.state)).astype(jnp.int8)
-        views = views.reshape(self.num_agents, -1)
+        layers = self._stack(self.env.get_obs(env_state.state)).astype(jnp.int8)
+        fives, ones = jnp.divmod(layers[..., COOKING_TIME], 5)
+        layers = layers.at[..., COOKING_TIME].set(fives)
+        views = jnp.concatenate([layers, ones[..., None]], -1).reshape(self.num_agents, -1)
         return Observation(
             agents_view=views,
             action_mask=jnp.ones((self.num_agents, self.num_actions), bool),

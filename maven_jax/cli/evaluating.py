@@ -12,7 +12,7 @@ from rich.console import Console
 
 from maven_jax.algorithms import make_algorithm
 from maven_jax.cli import smoke
-from maven_jax.cli.shared import play_tests, say
+from maven_jax.cli.shared import env_of_run, play_tests, say
 from maven_jax.config.files import load_config
 from maven_jax.environments import complete, make_env
 from maven_jax.errors import ConfigError, check
@@ -22,7 +22,7 @@ from maven_jax.reports.plots import check_picture, draw_behaviour
 from maven_jax.reports.render import check_gif, record_episode, write_gif
 from maven_jax.reports.tables import evaluation_table
 from maven_jax.rollout import env_spec
-from maven_jax.runs.evaluating import trained_weights
+from maven_jax.runs.evaluating import evaluation_key, trained_weights
 from maven_jax.runs.grid import lanes_from_columns, make_lanes
 from maven_jax.runs.new_folder import refuse_existing
 from maven_jax.runs.run import load_run
@@ -74,7 +74,7 @@ def evaluate_run(command: Evaluate, console: Console) -> None:
     episodes = smoke.cut(episodes, smoke.SIZES["evaluation.episodes"])
     evaluation = dataclasses.replace(run.config.evaluation, episodes=episodes)
     config = dataclasses.replace(run.config, evaluation=evaluation)
-    env = make_env(config)
+    env = env_of_run(run.path, config, run.info)
     algorithm = make_algorithm(config, env_spec(env))
     if command.render is not None:
         refuse_existing("GIF", command.render)
@@ -91,13 +91,14 @@ def evaluate_run(command: Evaluate, console: Console) -> None:
     lanes = lanes_from_columns(run.lanes, config.hyperparameters)
     metrics = play_tests(params, latent_params, seed, lanes, config, env)
     console.print(evaluation_table(run, metrics, episodes))
-    key = jax.random.key(seed)
     params, latent_params = jax.tree.map(lambda x: x[lane], (params, latent_params))
     if command.render is not None:
+        key = evaluation_key(seed, "render")
         write_gif(env, record_episode(env, algorithm, params, latent_params, key), command.render)
         console.print(f"GIF: {command.render}", highlight=False, soft_wrap=True)
     if command.behaviour is not None:
         test = partial(latent_behaviour, env=env, algorithm=algorithm, config=config, episodes=64)
+        key = evaluation_key(seed, "behaviour")
         seen = jax.device_get(jax.jit(test)(params, latent_params, key))
         title = f"greedy episodes of each z: {command.run}, lane {lane}"
         draw_behaviour(seen, command.behaviour, title)

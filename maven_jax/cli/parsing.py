@@ -2,9 +2,11 @@
 
 import argparse
 import contextlib
+import dataclasses
 import io
 import itertools
 import re
+from collections.abc import Collection
 from typing import Any, TypeVar
 
 import tyro
@@ -17,6 +19,8 @@ from maven_jax.config.overrides import whole_number
 from maven_jax.configs import config_names
 from maven_jax.environments import complete
 from maven_jax.errors import ConfigError
+from maven_jax.suggestions import nearest
+from maven_jax.unread_fields import unread
 
 T = TypeVar("T")
 
@@ -40,7 +44,13 @@ def parse(kind: type[T], name: str, args: list[str], default: T | None = None) -
     except SystemExit as stop:
         if not stop.code:
             return None
-    raise ConfigError(_one_line(said.getvalue())) from None
+    unrecognized = re.search(r"Unrecognized options: (-\S*?)[,\s]", said.getvalue() + " ")
+    near = (
+        nearest(unrecognized[1].partition("=")[0], _options(kind, args, default))
+        if unrecognized
+        else None
+    )
+    raise ConfigError(_one_line(said.getvalue()) + (f"; did you mean {near}?" if near else ""))
 
 
 def parse_with_config(kind: type[Any], name: str, args: list[str]) -> Any:
@@ -65,6 +75,22 @@ def parse_with_config(kind: type[Any], name: str, args: list[str]) -> Any:
     if command is not None:
         validate(command.config)
     return command
+
+
+def _options(kind: type[Any], args: list[str], default: Any) -> list[str]:
+    """The options of a command, without the fields of CONFIG that its algorithm does not read."""
+    parser = tyro.extras.get_parser(kind, default=default)
+    options = [name for action in parser._actions for name in action.option_strings]
+    left_out: Collection[str] = ()
+    if config := getattr(default, "config", None):
+        algorithm = last_value("--algorithm", args) or config.algorithm
+        with contextlib.suppress(ConfigError):  # no such algorithm
+            left_out = unread(dataclasses.replace(config, algorithm=algorithm))
+    return [
+        name
+        for name in options
+        if name.startswith("--") and name.removeprefix("--").replace("-", "_") not in left_out
+    ]
 
 
 _RULES = tyro.constructors.ConstructorRegistry()
@@ -94,7 +120,7 @@ def last_value(option: str, args: list[str]) -> str | None:
 
 
 def _one_line(panel: str) -> str:
-    """The first paragraph of the parser's panel, and the nearest option where it names one."""
+    """The first paragraph of the parser's panel."""
     lines = [line.strip("│╭╮╰╯─|+ ") for line in panel.splitlines()[1:]]
     lines = [line if line.strip("-") else "" for line in lines]
     started = itertools.dropwhile(lambda line: not line, lines)
@@ -105,5 +131,4 @@ def _one_line(panel: str) -> str:
     if wrong_type:
         kind = "a whole number" if wrong_type[2] == "invalid literal" else "a number"
         return f"{wrong_type[1]} is {wrong_type[3]}; allowed: {kind}"
-    near = re.search(r"Perhaps you meant:.*?(--[\w.-]+)", " ".join(lines))
-    return paragraph + (f"; did you mean {near[1]}?" if near else "")
+    return paragraph

@@ -1,20 +1,23 @@
 """What commands of several groups need."""
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 from rich.console import Console
 
 from maven_jax.algorithms import make_algorithm
-from maven_jax.cli import program_cache
 from maven_jax.config import Config
+from maven_jax.environments import class_name, make_env
+from maven_jax.errors import ConfigError
 from maven_jax.reports.plots import draw_curves
 from maven_jax.rollout import env_spec
 from maven_jax.runs.checkpoint import Checkpointing
 from maven_jax.runs.console import plain_console
-from maven_jax.runs.evaluating import evaluate_lanes
+from maven_jax.runs.evaluating import evaluate_lanes, evaluation_key
 from maven_jax.runs.grid import Lanes
 from maven_jax.runs.options import Options
 from maven_jax.runs.processes import is_writer
@@ -35,9 +38,7 @@ def options_of(
 ) -> Options:
     """What a command that trains leaves and says beside its results."""
     console = plain_console(stderr=True, quiet=not is_writer())
-    return Options(
-        tensorboard, checkpoint, console, remarks, program_cache.sweeps_folder(), draw_curves
-    )
+    return Options(tensorboard, checkpoint, console, remarks, draw_curves)
 
 
 def play_tests(
@@ -52,8 +53,37 @@ def play_tests(
     algorithm = make_algorithm(config, env_spec(env))
     num_lanes = len(lanes.seeds)
     temperatures = np.asarray(spread(lanes.hyperparameters, num_lanes).temperature)
-    keys = jax.random.split(jax.random.key(seed), num_lanes)
+    keys = jax.random.split(evaluation_key(seed, "table"), num_lanes)
     return evaluate_lanes(params, latent_params, keys, temperatures, env, algorithm, config)
+
+
+def env_of_run(path: Path, config: Config, info: Mapping[str, Any]) -> MarlEnv:
+    """The environment that a run was trained in.
+
+    It is the one that `env.name` names, or else the class of `run.json`: Python may have trained
+    with another environment than the configuration's.
+
+    Args:
+        path: the run's folder.
+        config: its configuration.
+        info: its `run.json`.
+
+    Raises:
+        ConfigError: it cannot be made; the line names the run.
+    """
+    trained_in = info.get("environment")
+    try:
+        env = make_env(config)
+        if trained_in in (None, class_name(env)):
+            return env
+    except ConfigError as error:
+        if trained_in is None or config.env.name == trained_in:
+            raise ConfigError(f"run '{path}': {error}") from None
+    try:
+        named = dataclasses.replace(config.env, name=trained_in)
+        return make_env(dataclasses.replace(config, env=named))
+    except ConfigError as error:
+        raise ConfigError(f"run '{path}' was trained in {trained_in!r}: {error}") from None
 
 
 def show_report(out: Path, console: Console) -> None:

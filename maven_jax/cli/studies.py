@@ -56,6 +56,8 @@ class Figure3:
     """Seeds of each algorithm; by default as many as the packaged study says, 20."""
     steps: int | None = None
     """Environment steps of each seed; by default as many as the study says, 100,000."""
+    configs: tuple[str, ...] = ()
+    """Which of maven, qmix and maven_team to train; by default all."""
     m: int = 10
     """Length of the game."""
     tensorboard: bool = True
@@ -93,7 +95,12 @@ def figure3(command: Figure3, console: Console) -> None:
     def for_length(config: Config) -> Config:
         return with_field(config, "env.options.m", command.m)
 
-    chosen = load_study("figure3").with_seeds(command.seed, command.seeds)
+    packaged = load_study("figure3")
+    for name in command.configs:
+        if name not in packaged.runs:
+            raise unknown("configuration of figure3", name, packaged.runs)
+    runs = {name: packaged.runs[name] for name in command.configs or packaged.runs}
+    chosen = packaged._replace(runs=runs).with_seeds(command.seed, command.seeds)
     chosen = chosen.with_configs(for_length)
     if command.steps is not None:
         chosen = chosen.with_steps(command.steps)

@@ -11,7 +11,7 @@ import tyro
 from rich.console import Console
 
 from maven_jax.cli import smoke
-from maven_jax.cli.shared import options_of, say, show_report
+from maven_jax.cli.shared import env_of_run, options_of, say, show_report
 from maven_jax.config import Config
 from maven_jax.config.files import load_config
 from maven_jax.environments import make_env
@@ -176,7 +176,7 @@ def resume(command: Resume, console: Console) -> None:
     elif is_sweep:
         _print_end(continue_sweep(command.run, make_env, options), command.run, console)
     else:
-        env = make_env(load_setup(command.run)[0])
+        env = env_of_run(command.run, *load_setup(command.run))
         _print_end([continue_run(command.run, env, options)], command.run, console)
         if is_writer():
             report_or_say(command.run.resolve().parent, say)  # of a study, if it is one's run

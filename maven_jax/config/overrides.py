@@ -31,7 +31,7 @@ def override(config: Config, overrides: Any) -> Config:
         ConfigError: unknown key or wrong type. Values are checked by `validate`.
     """
     try:
-        return _override(config, overrides, prefix="")
+        return _override(config, overrides, "", config)
     except RecursionError:
         raise ConfigError("config is nested too deeply, or holds itself") from None
 
@@ -44,7 +44,7 @@ def to_dict(config: Config) -> dict[str, Any]:
     return to_plain(plain)
 
 
-def _override(section: Any, overrides: Any, prefix: str) -> Any:
+def _override(section: Any, overrides: Any, prefix: str, config: Config) -> Any:
     if not isinstance(overrides, Mapping):
         name = prefix.removesuffix(".") or "config"
         raise ConfigError(f"{name} is {shown(overrides)}; allowed: a mapping of fields to values")
@@ -52,10 +52,13 @@ def _override(section: Any, overrides: Any, prefix: str) -> Any:
     values = {}
     for key, value in overrides.items():
         if key not in types:
-            raise unknown("key", f"{prefix}{key}", (f"{prefix}{name}" for name in types))
+            known = _fields_read(config, overrides if section is config else {})
+            beside = [f"{prefix}{name}" for name in types]
+            near = [name for name in beside if name in known or hasattr(config, name)]
+            raise unknown("key", f"{prefix}{key}", near or beside, known)
         current = getattr(section, key)
         if dataclasses.is_dataclass(current) or isinstance(current, Hyperparameters):
-            values[key] = _override(current, value, f"{prefix}{key}.")
+            values[key] = _override(current, value, f"{prefix}{key}.", config)
         else:
             values[key] = coerce(value, types[key], f"{prefix}{key}")
     if isinstance(section, Hyperparameters):
@@ -63,6 +66,24 @@ def _override(section: Any, overrides: Any, prefix: str) -> Any:
     if isinstance(section, EnvConfig) and values.get("name", section.name) != section.name:
         values.setdefault("options", {})  # those of one environment say nothing to another
     return dataclasses.replace(section, **values)
+
+
+def _fields_read(config: Config, overrides: Mapping[Any, Any]) -> list[str]:
+    """The dotted names of the fields that a configuration's algorithm reads.
+
+    Args:
+        config: whose algorithm it is, unless the overrides name another.
+        overrides: of the whole configuration.
+    """
+    from maven_jax.config.fields import flatten  # which imports this module, as the next one does
+    from maven_jax.unread_fields import unread
+
+    algorithm = overrides.get("algorithm", config.algorithm)
+    try:
+        left_out = unread(dataclasses.replace(config, algorithm=algorithm))
+    except (ConfigError, TypeError):  # no such algorithm, which another line will say
+        left_out = {}
+    return [name for name in flatten(to_dict(config)) if name not in left_out]
 
 
 def coerce(value: Any, expected: Any, name: str) -> Any:

@@ -65,6 +65,7 @@ class EnvConfig:
     """Which environment, and the arguments of its constructor."""
 
     name: str = "m_step_matrix"
+    """A packaged environment, or `module:Class` of your own."""
     options: Mapping[str, Any] = field(default_factory=FrozenDict)
     """Kept as a `FrozenDict`."""
 

@@ -41,17 +41,18 @@ class DistributionLatent(ABC):
         return self.distribution(params, initial_state).entropy()
 
     def support(self, params, key, initial_state, num_draws):
+        num_starts = initial_state.shape[0]
         if not self.discrete:
-            starts = jnp.resize(initial_state, (num_draws, initial_state.shape[-1]))
-            draws = self.sample(params, key, starts)
-            shape = num_draws, initial_state.shape[0]
-            return Support(draws, jnp.full(shape, 1 / num_draws, draws.dtype))
-        values = jnp.eye(self.size, dtype=initial_state.dtype)
-        log_probs = jax.vmap(
-            lambda z: self.log_prob(
-                params, initial_state, jnp.broadcast_to(z, (initial_state.shape[0], self.size))
-            )
-        )(values)
+
+            def draw(initial_state):  # the key is shared, and so is the noise
+                policy = self.distribution(params, initial_state)
+                return policy.sample(seed=key, sample_shape=(num_draws,))
+
+            draws = jax.vmap(draw, out_axes=1)(initial_state)
+            return Support(draws, jnp.full((num_draws, num_starts), 1 / num_draws, draws.dtype))
+        values = jnp.eye(self.size, dtype=initial_state.dtype)[:, None]
+        values = jnp.broadcast_to(values, (self.size, num_starts, self.size))
+        log_probs = jax.vmap(lambda z: self.log_prob(params, initial_state, z))(values)
         return Support(values, jnp.exp(log_probs))
 
     def loss(self, params, batch, hyperparameters, *, reference):

@@ -10,11 +10,11 @@ from maven_jax.types import LatentOutcome, NetworkParams, ScalarKey
 
 
 class Support(NamedTuple):
-    """Values of z that stand for the whole distribution, and the probability of each."""
+    """Values of z that stand for p(z | s0) at each first state, and the weight of each."""
 
-    latent: Float[Array, "K Z"]
+    latent: Float[Array, "K E Z"]
     probs: Float[Array, "K E"]
-    """Given each episode's first state."""
+    """Of a discrete z p(z | s0), of draws of a continuous one 1 / K; each column sums to 1."""
 
 
 @runtime_checkable
@@ -64,7 +64,11 @@ class Latent(Protocol):
         initial_state: Float[Array, "E S"],
         num_draws: int,
     ) -> Support:
-        """Every value of a discrete z, with its probabilities; else `num_draws` equal draws."""
+        """Every value of a discrete z, with its probabilities; else `num_draws` equal draws.
+
+        Draws at each first state are of its own p(z | s0). They share their noise x: draw k is
+        g(x_k, s0) at every s0.
+        """
         ...
 
     def loss(

@@ -30,7 +30,7 @@ class NullLatent:
 
     def support(self, params, key, initial_state, num_draws):
         num_envs, dtype = initial_state.shape[0], initial_state.dtype
-        return Support(jnp.zeros((0, 0), dtype), jnp.zeros((0, num_envs), dtype))
+        return Support(jnp.zeros((0, num_envs, 0), dtype), jnp.zeros((0, num_envs), dtype))
 
     def loss(self, params, batch, hyperparameters, *, reference):
         return jnp.float32(0.0)

@@ -27,8 +27,8 @@ from maven_jax.pymarl.weights import (
     expected_state_dicts,
     from_pymarl,
 )
-from maven_jax.runs.metrics import MetricsWriter
-from maven_jax.runs.new_folder import create_run_folder, describe_machine
+from maven_jax.runs.metrics import MetricsWriter, describe_rows
+from maven_jax.runs.new_folder import create_run_folder, describe_machine, write_info
 from maven_jax.runs.weights import save_weights
 from maven_jax.types import EnvSpec, NetworkParams, Params
 
@@ -117,6 +117,7 @@ def write_run(
     try:
         with contextlib.closing(MetricsWriter(path, {"seed": np.array([0])})) as writer:
             writer.write(metrics | {k: np.array([n]) for k, n in counts.items()}, np.array([True]))
+        write_info(path, info | {"metrics_csv": describe_rows(path, writer.rows)})
         save_weights(path, params, latent_params, 1)
     except BaseException:
         shutil.rmtree(path)
@@ -152,7 +153,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    with path.open("rb") as file, np.load(file) as arrays:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         return dict(arrays)
 
 

@@ -23,6 +23,7 @@ def evaluation_table(run: Run, metrics: dict[str, np.ndarray], episodes: int) ->
     table = _narrow_table(f"{title}\nweights of {last_evaluation([run])}")
     columns = {"return": "return", "return_uniform": "uniform z", "latent_entropy": "H(z)"}
     columns |= {"action_information": "I(z; actions)", "mi_bound_test": "J_V"}
+    columns |= {"mi_bound_test_error": "J_V std. error"}
     shown = [name for name in columns if name in metrics]
     extras = sorted(name for name in metrics if name.startswith("extras/"))
     for name in run.lanes:

@@ -1,18 +1,21 @@
 """A run's weights, and test episodes of many lanes in pieces whose memory is bounded."""
 
 import warnings
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from maven_jax.algorithms import Algorithm
 from maven_jax.config import Config
 from maven_jax.evaluation import evaluate
 from maven_jax.exploration import act_greedily
+from maven_jax.information import entropy
 from maven_jax.rollout import rollout, start_episodes
 from maven_jax.runs.memory import num_bytes
 from maven_jax.runs.restoring import newest_weights
@@ -51,11 +54,28 @@ def trained_weights(
     return fit_lanes(newest_weights(run, say), trainer, run.config, run.num_lanes, what)
 
 
+def evaluation_key(seed: int, use: str) -> jax.Array:
+    """The key of test episodes of a command, in a stream of their own for each use.
+
+    Training splits `jax.random.key(seed)`, and `fold_in(key, i)` equals `split(key, n)[i]`. A long
+    hash is no such index, and it is folded in twice, so that no key is met again, even of a stream
+    that another hash begins.
+
+    Args:
+        seed: in 0, ..., 2**31 - 1.
+        use: what the episodes are for.
+    """
+    tag = zlib.crc32(f"test episodes: {use}".encode()) | 2**31
+    key = jax.random.key(seed)
+    return jax.random.fold_in(jax.random.fold_in(key, tag), tag)
+
+
 class Pieces(NamedTuple):
     """How an evaluation is cut up."""
 
     episodes: list[int]
-    """Test episodes of each piece, with z from the latent policy; they differ by one at most."""
+    """Test episodes of each piece, with z from the latent policy: at least 1; they differ by 1 at
+    most."""
     lanes: int
     """Lanes of each piece, of which the last may have fewer."""
 
@@ -83,7 +103,7 @@ def cut(params: Any, num_lanes: int, env: MarlEnv, algorithm: Algorithm, config:
     test, latent = config.evaluation, algorithm.latent
     num_values = latent.size if latent.discrete else test.latent_draws
     num_each = test.episodes_per_latent * num_values if latent.size else 0
-    count = -(-test.episodes * an_episode // PIECE_BYTES)
+    count = min(test.episodes, -(-test.episodes * an_episode // PIECE_BYTES))
     sizes = [len(piece) for piece in np.array_split(np.arange(test.episodes), count)]
     lanes = max(1, PIECE_BYTES // (an_episode * (sizes[0] + num_each)))
     return Pieces(sizes, min(lanes, num_lanes))
@@ -101,14 +121,14 @@ def evaluate_lanes(
     """`evaluate` of every lane, in `Pieces`.
 
     The pieces depend on the experiment and the number of lanes alone, not on what memory is free.
-    `return` and `extras/...` are means over all episodes. What is of each z has
-    `episodes_per_latent` episodes, however many `episodes` there are: it is the first piece's, with
-    p(z) of its first states.
+    `return` and `extras/...` are means over all episodes, `latent_probs` and `latent_entropy` over
+    all distinct starts. The episodes of each z are played in the first piece alone:
+    `episodes_per_latent`, however many `episodes` there are.
 
     Args:
         params: weights, with an axis of lanes.
         latent_params: the same of the latent policies.
-        keys: one of each lane.
+        keys: one of each lane, split among its pieces.
         temperatures: of the Boltzmann policies that q_v reads, one of each lane.
         env: where it is played.
         algorithm: the parts of `params`.
@@ -117,23 +137,26 @@ def evaluate_lanes(
     Returns:
         Metrics in the host's memory, with an axis of lanes.
     """
-    lanes = params, latent_params, keys, temperatures
-    one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), lanes[:2])
+    lanes = params, latent_params
+    one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), lanes)
     sizes, num_lanes = cut(one, len(keys), env, algorithm, config)
-    tests = {}
-    for size in set(sizes):
-        own = replace(config, evaluation=replace(config.evaluation, episodes=size))
-        tests[size] = partial(_test_lanes, env=env, algorithm=algorithm, config=static_part(own))
+    tests = []
+    for number, size in enumerate(sizes):
+        test = replace(config.evaluation, episodes=size)
+        test = test if number == 0 else replace(test, episodes_per_latent=0)
+        own = static_part(replace(config, evaluation=test))
+        tests.append(partial(_test_lanes, env=env, algorithm=algorithm, config=own))
+    piece_keys = jax.vmap(lambda key: jax.random.split(key, len(sizes)))(keys)
     groups = []
     for start in range(0, len(keys), num_lanes):
         # The last lane stands in for those that a group lacks: one shape, one program.
         index = np.minimum(np.arange(start, start + num_lanes), len(keys) - 1)
         group = jax.tree.map(lambda x, index=index: x[index], lanes)
         rows = [
-            jax.device_get(tests[size](group[0], group[1], _of_piece(group[2], number), group[3]))
-            for number, size in enumerate(sizes)
+            jax.device_get(test(*group, piece_keys[index, number], temperatures[index]))
+            for number, test in enumerate(tests)
         ]
-        groups.append(_over_all(rows, sizes))
+        groups.append(_over_all(rows, sizes, config.evaluation.episodes_per_latent))
     return jax.tree.map(lambda *x: np.concatenate(x)[: len(keys)], *groups)
 
 
@@ -153,18 +176,24 @@ def _test_lanes(
     return jax.vmap(test)(params, latent_params, keys, temperatures)
 
 
-def _of_piece(keys: jax.Array, number: int) -> jax.Array:
-    """Keys of each lane for a piece; the first one's are what was given."""
-    return jax.vmap(jax.random.fold_in, (0, None))(keys, number) if number else keys
+def _over_all(
+    rows: list[dict[str, np.ndarray]], sizes: list[int], per_value: int
+) -> dict[str, np.ndarray]:
+    """Metrics of all pieces: means over their episodes, or over their distinct starts.
 
-
-def _over_all(rows: list[dict[str, np.ndarray]], sizes: list[int]) -> dict[str, np.ndarray]:
-    """The first piece's metrics, with the means that are over the episodes of all pieces."""
-
-    def mean(name: str) -> np.ndarray:
-        first = rows[0][name]
-        means = np.average([row[name] for row in rows], axis=0, weights=sizes)
-        return means.astype(first.dtype)
-
-    of_all = [name for name in rows[0] if name == "return" or name.startswith("extras/")]
-    return rows[0] | {name: mean(name) for name in of_all}
+    Args:
+        rows: metrics of each piece, with an axis of lanes; those of each z in the first alone.
+        sizes: test episodes of each piece.
+        per_value: further starts of the first piece, which every z plays.
+    """
+    num_starts = [sizes[0] + per_value, *sizes[1:]]
+    metrics = dict(rows[0])
+    if len(rows) == 1:
+        return metrics
+    for name in rows[-1]:
+        weights = num_starts if name.startswith("latent_") else sizes
+        means = np.average([row[name] for row in rows], axis=0, weights=weights)
+        metrics[name] = means.astype(rows[0][name].dtype)
+    if "latent_probs" in metrics:  # the entropy of the mean is no mean of entropies
+        metrics["latent_entropy"] = np.asarray(entropy(jnp.asarray(metrics["latent_probs"])))
+    return metrics

@@ -16,9 +16,11 @@ from maven_jax.errors import StorageError, check
 from maven_jax.runs.folder import ENDED, load_setup, sweep_parts
 from maven_jax.runs.grid import lanes_from_columns
 from maven_jax.runs.lock import lock
+from maven_jax.runs.metrics import refuse_changed_metrics
 from maven_jax.runs.new_folder import write_config, write_info
 from maven_jax.runs.processes import by_writer
 from maven_jax.runs.programs import check_run
+from maven_jax.runs.provenance import check_settings
 from maven_jax.runs.restoring import can_go_on
 from maven_jax.runs.sweep import lane_keys, spread
 from maven_jax.train import make_trainer
@@ -56,6 +58,7 @@ def _extend(
     changed = {}
     for folder in folders:
         config, info = load_setup(folder)
+        check_settings(folder, info)
         before, name = config.training.total_env_steps, "training.total_env_steps"
         allowed = f"a whole number above {before}, which run '{folder}' has already"
         check(total_env_steps > before, name, total_env_steps, allowed)
@@ -67,6 +70,7 @@ def _extend(
                 f"({kept}allowed: maven-jax train CONFIG --init-from '{folder}', which starts "
                 "from its weights)"
             )
+        refuse_changed_metrics(folder, info)
         training = dataclasses.replace(config.training, total_env_steps=total_env_steps)
         config = dataclasses.replace(config, training=training)
         validate(config)

@@ -6,7 +6,8 @@ A run's folder holds
 - `run.json`: lanes, versions, device, timings, and how the run ended (`status`). A lane is one
   training run: a `seed`, and in a sweep values of `hyperparameters.NAME`. `coordinates` are the
   values that a sweep's grid gives to all lanes of the folder, `diverged` the lanes that turned
-  non-finite, with their last finite update;
+  non-finite, with their last finite update. `settings` are JAX's at the start, `history` describes
+  every start, and `metrics_csv` has the size and checksum of that file once the run has ended;
 - `metrics.csv`: a row for each lane and evaluation, a column for each metric (`pandas.read_csv`
   opens it): `seed`, what else tells the lanes apart, `env_steps`, `num_updates`, then the metrics
   in alphabetical order, those with one value for each z as `name_0`, `name_1`, ...;
@@ -193,8 +194,19 @@ def _read_info(text: str) -> dict[str, Any]:
             raise ValueError(f"lanes.{name} is no list of a number for each lane")
     if not all(type(seed) is int and 0 <= seed < 2**31 for seed in lanes["seed"]):
         raise ValueError("lanes.seed holds something else than whole numbers from 0 to 2**31 - 1")
-    if not isinstance(info.get("coordinates", {}), dict):
-        raise ValueError("coordinates is no mapping")
+    for name in ("coordinates", "settings", "versions"):
+        if not isinstance(info.get(name, {}), dict):
+            raise ValueError(f"{name} is no mapping")
+    history = info.get("history", [])
+    if not isinstance(history, list) or not all(
+        isinstance(start, dict) and isinstance(start.get("versions", {}), dict) for start in history
+    ):
+        raise ValueError("history is no list of starts")
+    written = info.get("metrics_csv", {"length": 0, "checksum": 0})
+    if not isinstance(written, dict) or not all(
+        type(written.get(name)) is int for name in ("length", "checksum")
+    ):
+        raise ValueError("metrics_csv has no length and checksum")
     diverged = info.get("diverged", [])
     if not isinstance(diverged, list) or not all(
         isinstance(lane, dict)

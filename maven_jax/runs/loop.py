@@ -15,7 +15,7 @@ from maven_jax.runs.console import say_on
 from maven_jax.runs.files import replace_text
 from maven_jax.runs.grid import Lanes, lanes_from_columns
 from maven_jax.runs.interruption import StopRequest
-from maven_jax.runs.metrics import MetricsWriter, Rows, set_metrics_aside
+from maven_jax.runs.metrics import MetricsWriter, Rows, describe_rows, set_metrics_aside
 from maven_jax.runs.new_folder import write_info
 from maven_jax.runs.options import Options
 from maven_jax.runs.processes import anywhere, by_writer, is_writer, together
@@ -93,6 +93,7 @@ def train_lanes(
         save_weights(path, params, latent_params, num_chunks)
     elif position is not None:  # its last checkpoint was saved at its end
         save_weights(path, position.state.params, position.state.latent_params, num_chunks)
+    info["metrics_csv"] = describe_rows(path, results.rows)
     if stopped:
         raise KeyboardInterrupt
 

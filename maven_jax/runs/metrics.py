@@ -5,10 +5,11 @@ import io
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from maven_jax.errors import StorageError
 from maven_jax.runs.files import sync
 
 COUNTERS = ("env_steps", "num_updates")
@@ -96,6 +97,37 @@ def find_other_rows(path: Path, rows: Rows) -> str | None:
     return None
 
 
+def describe_rows(path: Path, rows: Rows) -> dict[str, int]:
+    """`metrics.csv` as training wrote it, for `run.json` once a run has ended.
+
+    Args:
+        path: the run's folder.
+        rows: all that were written.
+    """
+    text = (path / "metrics.csv").read_bytes()
+    return {"rows": text.count(b"\n") - 1, **rows._asdict()}
+
+
+def refuse_changed_metrics(path: Path, info: Mapping[str, Any]) -> None:
+    """Refuses a `metrics.csv` that is not as it was when its run ended.
+
+    Args:
+        path: the run's folder.
+        info: its `run.json`; while the run trains, it has no record of the file.
+
+    Raises:
+        StorageError: the file was cut, changed or added to.
+    """
+    if "metrics_csv" not in info:
+        return
+    written = Rows(info["metrics_csv"]["length"], info["metrics_csv"]["checksum"])
+    change = find_other_rows(path, written)
+    if change is None and (size := (path / "metrics.csv").stat().st_size) > written.length:
+        change = f"metrics.csv has {size} bytes, of which training wrote {written.length}"
+    if change is not None:
+        raise StorageError(f"run '{path}' is damaged: {change}; allowed: the file as it was")
+
+
 def set_metrics_aside(path: Path) -> Path | None:
     """Renames a `metrics.csv` that has rows, for a run that begins again; its new name."""
     file = path / "metrics.csv"
@@ -154,6 +186,9 @@ def parse_metrics(text: str) -> dict[str, np.ndarray]:
         raise ValueError("there is no evaluation in it")
     if not text.endswith("\n"):
         raise ValueError("it ends within a row: the rest was cut off")
+    for name in header:
+        if header.count(name) > 1:
+            raise ValueError(f"column {name} stands {header.count(name)} times")
     if any(len(row) != len(header) for row in rows):
         raise ValueError("its rows are of different lengths")
     columns = np.array(rows, float).reshape(len(rows), len(header)).T

@@ -26,9 +26,6 @@ class Options:
     """Where progress is shown."""
     remarks: Sequence[str] = ()
     """Lines to say of the configuration, of each program once it is known to fit."""
-    programs: Path | None = None
-    """Folder where compiled programs are kept and found; None for none. The environments must then
-    be those that the configurations name."""
     draw: Callable[[Sequence[Run], Path], None] | None = None
     """Draws the curves of a folder's runs, as `reports.plots.draw_curves` does; None for no
     picture."""

@@ -22,6 +22,7 @@ from maven_jax.runs.new_folder import create_sweep_folder
 from maven_jax.runs.options import InterruptedRunError, Options
 from maven_jax.runs.processes import anywhere, by_writer
 from maven_jax.runs.programs import check_run, compile_run
+from maven_jax.runs.provenance import check_settings
 from maven_jax.runs.run import Run, load_run
 from maven_jax.runs.runner import (
     continue_run,
@@ -171,6 +172,10 @@ def continue_parts(
     """
     say = say_on(options.console)
     finished_runs(folders)  # what is damaged is refused before others are trained
+    for folder in folders:
+        info = load_setup(folder)[1]
+        if info["status"] not in ENDED:
+            check_settings(folder, info)
     compiled: dict[Any, Sweep] = {}
     stop = StopRequest(say)
     try:

@@ -9,7 +9,6 @@ from jax.sharding import Mesh
 from maven_jax.config import Config, Hyperparameters
 from maven_jax.errors import ConfigError, first_line
 from maven_jax.runs.console import say_on, show_status
-from maven_jax.runs.kept_programs import find, hits_of_jax_cache, in_notebook, keep, kept_file
 from maven_jax.runs.memory import Memory, check_memory, format_bytes, free_bytes, state_memory
 from maven_jax.runs.options import Options
 from maven_jax.runs.processes import together
@@ -33,11 +32,7 @@ def check_run(config: Config, env: MarlEnv, num_lanes: int) -> Memory:
 
 def _check_trainer(trainer: Trainer, num_lanes: int) -> Memory:
     state = jax.eval_shape(trainer.init, jax.random.key(0), Hyperparameters())
-    return _check_state(state_memory(state), num_lanes, make_mesh(num_lanes))
-
-
-def _check_state(lane: Memory, num_lanes: int, mesh: Mesh) -> Memory:
-    """What the lanes hold on the devices of this process, from what one lane does."""
+    lane, mesh = state_memory(state), make_mesh(num_lanes)
     here = _devices_here(mesh)
     lanes_here = padded(num_lanes, mesh) // mesh.size * len(here)
     copy = lane.total if here[0].platform == "cpu" else 0
@@ -55,8 +50,6 @@ def compile_run(
 ) -> Sweep:
     """The program of a sweep, once it is known that its memory is there.
 
-    Where `options.programs` is a folder, it is found there or kept there.
-
     Raises:
         ConfigError: a value that cannot work, or the lanes do not fit.
     """
@@ -64,23 +57,12 @@ def compile_run(
     here = _devices_here(mesh)
     free = free_bytes(here)
     runs = count_of(num_lanes, "run")
-    kept, sweep = None, None
-    if options.programs is not None and jax.process_count() == 1 and not in_notebook():
-        kept = kept_file(options.programs, config, num_lanes, mesh, from_weights=from_weights)
-        sweep = find(kept, trainer, num_lanes, mesh)
-    if sweep is not None:
-        lane = (x // padded(num_lanes, mesh) for x in state_memory(sweep.state_shapes))
-        held = _check_state(Memory(*lane), num_lanes, mesh)
-    else:
-        held = _check_trainer(trainer, num_lanes)
-        with (
-            show_status(options.console, f"{name}: compiling one program for {runs}"),
-            told_of_memory(num_lanes),
-            hits_of_jax_cache() as hits,
-        ):
-            sweep = compile_sweep(trainer, num_lanes, mesh, from_weights=from_weights)
-        if kept is not None and not hits:
-            keep(kept, sweep)
+    held = _check_trainer(trainer, num_lanes)
+    with (
+        show_status(options.console, f"{name}: compiling one program for {runs}"),
+        told_of_memory(num_lanes),
+    ):
+        sweep = compile_sweep(trainer, num_lanes, mesh, from_weights=from_weights)
     held = held._replace(scratch=sweep.scratch_bytes * len(here))
     together(lambda: check_memory(held, free, num_lanes, mesh.size))
     known = f"; {format_bytes(free)} are free" if free is not None else ""

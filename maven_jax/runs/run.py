@@ -22,7 +22,12 @@ from maven_jax.runs.folder import (
     standing,
     sweep_parts,
 )
-from maven_jax.runs.metrics import lanes_of_rows, parse_metrics, parse_whole_rows
+from maven_jax.runs.metrics import (
+    lanes_of_rows,
+    parse_metrics,
+    parse_whole_rows,
+    refuse_changed_metrics,
+)
 
 
 @dataclass(frozen=True)
@@ -168,6 +173,7 @@ def load_run(path: AnyPath) -> Run:
         )
     if any((np.diff(steps) <= 0).any() for steps, _ in run.curves("env_steps")):
         raise StorageError(f"run '{path}' is damaged: metrics.csv: env_steps do not increase")
+    refuse_changed_metrics(path, info)
     return run
 
 

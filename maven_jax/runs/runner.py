@@ -5,15 +5,16 @@ stands: from the start, or from its last checkpoint.
 """
 
 import shutil
-import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
+from maven_jax.budget import late_evaluation
 from maven_jax.config import Config
 from maven_jax.config.files import AnyPath
+from maven_jax.environments import class_name
 from maven_jax.errors import ConfigError, MavenJaxError, StorageError, first_line
 from maven_jax.runs.checkpoint import remove_checkpoints
 from maven_jax.runs.console import say_on
@@ -24,10 +25,16 @@ from maven_jax.runs.identity import Setup, create_once
 from maven_jax.runs.interruption import StopRequest
 from maven_jax.runs.lock import lock, lock_here
 from maven_jax.runs.loop import NO_COUNTS, train_lanes
-from maven_jax.runs.new_folder import create_run_folder, describe_machine, write_info
+from maven_jax.runs.new_folder import create_run_folder, write_info
 from maven_jax.runs.options import InterruptedRunError, Options, Origin
 from maven_jax.runs.processes import anywhere, by_writer, is_writer
 from maven_jax.runs.programs import compile_run, told_of_memory
+from maven_jax.runs.provenance import (
+    check_settings,
+    current_settings,
+    describe_changes,
+    record_start,
+)
 from maven_jax.runs.restoring import load_checkpoint
 from maven_jax.runs.run import Run, load_run
 from maven_jax.runs.sweep import Sweep
@@ -152,6 +159,7 @@ def _load_unfinished(path: Path) -> tuple[Config, dict[str, Any]]:
             f"run '{path}' was converted and has no state to go on from; allowed: maven-jax train "
             f"CONFIG --init-from '{path}', which starts from its weights"
         )
+    check_settings(path, info)
     return config, info
 
 
@@ -164,10 +172,14 @@ def _continue_run(
     training: ExitStack,
 ) -> Run:
     config, info = _load_unfinished(path)
+    if changes := describe_changes(info):
+        say_on(options.console)(f"run '{path}' is {changes}")
     started = time.perf_counter()
     from_weights = "init_from" in info
     arrays = read_initial_weights(path) if from_weights else None
     num_lanes = len(info["lanes"]["seed"])
+    if line := late_evaluation(config.training, env.time_limit):
+        say_on(options.console)(line)
     if compiled is None:
         sweep = compile_run(config, env, num_lanes, options, from_weights)
     else:
@@ -182,7 +194,9 @@ def _continue_run(
     elif arrays is not None:
         weights = fit_lanes(arrays, make_trainer(config, env), config, num_lanes, NO_START)
     info |= start.info if start else NO_COUNTS
-    info |= {"status": "running", "command": sys.argv, **describe_machine()}
+    info |= {"status": "running", **record_start(info)}
+    info.pop("metrics_csv", None)
+    info["environment"] = class_name(env)
     info["compile_seconds"] = round(sweep.compile_seconds, 2)
     info["keep_final"] = options.checkpoint.keep_final or info.get("keep_final", False)
     by_writer(lambda: write_info(path, info))
@@ -221,7 +235,12 @@ def draw_runs(runs: Sequence[Run], path: Path, options: Options) -> None:
 def new_info(lanes: Lanes, coordinates: dict[str, Any]) -> dict[str, Any]:
     """`run.json` of a run that has not begun."""
     columns = {name: column.tolist() for name, column in lanes.columns.items()}
-    return {"status": "waiting", "lanes": columns, "coordinates": coordinates}
+    return {
+        "status": "waiting",
+        "lanes": columns,
+        "coordinates": coordinates,
+        "settings": current_settings(),
+    }
 
 
 def or_nothing(path: Path, train: Callable[[], list[Run]]) -> list[Run]:

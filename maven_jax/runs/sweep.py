@@ -92,9 +92,15 @@ def lane_keys(seeds: Sequence[int] | np.ndarray) -> jax.Array:
 
 
 def make_mesh(num_lanes: int) -> Mesh:
-    """One axis of devices: of several processes all, of one process at most one a lane."""
+    """One axis of devices: of several processes all, of one process at most one a lane.
+
+    A single lane has two CPU devices, of which one is idle: its program is then the one that it
+    shares with others, to the last bit.
+    """
     devices = jax.devices()
-    used = len(devices) if jax.process_count() > 1 else min(num_lanes, len(devices))
+    used = max(num_lanes, 2) if devices[0].platform == "cpu" else num_lanes
+    if jax.process_count() > 1:
+        used = len(devices)
     return Mesh(np.array(devices[:used]), ("lanes",))
 
 
@@ -129,31 +135,50 @@ def place_lanes(lanes: Any, mesh: Mesh) -> Any:
     return jax.tree.map(place, lanes)
 
 
-def over_lanes(function: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
-    """`function` vmapped over the leading axis of all arguments and results, shared by devices.
+def over_lanes(function: Callable[..., Any], mesh: Mesh, num_lanes: int) -> Callable[..., Any]:
+    """`function` of every lane, shared by devices: a leading axis of all arguments and results.
 
-    On a CPU a device's lanes go in groups, one after the other, where there are many.
+    On an accelerator a device computes its lanes at once (`vmap`), on a CPU one after the other,
+    without those that are padding: the results of these are zeros.
+
+    Args:
+        function: of one lane.
+        mesh: from `make_mesh`.
+        num_lanes: without padding.
     """
-    in_groups = mesh.devices.flat[0].platform == "cpu"
+    in_turn = mesh.devices.flat[0].platform == "cpu"
 
     @wraps(function)  # its name is the program's
     def here(*lanes: Any) -> Any:
-        number = jax.tree.leaves(lanes)[0].shape[0]
-        size = group_of(number) if in_groups else number
-        if size == number:
+        if not in_turn:
             return jax.vmap(function)(*lanes)
-        return jax.lax.map(lambda lane: function(*lane), lanes, batch_size=size)
+        share = padded(num_lanes, mesh) // mesh.size
+        number = jax.lax.optimization_barrier(jnp.int32(num_lanes))
+        left = number - share * jax.lax.axis_index("lanes")
+        return _one_by_one(function, jnp.clip(left, 0, share), *lanes)
 
     return jax.shard_map(here, mesh=mesh, in_specs=LANES, out_specs=LANES, check_vma=False)
 
 
-def group_of(number: int) -> int:
-    """How many of a CPU's lanes to compute at once: what they touch is to stay in its caches.
+def _one_by_one(function: Callable[..., Any], number: Int[Array, ""], *lanes: Any) -> Any:
+    """`jax.lax.map` of the first lanes, whose number the compiler does not know.
 
-    Equal groups of at most 16 lanes and at least 8; all at once where they do not divide so.
+    So its body is the same for any number of lanes, where a loop over a single one would be taken
+    apart: a lane has the same numbers, bit for bit, alone and among others.
     """
-    sizes = (size for size in range(16, 7, -1) if number % size == 0)
-    return number if number <= 16 else next(sizes, number)
+
+    def lane(index: Int[Array, ""]) -> Any:
+        own = jax.tree.map(lambda x: x[index], lanes)
+        return traced_once(*jax.lax.optimization_barrier((index, own))[1])
+
+    def body(index: Int[Array, ""], results: Any) -> Any:
+        return jax.tree.map(lambda every, x: every.at[index].set(x), results, lane(index))
+
+    traced_once = jax.jit(function, inline=True)
+    length = jax.tree.leaves(lanes)[0].shape[0]
+    shapes = jax.eval_shape(lane, jnp.int32(0))
+    results = jax.tree.map(lambda x: jax.lax.full((length, *x.shape), 0, x.dtype), shapes)
+    return jax.lax.fori_loop(0, number, body, results)
 
 
 def map_lanes(function: Callable[..., Any], *lanes: Any) -> Any:
@@ -161,7 +186,7 @@ def map_lanes(function: Callable[..., Any], *lanes: Any) -> Any:
     num_lanes = jax.tree.leaves(lanes)[0].shape[0]
     mesh = make_mesh(num_lanes)
     lanes = place_lanes(lanes, mesh)
-    return take_lanes(jax.jit(over_lanes(function, mesh))(*lanes), num_lanes)
+    return take_lanes(jax.jit(over_lanes(function, mesh, num_lanes))(*lanes), num_lanes)
 
 
 def compile_sweep(
@@ -200,12 +225,12 @@ def compile_sweep(
     if from_weights:
         fresh = jax.eval_shape(trainer.init, jax.random.key(0), Hyperparameters())
         weights = (jax.tree.map(laned, (fresh.params, fresh.latent_params)),)
-    jitted = jax.jit(over_lanes(init, mesh), compiler_options=compiler_options)
+    jitted = jax.jit(over_lanes(init, mesh, num_lanes), compiler_options=compiler_options)
     traced = jitted.trace(keys, hyperparameters, *weights)
     state = on_mesh(traced.out_info.state, mesh)
     with ThreadPoolExecutor(1) as beside:  # the compiler leaves Python to others
         init_at_work = beside.submit(traced.lower().compile)
-        jitted = jax.jit(over_lanes(chunk, mesh), donate_argnums=0)
+        jitted = jax.jit(over_lanes(chunk, mesh, num_lanes), donate_argnums=0)
         compiled_chunk = jitted.lower(state, hyperparameters, steps).compile()
         compiled_init = init_at_work.result()
     memory = compiled_chunk.memory_analysis()

@@ -122,7 +122,7 @@ def read_initial_weights(path: Path) -> dict[str, np.ndarray]:
         StorageError: they are missing or damaged.
     """
     try:
-        with np.load(path / INITIAL_WEIGHTS) as arrays:
+        with np.load(path / INITIAL_WEIGHTS, allow_pickle=False) as arrays:
             return dict(arrays)
     except FileNotFoundError:
         raise StorageError(f"run '{path}' is damaged: {INITIAL_WEIGHTS} is missing") from None

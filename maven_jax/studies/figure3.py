@@ -140,7 +140,11 @@ def _three(values: Iterable[float | None]) -> str:
 
 
 def figure3_summary(runs: Mapping[str, Run], best_return: float) -> str:
-    """What the figure shows, a sentence for each algorithm: of each seed's last evaluation."""
+    """What the figure shows, a sentence for each algorithm: of each seed's last evaluation.
+
+    Where there are fewer seeds or steps than in the published figure, two more say what these can
+    tell and what they cannot.
+    """
     sentences = []
     for name, run in runs.items():
         finals = run.final("return")
@@ -149,5 +153,14 @@ def figure3_summary(runs: Mapping[str, Run], best_return: float) -> str:
             f"{figure3_label(name)} ends at a median of {np.median(finals):.2f}; {reached} of "
             f"{run.num_lanes} seeds within 0.1 of the best return, {best_return:.0f}."
             + (f" {len(run.diverged)} turned non-finite." if run.diverged else "")
+        )
+    seeds = min(run.num_lanes for run in runs.values())
+    steps = min(run.config.training.total_env_steps for run in runs.values())
+    if seeds < paper_values.SEEDS or steps < paper_values.STEPS[-1]:
+        sentences.append(
+            f"{count_of(seeds, 'seed')} and {steps:,} steps can tell who finds the best return "
+            "early, in most seeds or in few. They cannot tell small differences, nor where the "
+            f"curves end: for {paper_values.SEEDS} seeds, {paper_values.STEPS[-1]:,} steps and "
+            "published MAVEN run maven-jax figure3."
         )
     return "\n".join(sentences)

@@ -1,6 +1,7 @@
 """Figure 3(b) of Mahajan et al. 2019, read off: returns on the 10-step matrix game, 20 seeds."""
 
 M = 10
+SEEDS = 20
 STEPS = (10_000, 20_000, 30_000, 40_000, 50_000, 60_000, 80_000, 100_000)
 
 FIGURE_3 = {

@@ -165,6 +165,10 @@ def test_matrix_games_prints_what_was_learnt_beside_what_can_be(capsys):
             "training.total_env_steps is 100; allowed: more than",
         ),
         (["figure3", "--seeds", "0"], "seeds is 0; allowed: a whole number from 1 to 65536"),
+        (
+            ["figure3", "--configs", "qmx"],
+            "unknown configuration of figure3 'qmx'; did you mean 'qmix'?",
+        ),
         (["figure3", "--steps", "0"], "training.total_env_steps is 0; allowed:"),
         (["matrix-games", "--games", "qtrain"], "unknown game 'qtrain'; did you mean 'qtran'?"),
         (["matrix-games", "--games"], "games is (); allowed: one or more of non_monotonic"),

@@ -1,200 +1,189 @@
-"""Compiled programs are kept, found again, and make room."""
+"""Compiled programs are cached for later starts, and nothing that others plant there is run."""
 
+import importlib
 import os
+import pickle
 import subprocess
 import sys
 import zlib
 from pathlib import Path
 
 import jax
+import pandas
 import pytest
 from experiments import SMALL
+from helpers import Planted
+from jax.experimental.compilation_cache import compilation_cache
 
 from maven_jax.cli import program_cache
-from maven_jax.cli.program_cache import (
-    CHECKED,
-    default_folder,
-    drop_damaged,
-    folder_in_use,
-    keep_programs,
-    make_room,
-    sweeps_folder,
-)
+from maven_jax.cli.main import run
+from maven_jax.cli.program_cache import LARGEST, cache_programs, folder_in_use
+from maven_jax.environments import ENVIRONMENTS
 
 
 def train(folder: Path, name: str) -> tuple[bytes, str]:
-    """Trains in a process that has no folder for programs but what it finds itself.
-
-    Gives its metrics, and what JAX says of the programs.
-    """
+    """Trains in a process with an empty environment for JAX; its metrics and its messages."""
     inherited = {key: value for key, value in os.environ.items() if "JAX_" not in key}
+    command = [sys.executable, "-m", "maven_jax", "train", "small.yaml", "--no-tensorboard"]
     ended = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "maven_jax",
-            "train",
-            "small.yaml",
-            "--no-tensorboard",
-            "--out",
-            name,
-        ],
+        [*command, "--out", name],
         cwd=folder,
         env=inherited
         | {
             "PYTHONPATH": os.getcwd(),
-            "XDG_CACHE_HOME": str(folder / "kept"),
+            "XDG_CACHE_HOME": str(folder / "caches"),
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3",
-            "JAX_DEBUG_LOG_MODULES": "jax._src.compiler",  # names what is found, what is compiled
+            "JAX_DEBUG_LOG_MODULES": "jax._src.compiler",  # logs hits and misses
         },
         capture_output=True,
         text=True,
         check=True,
     )
-    assert "arning" not in ended.stderr
     return (folder / name / "metrics.csv").read_bytes(), ended.stderr.lower()
 
 
-def test_a_later_start_finds_the_programs_and_trains_the_same(tmp_path):
+def test_a_later_start_reads_the_programs_and_runs_no_planted_file(tmp_path):
     (tmp_path / "small.yaml").write_text(SMALL.format(algorithm="vdn"))
-    first, said = train(tmp_path, "first")
-    assert "cache miss for 'jit_chunk'" in said
-    (kept,) = tmp_path.glob("kept/maven-jax/*/jit_chunk*-cache")
-    (whole,) = tmp_path.glob("kept/maven-jax/*/sweeps-*/*")
-    for file in (
-        whole,
-        *kept.parent.glob("*-cache"),
-    ):  # as a process leaves JAX's that is killed in writing
-        file.write_bytes(file.read_bytes()[:-100])
-    second, said = train(tmp_path, "second")
-    assert "cache miss for 'jit_chunk'" in said
-    zlib.decompress(kept.read_bytes())  # written anew
-    third, said = train(tmp_path, "third")
-    assert "jit_chunk" not in said, "neither traced nor compiled"
-    whole.unlink()
-    fourth, said = train(tmp_path, "fourth")
-    assert "cache hit for 'jit_chunk'" in said
-    assert not whole.exists(), "XLA cannot write down what it has read"
-    assert first == second == third == fourth
+    first, log = train(tmp_path, "first")
+    assert "cache miss for 'jit_chunk'" in log
+    second, log = train(tmp_path, "second")
+    assert "cache hit for 'jit_chunk'" in log
+    assert "arning" not in log
+    marker = tmp_path / "planted"
+    for file in filter(Path.is_file, (tmp_path / "caches").rglob("*")):
+        if not file.name.endswith("-atime"):
+            file.write_bytes(zlib.compress(pickle.dumps(Planted(marker))))
+    third, log = train(tmp_path, "third")
+    assert "error reading persistent compilation cache entry for 'jit_chunk'" in log
+    assert not marker.exists()
+    assert first == second == third
 
 
 @pytest.fixture
 def settings(monkeypatch, tmp_path):
-    """JAX's settings, as before afterwards; caches would go to `tmp_path`, and none is named."""
+    """JAX's settings, restored afterwards; no folder is named, and the default is in `tmp_path`."""
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    names = "jax_compilation_cache_dir", "jax_enable_compilation_cache"
+    names = "dir", "max_size"
+    names = "jax_enable_compilation_cache", *(f"jax_compilation_cache_{name}" for name in names)
     before = {name: getattr(jax.config, name) for name in names}
+    jax.config.update("jax_compilation_cache_dir", None)
     yield
     for name, value in before.items():
         jax.config.update(name, value)
 
 
-def test_a_folder_that_is_named_stays(settings):
-    named = jax.config.jax_compilation_cache_dir
-    assert named, "the suite names one"
-    keep_programs()
-    assert jax.config.jax_compilation_cache_dir == named
+@pytest.fixture
+def default(settings, tmp_path):
+    """The default folder, which does not exist yet."""
+    return tmp_path / "maven-jax"
 
 
-def test_whole_sweeps_are_kept_beside_unless_that_is_no_folder_of_this_machine(settings, tmp_path):
+def test_an_edit_that_keeps_size_and_time_trains_the_new_program(settings, tmp_path, monkeypatch):
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path / "programs"))
+    compilation_cache.reset_cache()
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    (tmp_path / "small.yaml").write_text(SMALL.format(algorithm="vdn").replace("{m: 3}", "{}"))
+    game = tmp_path / "edited_game.py"
+    for reward in (2, 5):
+        game.write_text(
+            "from maven_jax.envs import MatrixGame\n"
+            "class Game(MatrixGame):\n"
+            f"    def __init__(self): super().__init__(payoff=[[{reward}.0] * 2] * 2)\n"
+        )
+        os.utime(game, (1000, 1000))
+        monkeypatch.delitem(sys.modules, game.stem, raising=False)
+        monkeypatch.setitem(ENVIRONMENTS, "edited", importlib.import_module(game.stem).Game)
+        out = tmp_path / f"pays-{reward}"
+        arguments = ["train", str(tmp_path / "small.yaml"), "--env.name", "edited", "--seeds", "1"]
+        assert run([*arguments, "--no-tensorboard", "--out", str(out)]) == 0
+        assert (pandas.read_csv(out / "metrics.csv")["return"] == reward).all()
+    compilation_cache.reset_cache()
+
+
+def test_the_default_folder_is_its_users_alone_and_bounded(default):
+    cache_programs()
+    assert folder_in_use() == str(default)
+    assert default.stat().st_mode & 0o777 == 0o700
+    assert jax.config.jax_compilation_cache_max_size == LARGEST
+
+
+def test_a_chosen_size_is_unchanged(default):
+    jax.config.update("jax_compilation_cache_max_size", 10**6)
+    cache_programs()
+    assert jax.config.jax_compilation_cache_max_size == 10**6
+
+
+def test_a_named_folder_is_unchanged(settings, tmp_path):
     jax.config.update("jax_compilation_cache_dir", str(tmp_path / "named"))
-    assert sweeps_folder().parent == tmp_path / "named"
-    jax.config.update("jax_compilation_cache_dir", "gs://bucket/programs")
-    assert sweeps_folder() is None
-    jax.config.update("jax_compilation_cache_dir", None)
-    assert sweeps_folder() is None
+    cache_programs()
+    assert folder_in_use() == str(tmp_path / "named")
+
+
+@pytest.mark.parametrize("mode", [0o770, 0o702, 0o777, 0o1777])
+def test_a_folder_that_others_can_write_to_is_not_used(mode, default, capsys):
+    default.mkdir()
+    default.chmod(mode)
+    (default / "jit_chunk-key-cache").write_bytes(b"planted")
+    cache_programs()
+    assert folder_in_use() is None
+    line = capsys.readouterr().err
+    assert line.startswith("maven-jax: compiled programs are not cached: ")
+    assert (str(default) in line, line.count("\n")) == (True, 1)
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_folder_of_another_user_is_not_used(linked, default, tmp_path):
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a folder to another user")
+    folder = tmp_path / "planted" if linked else default
+    folder.mkdir(mode=0o700)
+    os.chown(folder, 12345, 12345)
+    if linked:
+        default.symlink_to(folder)
+    cache_programs()
+    assert folder_in_use() is None
+
+
+def test_entries_of_another_user_and_partial_ones_are_removed(default):
+    """JAX writes an entry's `-atime` file last; it neither replaces nor evicts one without."""
+    default.mkdir(mode=0o700)
+    entries = ["whole", "partial"] + ["planted"] * (os.geteuid() == 0)
+    for name in entries:
+        (default / f"{name}-cache").touch()
+        if name != "partial":
+            (default / f"{name}-atime").touch()
+        if name == "planted":
+            os.chown(default / f"{name}-cache", 12345, 12345)
+    cache_programs()
+    assert [path.name for path in default.glob("*-cache")] == ["whole-cache"]
+    assert folder_in_use() == str(default)
 
 
 @pytest.mark.parametrize("asked", ["disabled", "empty"])
-def test_nothing_is_kept_where_that_is_asked_for(asked, settings, monkeypatch, tmp_path):
+def test_nothing_is_cached_where_that_is_asked_for(asked, settings, monkeypatch, tmp_path):
     if asked == "disabled":
         jax.config.update("jax_enable_compilation_cache", False)
+        jax.config.update("jax_compilation_cache_dir", str(tmp_path / "named"))
         assert folder_in_use() is None, "though a folder is named"
+        jax.config.update("jax_compilation_cache_dir", None)
     else:
         monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")
-    jax.config.update("jax_compilation_cache_dir", None)
-    keep_programs()
+    cache_programs()
     assert folder_in_use() is None
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("caches", ["file/caches", "/proc/caches"])
-def test_a_place_that_takes_no_folder_keeps_nothing(caches, settings, monkeypatch, tmp_path):
+def test_nothing_is_cached_where_no_folder_can_be_made(caches, settings, monkeypatch, tmp_path):
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / caches))
-    jax.config.update("jax_compilation_cache_dir", None)
-    keep_programs()
+    cache_programs()
     assert folder_in_use() is None
 
 
-def test_a_folder_that_cannot_be_written_to_is_not_used(settings, monkeypatch):
-    jax.config.update("jax_compilation_cache_dir", None)
-    monkeypatch.setattr(program_cache.os, "access", lambda folder, mode: False)
-    keep_programs()
+def test_a_folder_that_cannot_be_written_to_is_not_used(default, monkeypatch):
+    monkeypatch.setattr(program_cache.os, "access", lambda folder, mode: False)  # root may write
+    cache_programs()
     assert folder_in_use() is None
-
-
-@pytest.mark.parametrize("first", [True, False])
-def test_of_several_processes_the_first_tidies(first, settings, monkeypatch):
-    jax.config.update("jax_compilation_cache_dir", None)
-    monkeypatch.setattr(program_cache.jax, "process_index", lambda: 0 if first else 1)
-    default_folder().mkdir(parents=True)
-    damaged = default_folder() / "jit_chunk-key-cache"
-    damaged.touch()
-    keep_programs()
-    assert folder_in_use() == str(default_folder())
-    assert damaged.exists() != first
-
-
-def test_processors_of_other_kinds_have_other_folders(settings, monkeypatch):
-    here = default_folder()
-    assert here == default_folder()
-    monkeypatch.setattr(program_cache.platform, "machine", lambda: "riscv64")
-    assert default_folder().name.startswith("riscv64-")
-    assert default_folder() != here
-
-
-def test_processors_of_other_flags_have_other_folders(settings, monkeypatch):
-    names = set()
-    for flags in ("avx2", "avx2 avx512f", "avx2"):
-        lines = f"processor : 0\nflags : {flags}\ncpu MHz : {len(names)}\n"
-        monkeypatch.setattr(program_cache.Path, "read_text", lambda _, lines=lines: lines)
-        names.add(default_folder().name)
-    assert len(names) == 2
-
-
-def test_what_was_used_longest_ago_makes_room(tmp_path):
-    for age, name in enumerate("abcd"):
-        (tmp_path / name).write_bytes(bytes(10))
-        os.utime(tmp_path / name, (1000 - age, 1000 - age))
-    os.utime(tmp_path / "d", (2000, 900))  # written first, read last
-    make_room(tmp_path, 40)
-    assert {path.name for path in tmp_path.iterdir()} == set("abcd")
-    make_room(tmp_path, 25)
-    assert {path.name for path in tmp_path.iterdir()} == {"a", "d"}
-
-
-def test_subfolders_make_room_too(tmp_path):
-    (tmp_path / "another-processor").mkdir()
-    (tmp_path / "another-processor" / "old").write_bytes(bytes(10))
-    (tmp_path / "new").write_bytes(bytes(10))
-    os.utime(tmp_path / "another-processor" / "old", (900, 900))
-    make_room(tmp_path, 10)
-    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["new"]
-
-
-def test_only_what_cannot_be_read_is_dropped_and_only_new_files_are_read(tmp_path):
-    whole = zlib.compress(bytes(range(256)) * 40)
-    contents = {"whole-cache": whole, "part-cache": whole[:-1], "empty-cache": b"", "part": b"x"}
-    for name, content in contents.items():
-        (tmp_path / name).write_bytes(content)
-    drop_damaged(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"whole-cache", "part", CHECKED}
-    (tmp_path / "whole-cache").write_bytes(b"")
-    os.utime(tmp_path / "whole-cache", (900, 900))  # older than the last look
-    drop_damaged(tmp_path)
-    assert (tmp_path / "whole-cache").exists()
-    os.utime(tmp_path / "whole-cache")
-    drop_damaged(tmp_path)
-    assert not (tmp_path / "whole-cache").exists()

@@ -23,8 +23,8 @@ from jumanji.environments.routing.robot_warehouse.utils import is_collision
 from PIL import Image
 from small_envs import OPTIONS, small_env
 
-from maven_jax import check_env
-from maven_jax.environments import ENVIRONMENTS, default_options
+from maven_jax import check_env, from_dict
+from maven_jax.environments import ENVIRONMENTS, default_options, make_env
 from maven_jax.random_play import random_episode
 from maven_jax.reports.render import check_gif, write_gif
 
@@ -292,6 +292,177 @@ def test_one_cook_serves_a_soup():
     assert soups[42] == 1
 
 
+def test_the_cooking_time_of_a_pot_is_in_two_layers():
+    """JaxMARL has it in one, its layer 20, from 19 to 0 after the third onion."""
+    env = small_env("overcooked")
+    moves = jnp.array([*FILL, LEFT, *FILL, LEFT, *FILL, *[STAY] * 22])
+
+    def step(state, move):
+        state, timestep = env.step(state, jnp.array([move, STAY]))
+        theirs = jnp.stack(list(env.env.get_obs(state.env_state.state).values()))
+        return state, (timestep.observation, theirs)
+
+    state, _ = env.reset(jax.random.key(0))
+    _, (seen, theirs) = jax.jit(lambda state: jax.lax.scan(step, state, moves))(state)
+    theirs = np.asarray(theirs).astype(int)
+    ours = np.asarray(seen.agents_view).reshape(*theirs.shape[:-1], 27).astype(int)
+    np.testing.assert_array_equal(seen.global_state, seen.agents_view[:, 0])
+    np.testing.assert_array_equal(np.delete(ours, (20, 26), -1), np.delete(theirs, 20, -1))
+    left = (5 * ours[..., 20] + ours[..., 26]).max(axis=(2, 3))
+    expected = [0] * 16 + [*range(19, 0, -1), 0, 0, 0, 0]
+    assert left.T.tolist() == [expected] * 2
+    assert ours.max() <= 4
+
+
+def test_overcooked_starts_are_drawn_where_asked():
+    drawn, fixed = (
+        jax.vmap(ENVIRONMENTS["overcooked"](random_reset=random).reset)(
+            jax.random.split(jax.random.key(0), 8)
+        )[0].env_state.state.agent_pos
+        for random in (True, False)
+    )
+    assert (fixed == fixed[0]).all()
+    assert (drawn != drawn[0]).any()
+
+
+def foraging_reward(levels, foods, loaders, normalize):
+    """The team's, where the first agents load the first piece, and the others do nothing."""
+    options = {"num_agents": len(levels), "penalty": 1.0, "normalize_reward": normalize}
+    env = make_env(from_dict({"env": {"name": "level_based_foraging", "options": options}}))
+    state, _ = env.reset(jax.random.key(0))
+    inner = state.env_state
+    beside, away = [[1, 2], [3, 2]], [[0, 0], [7, 7]]  # of the first piece, at 2, 2
+    places = jnp.array([*beside[:loaders], *away][: len(levels)])
+    agents = inner.agents.replace(position=places, level=jnp.array(levels))
+    pieces = inner.food_items.replace(position=jnp.array([[2, 2], [5, 5]]), level=jnp.array(foods))
+    state = state._replace(env_state=inner.replace(agents=agents, food_items=pieces))
+    actions = jnp.where(jnp.arange(len(levels)) < loaders, 5, 0)
+    return float(env.step(state, actions)[1].reward)
+
+
+@pytest.mark.parametrize(
+    ("levels", "foods", "loaders", "expected", "unnormalised"),
+    [
+        ([1, 1], [2, 2], 1, -2 / (1 * 4), -2),  # two agents; a load of level 1, all food of level 4
+        ([2, 2], [4, 4], 1, -2 / (2 * 8), -2),
+        ([1, 2], [3, 2], 1, -2 / (1 * 5), -2),
+        ([1, 1, 2], [4, 2], 2, -3 / (2 * 6), -3),
+        ([1, 2], [3, 2], 2, 3 / 5, 3 * 3),  # eaten
+        ([1, 2], [3, 2], 0, 0, 0),
+    ],
+)
+def test_a_load_that_is_too_weak_costs_what_the_docstring_says(
+    levels, foods, loaders, expected, unnormalised
+):
+    rewards = [foraging_reward(levels, foods, loaders, normalize) for normalize in (True, False)]
+    np.testing.assert_allclose(rewards, [expected, unnormalised], rtol=1e-6)
+
+
+def test_foraging_has_grids_as_views_where_asked():
+    """Levels of agents, levels of food and free cells, 5 by 5 around the agent in the middle."""
+    env = ENVIRONMENTS["level_based_foraging"](fov=2, grid_observation=True)
+    _, first = env.reset(jax.random.key(0))
+    assert first.observation.agents_view.shape == (2, 3 * 5 * 5)
+    agents, food, free = np.moveaxis(first.observation.agents_view.reshape(2, 3, 5, 5), 1, 0)
+    np.testing.assert_array_equal(
+        agents[:, 2, 2], env.reset(jax.random.key(0))[0].env_state.agents.level
+    )
+    assert not (free & ((agents > 0) | (food > 0))).any()
+
+
+@pytest.mark.parametrize(
+    ("players", "cards", "actions"), [(2, 5, 21), (3, 5, 31), (4, 4, 39), (5, 4, 49)]
+)
+def test_a_hand_of_hanabi_is_as_large_as_the_rules_have_it(players, cards, actions):
+    """Actions: a card to discard or to play, 5 colours and 5 ranks to each other player, none."""
+    env = ENVIRONMENTS["hanabi"](num_agents=players)
+    state, _ = jax.eval_shape(env.reset, jax.random.key(0))
+    assert state.env_state.state.player_hands.shape == (players, cards, 5, 5)
+    assert env.num_actions == actions == 2 * cards + (players - 1) * (5 + 5) + 1
+
+
+def test_a_hand_of_hanabi_is_as_large_as_asked():
+    assert ENVIRONMENTS["hanabi"](num_agents=4, hand_size=5).num_actions == 10 + 3 * 10 + 1
+
+
+def stepped(env, action, steps):
+    """States and timesteps where all agents repeat one action."""
+
+    def step(state, _):
+        state, timestep = env.step(state, jnp.full(env.num_agents, action))
+        return state, (state.env_state, timestep)
+
+    return jax.jit(lambda key: jax.lax.scan(step, env.reset(key)[0], length=steps)[1])(
+        jax.random.key(0)
+    )
+
+
+def test_smax_walls_and_enemies_are_harmless_where_asked():
+    """West for 8 steps: the wall is 8 away, and a marine walks 1.6 a step."""
+    west = 3
+    state, _ = stepped(small_env("smax"), west, 8)
+    assert not state.state.unit_alive[-1, :3].any()
+    env = ENVIRONMENTS["smax"](walls_cause_death=False, enemy_shoots=False, see_enemy_actions=False)
+    state, timestep = stepped(env, west, 30)
+    assert state.state.unit_alive.all()
+    assert (state.state.unit_health == 45).all()
+    views = np.asarray(timestep.observation.agents_view)[..., : 5 * 13].reshape(30, 3, 5, 13)
+    seen = views[..., 0] > 0
+    moves = np.abs(views[..., 3:5]).max(-1)  # two allies, then three enemies
+    assert seen[:, :, 2:].any()
+    assert (moves[:, :, :2] > 0)[seen[:, :, :2]].any()
+    assert not moves[:, :, 2:].any()
+
+
+def test_smax_pays_for_the_end_alone_in_self_play():
+    env = ENVIRONMENTS["smax"](
+        attack_mode="random", use_self_play_reward=True, won_battle_bonus=5.0, time_limit=40
+    )
+    assert env.env.attack_mode == "random"
+    _, timestep = stepped(env, 4, 40)
+    end = int(np.argmax(timestep.last()))
+    assert timestep.discount[end] == 0
+    assert timestep.reward[: end + 1].tolist() == [0.0] * end + [-5.0]
+
+
+def test_smax_has_conic_views_where_asked():
+    """Two units in each of 32 directions of 13 features each, and 10 of the agent's own."""
+    env = ENVIRONMENTS["smax"](observation_type="conic")
+    _, first = jax.eval_shape(env.reset, jax.random.key(0))
+    assert first.observation.agents_view.shape == (3, 2 * 32 * 13 + 10)
+
+
+def test_spread_has_as_many_landmarks_as_asked():
+    env = ENVIRONMENTS["mpe_spread"](num_agents=2, num_landmarks=4)
+    state, first = env.reset(jax.random.key(0))
+    positions = np.asarray(state.env_state.p_pos)
+    assert positions.shape == (2 + 4, 2)
+    assert first.observation.agents_view.shape == (2, 4 + 2 * 4 + 2 + 2)
+    apart = np.linalg.norm(positions[2:, None] - positions[None, :2], axis=-1)
+    np.testing.assert_allclose(first.extras["distance"], apart.min(-1).sum(), rtol=1e-5)
+
+
+def test_connector_pays_what_is_asked_on_uniform_grids():
+    env = ENVIRONMENTS["connector"](
+        5, 3, generator="uniform", connected_reward=4.0, penalty_per_timestep=0.5, time_limit=12
+    )
+    assert type(env.env._generator) is connector.generator.UniformRandomGenerator
+
+    def read(carried, step):
+        before, after = (s.env_state.agents.connected for s in (step.state, step.next_state))
+        return carried, (step.active, before, after, step.timestep.reward)
+
+    def play(key):
+        return random_episode(env, key, lambda *_: 0, read)[1]
+
+    active, before, after, reward = jax.device_get(
+        jax.jit(jax.vmap(play))(jax.random.split(jax.random.key(1), 32))
+    )
+    expected = 4.0 * (after & ~before).sum(-1) - 0.5 * (~before).sum(-1)
+    np.testing.assert_allclose(reward[active], expected[active], rtol=1e-6)
+    assert (expected[active] > 0).any()
+
+
 def test_a_card_that_fits_pays_and_the_last_life_takes_it_back():
     """Two cards a hand: actions 0 and 1 discard, 2 and 3 play, the last one does nothing."""
     options = {"num_colors": 2, "num_ranks": 2, "hand_size": 2, "life_tokens": 1}
@@ -392,6 +563,11 @@ BAD = [
         "num_agents and hand_size make 4 cards to deal; allowed: 3, one less than",
     ),
     ("hanabi", {"num_ranks": 1}, "num_ranks is 1; allowed: a whole number from 2 to 5"),
+    ("hanabi", {"hand_size": 6}, "hand_size is 6; allowed: a whole number from 0 to 5"),
+    ("hanabi", {"num_agents": 5, "num_colors": 2}, "make 20 cards to deal; allowed: 19"),
+    ("smax", {"attack_mode": "weakest"}, "attack_mode is 'weakest'; allowed: closest, random"),
+    ("smax", {"observation_type": "grid"}, "observation_type is 'grid'; allowed: conic, unit_list"),
+    ("connector", {"generator": "maze"}, "generator is 'maze'; allowed: random_walk, uniform"),
     ("overcooked", {"layout": "ring"}, "layout is 'ring'; allowed: asymm_advantages, coord_ring"),
 ]
 

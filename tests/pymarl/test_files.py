@@ -3,15 +3,18 @@
 import json
 import pickle
 import sys
+import zlib
 from types import SimpleNamespace
 
 import jax
 import numpy as np
 import pytest
+from helpers import Planted
 
 from maven_jax.cli.main import run
 from maven_jax.config.files import load_config
 from maven_jax.environments import make_env
+from maven_jax.errors import StorageError
 from maven_jax.pymarl import files
 from maven_jax.pymarl.weights import expected_state_dicts, from_pymarl
 from maven_jax.rollout import env_spec
@@ -239,6 +242,14 @@ def test_torch_files_that_would_run_code(workspace, capsys, monkeypatch, torch_f
     assert message == f"'{torch_files}' holds something else than a state dict of tensors"
 
 
+def test_arrays_of_objects_are_not_unpickled(workspace, capsys):
+    planted = {"fc1.weight": np.array([Planted(workspace / "marker")], object)}
+    np.savez(workspace / "models" / "1200" / "agent.npz", **planted)
+    message = refused(capsys, workspace, arguments(workspace))
+    assert "agent.npz' is no file of weights: " in message
+    assert not (workspace / "marker").exists()
+
+
 def test_help(capsys):
     succeed(["convert", "--help"])
     assert "--fresh-discriminator" in capsys.readouterr().out
@@ -248,4 +259,11 @@ def test_run_json_of_a_converted_run(workspace):
     succeed(arguments(workspace))
     info = json.loads((workspace / "run" / "run.json").read_text())
     assert info["lanes"] == {"seed": [0]}
+    file = workspace / "run" / "metrics.csv"
+    text = file.read_bytes()
+    record = {"rows": 1, "length": len(text), "checksum": zlib.crc32(text)}
+    assert info["metrics_csv"] == record
+    file.write_bytes(text.replace(b"\r\n0,", b"\r\n0,1"))
+    with pytest.raises(StorageError, match=r"metrics\.csv was changed"):
+        load_run(workspace / "run")
     assert {"command", "versions", "device"} <= set(info)

@@ -7,6 +7,7 @@ import fcntl
 import json
 import re
 import shutil
+import zlib
 from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
@@ -226,6 +227,8 @@ def put(trained: Path, path: Path, state: State, stack: ExitStack) -> None:
     shutil.copytree(trained, path)
     info = json.loads((path / "run.json").read_text()) | {"status": state.status}
     metrics = path / "metrics.csv"
+    if state.status in ("waiting", "running", "failed"):
+        del info["metrics_csv"]
     match state.edit:
         case "half a row":
             with metrics.open("a") as file:
@@ -234,6 +237,8 @@ def put(trained: Path, path: Path, state: State, stack: ExitStack) -> None:
             lines = metrics.read_text().splitlines(keepends=True)
             last = int(lines[-1].split(",")[0])
             metrics.write_text("".join(lines[:-1]), newline="")
+            whole = metrics.read_bytes()
+            info["metrics_csv"] |= {"length": len(whole), "checksum": zlib.crc32(whole)}
             info["diverged"] = [{"seed": last, "num_updates": 5}]
         case "sections cut":
             config = (path / "config.yaml").read_text()

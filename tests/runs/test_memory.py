@@ -37,6 +37,7 @@ def test_bytes_are_counted_by_hand():
         num_updates=jnp.int32(0),  # 4
         env_steps=jnp.int32(0),  # 4
         diverged=jnp.array(False),  # 1
+        moments=None,
         target_moments=None,
     )
     assert state_memory(state) == Memory(replay=18, weights=45)

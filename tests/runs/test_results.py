@@ -17,7 +17,7 @@ from maven_jax.reports.tables import points_table
 from maven_jax.runs.experiments import on_grid, points_of, quartiles
 from maven_jax.runs.folder import load_setup, sweep_parts
 from maven_jax.runs.metrics import MetricsWriter
-from maven_jax.runs.new_folder import create_run_folder, create_sweep_folder
+from maven_jax.runs.new_folder import create_run_folder, create_sweep_folder, write_info
 from maven_jax.runs.run import load_run, load_runs
 from maven_jax.runs.weights import fit_weights, read_weights, save_weights
 from maven_jax.types import Params
@@ -186,6 +186,7 @@ def test_weights_of_other_shapes_are_refused(folder):
     ("old", "new", "message"),
     [
         ("seed,", "seek,", "column seed is missing"),
+        ("return_z_1", "return", "column return stands 2 times"),
         ("7,10,", "7,nan,", "column env_steps holds something else"),
         ("7,30,", "7,3,", "env_steps do not increase"),
         ("\n8,", "\n9,", "metrics.csv holds other lanes than run.json names"),
@@ -195,6 +196,14 @@ def test_metrics_that_no_run_writes(folder, old, new, message):
     path = folder / "metrics.csv"
     path.write_text(path.read_text().replace(old, new))
     with pytest.raises(StorageError, match=message):
+        load_run(folder)
+
+
+def test_columns_of_one_name_are_refused_while_a_run_trains(folder):
+    text = (folder / "metrics.csv").read_text()
+    (folder / "metrics.csv").write_text(text.replace("return_z_0", "return") + "7,40")
+    write_info(folder, {"status": "running", "lanes": {"seed": [7, 8]}})
+    with pytest.raises(StorageError, match="column return stands 2 times"):
         load_run(folder)
 
 

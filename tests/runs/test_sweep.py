@@ -14,7 +14,6 @@ from maven_jax.errors import ConfigError
 from maven_jax.runs.grid import make_lanes
 from maven_jax.runs.sweep import (
     compile_sweep,
-    group_of,
     lane_keys,
     make_mesh,
     map_lanes,
@@ -48,7 +47,7 @@ def test_lanes_are_padded_to_an_even_share(seeds, devices, lanes):
 
 
 def test_a_mesh_has_no_more_devices_than_lanes():
-    assert make_mesh(1).size == 1
+    assert make_mesh(1).size == 2, "on a CPU one is idle"
     assert make_mesh(5).size == len(jax.devices()) == 2
 
 
@@ -71,27 +70,37 @@ def test_map_lanes_maps_over_all_arguments():
     np.testing.assert_array_equal(doubled, [1, 3, 5])
 
 
-@pytest.mark.parametrize(
-    ("lanes", "at_once"),
-    [(1, 1), (10, 10), (16, 16), (17, 17), (18, 9), (23, 23), (32, 16), (50, 10), (500, 10)],
-)
-def test_many_lanes_of_a_cpu_go_in_groups(lanes, at_once):
-    assert group_of(lanes) == at_once
-
-
-def test_groups_of_lanes_are_computed_as_all_at_once():
-    """On one device 40 lanes go in four groups: in order, each with its own key and numbers."""
-    mesh = make_mesh(1)
-    arguments = lane_keys(range(40)), np.arange(40, dtype=np.float32)
+@pytest.mark.parametrize("lanes", [1, 2, 5])
+def test_lanes_of_a_cpu_are_computed_as_all_at_once(lanes):
+    """Each with its own key and numbers, in order, shared by two devices."""
+    mesh = make_mesh(lanes)
+    arguments = lane_keys(range(lanes)), np.arange(lanes, dtype=np.float32)
 
     def draw(key, number):
-        return {"drawn": number * jax.random.normal(key, (2,)), "key": jax.random.key_data(key)}
+        return {"drawn": number * jax.random.normal(key, (2,)), "key": key}
 
-    jaxpr = jax.make_jaxpr(over_lanes(draw, mesh))(*arguments)
-    assert "length=4" in str(jaxpr)
     placed = place_lanes(arguments, mesh)
-    grouped, whole = jax.jit(over_lanes(draw, mesh))(*placed), jax.vmap(draw)(*arguments)
-    chex.assert_trees_all_close(jax.device_get(grouped), jax.device_get(whole), rtol=1e-6)
+    found, whole = jax.jit(over_lanes(draw, mesh, lanes))(*placed), jax.vmap(draw)(*arguments)
+    np.testing.assert_allclose(found["drawn"][:lanes], whole["drawn"], rtol=1e-6)
+    keys = jax.random.key_data(found["key"])[:lanes]
+    np.testing.assert_array_equal(keys, jax.random.key_data(whole["key"]))
+
+
+@pytest.mark.parametrize("algorithm", ["qmix", "maven"])
+def test_a_seed_alone_has_the_numbers_that_it_has_among_others_bit_for_bit(algorithm):
+    """Seed 3, alone, as the second of two, and as the last of four, which two devices share."""
+    config, env = small_config(algorithm), MStepMatrixGame(m=3)
+    trainer = make_trainer(config, env)
+    found = []
+    for first, number in ((3, 1), (2, 2), (0, 4)):
+        run = run_sweep(
+            compile_sweep(trainer, number), seed_keys(first, number), config.hyperparameters
+        )
+        chunks = [next(run) for _ in range(3)]
+        rows = [{name: row[3 - first] for name, row in c.metrics.items()} for c in chunks]
+        weights = jax.tree.map(lambda x, i=3 - first: np.asarray(x[i]), chunks[-1].state.params)
+        found.append((rows, weights))
+    chex.assert_trees_all_equal(*found)
 
 
 def test_a_grid_is_one_program_and_its_lanes_are_separate_runs():

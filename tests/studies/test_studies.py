@@ -153,6 +153,9 @@ def assert_figure3_tells_what_it_shows(out: Path, printed: str) -> None:
     assert "QMIX ends at a median of" in printed
     assert "nan" not in printed
     assert "within 0.1 of the best return, 6" in printed
+    words = " ".join(printed.split())
+    assert "2 seeds and 1,000 steps can tell who finds the best return early" in words
+    assert "20 seeds, 100,000 steps and published MAVEN run maven-jax figure3." in words
     assert str(out / "figure3.png") in printed
     assert (out / "figure3.png").read_bytes().startswith(b"\x89PNG")
     table = pd.read_csv(out / "figure3.csv")
