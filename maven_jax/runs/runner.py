@@ -99,11 +99,17 @@ def train_run(
 
 
 def say_found(path: Path, folders: Sequence[Path], options: Options) -> bool:
-    """Says that a folder holds these runs already; returns whether all of them have ended."""
-    have_ended = all(load_setup(folder)[1]["status"] in ENDED for folder in folders)
-    found = "has finished; there is nothing to train" if have_ended else "exists; it is resumed"
+    """Says that a folder holds these runs already; returns whether all of them have ended.
+
+    Raises:
+        StorageError: one of them cannot be resumed.
+    """
+    unfinished = [folder for folder in folders if load_setup(folder)[1]["status"] not in ENDED]
+    for folder in unfinished:
+        _load_unfinished(folder)
+    found = "exists; it is resumed" if unfinished else "has finished; there is nothing to train"
     say_on(options.console)(f"'{path}' {found}")
-    return have_ended
+    return not unfinished
 
 
 def nothing_left(what: str, path: Path) -> str:
