@@ -72,7 +72,7 @@ def edit_info(path: Path, **entries) -> None:
 
 
 def contents(path: Path) -> dict[str, bytes]:
-    return {str(p): p.read_bytes() for p in path.rglob("*") if p.is_file()}
+    return {str(p): p.read_bytes() for p in path.rglob("*") if p.is_file() and p.name != ".lock"}
 
 
 SETTINGS = {

@@ -395,5 +395,5 @@ def test_a_sweep_folder_holds_its_runs(tmp_path):
         create_sweep_folder(tmp_path / "sweep", {})
     for parts in ("3", "[]", '["../run"]', "[1]"):
         (tmp_path / "sweep" / "sweep.json").write_text(f'{{"parts": {parts}}}')
-        with pytest.raises(StorageError, match=r"parts is .*; allowed: a list of folders' names"):
+        with pytest.raises(StorageError, match=r"parts is .*; allowed: a list of names"):
             sweep_parts(tmp_path / "sweep")
