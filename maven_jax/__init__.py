@@ -3,6 +3,7 @@
 The names of `__all__` are imported when they are first used, so that `import maven_jax` is quick.
 """
 
+import re
 from importlib import import_module, metadata
 from typing import TYPE_CHECKING, Any
 
@@ -81,7 +82,7 @@ def __dir__() -> list[str]:
 
 def _refuse_other_jax(version: str) -> None:
     """Raises `ImportError` for a version of jax that this package does not work with."""
-    if not (0, 10) <= tuple(map(int, version.split(".")[:2])) < (0, 13):
+    if not (0, 10) <= tuple(map(int, re.findall(r"\d+", version)[:2])) < (0, 13):
         raise ImportError(f"maven_jax needs jax of at least 0.10 and below 0.13, not {version}")
 
 

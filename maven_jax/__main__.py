@@ -70,7 +70,9 @@ def main() -> None:
     except OSError as error:  # a reader such as `head` has ended, or a disk is full
         with contextlib.suppress(OSError):
             discard_unwritten()
-        if not isinstance(error, BrokenPipeError) and prints_results(arguments[0]):
+        if not isinstance(error, BrokenPipeError) and prints_results(
+            arguments[0]
+        ):  # without --distributed, which `start` removes
             print(f"maven-jax: error: {error}", file=sys.stderr)
             code = 2
     if code == INTERRUPTED:  # compiling threads may still run: neither wait nor free their memory

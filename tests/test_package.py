@@ -102,7 +102,14 @@ def test_an_unpacked_wheel_runs_from_another_folder(wheel, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("version", "works"), [("0.9.2", False), ("0.10.0", True), ("0.12.7", True), ("0.13.0", False)]
+    ("version", "works"),
+    [
+        ("0.9.2", False),
+        ("0.10.0", True),
+        ("0.12.7", True),
+        ("0.13.0", False),
+        ("0.11.1.dev3", True),
+    ],
 )
 def test_a_jax_that_is_not_allowed_is_refused_at_import(version, works):
     """The versions are those that `pyproject.toml` lets pip take."""
