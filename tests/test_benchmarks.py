@@ -163,7 +163,7 @@ def test_accelerator(sizes, checkout, tmp_path, capsys):
     assert list(figure["median_return"]) == ["vdn"]
     assert theirs["ratio"] == pytest.approx(theirs["ours_ms"] / theirs["jaxmarl_ms"])
     accelerator.main(*arguments)
-    assert json.loads(out.read_text()) == record
+    assert json.loads(out.read_text())["rows"] == record["rows"]
 
 
 def test_accelerator_leaves_out_what_takes_too_long(sizes, tmp_path, capsys):
