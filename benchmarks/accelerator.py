@@ -25,7 +25,7 @@ from pathlib import Path
 
 import jax
 
-from maven_jax.__main__ import show_every_core
+from maven_jax.cli.devices import show_every_core
 
 if __name__ == "__main__":
     STARTED = time.monotonic()
