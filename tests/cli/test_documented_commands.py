@@ -32,6 +32,7 @@ INSTALLS = "installs packages"
 BUILDS = "makes a virtual environment and installs packages first"
 BENCHMARK = "takes up to hours; tests/test_benchmarks.py runs it small"
 COMPILERS = "needs the compilers of accelerators; tests/test_accelerators.py runs it small"
+THEIRS = "needs a module of the reader's own; tests/test_environments.py trains such a one"
 HOSTS = "waits for the other host; tests/runs/test_devices.py starts two processes"
 NOT_RUN = {
     "pip install .": INSTALLS,
@@ -42,6 +43,7 @@ NOT_RUN = {
     "make PYTHON=python3.12 test": BUILDS,
     "make test-newest": BUILDS,
     "make test-accelerators": BUILDS,
+    "python benchmarks/accelerator.py --out accelerator.json": BENCHMARK,
     "python benchmarks/kill_and_resume.py": BENCHMARK,
     "python benchmarks/checkpoints.py": BENCHMARK,
     "python benchmarks/checkpoints.py --pairs 4": BENCHMARK,
@@ -73,6 +75,7 @@ NOT_RUN = {
     "mpe_reference hanabi --repeats 1": BENCHMARK,
     "python benchmarks/same_starts.py RUN RUN": BENCHMARK,
     "maven-jax --distributed sweep maven --seeds 1000": HOSTS,
+    "maven-jax train qmix --env.name game:TwoStep --env.options.time-limit 5": THEIRS,
 }
 """What no test can run, and why; that it exists and takes its options is tested."""
 

@@ -248,9 +248,10 @@ def test_bad_environment_options_in_a_file(capsys, tmp_path):
 
 def test_an_existing_folder_is_refused_before_training(capsys, workspace):
     before = (workspace / "first" / "metrics.csv").read_bytes()
-    for command in (["train", "maven"], ["figure3"]):
-        message = refused(capsys, *command, "--out", workspace / "first")
-        assert message.endswith("exists; allowed: a path where nothing is yet")
+    for command in ("train maven", "figure3"):
+        message = refused(capsys, *command.split(), "--out", workspace / "first")
+        assert f"'{workspace / 'first'}' holds " in message
+        assert "; allowed: a path where nothing is yet" in message
     assert (workspace / "first" / "metrics.csv").read_bytes() == before
 
 
