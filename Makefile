@@ -28,7 +28,7 @@ test-fast: $(VENV)/.installed-dev
 # what has differed between versions of Python and PyYAML.
 test-newest: $(VENV)-newest/.installed
 	$(VENV)-newest/bin/python -m pytest -n 2 --dist loadfile tests/test_golden_learner.py \
-	    tests/test_golden_latent.py tests/test_gru.py tests/test_layers.py tests/test_config.py tests/test_env_check.py \
+	    tests/test_golden_latent.py tests/test_gru.py tests/test_layers.py tests/test_config.py tests/test_env_check.py tests/runs/test_sweep.py \
 	    "tests/test_train.py::test_every_form_trains"
 
 # QMIX and MAVEN compiled for an H100 and for TPUs, on a CPU.

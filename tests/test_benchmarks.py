@@ -543,7 +543,7 @@ def test_scores_are_compared_at_the_end_and_when_the_faster_was_done():
 def test_tasks_are_of_the_sizes_of_jaxmarl_s(checkout):
     """What is changed in its configuration, and what ours has in place of it."""
     against = load("against_jaxmarl")
-    baseline = against.load_baseline(checkout)
+    baseline = load("jaxmarl_baseline").load_baseline(checkout)
     task = against.TASKS["smax_3m"]._replace(file="small.yaml")
     theirs, ours = baseline.config(task, TOTAL_TIMESTEPS=50), against.our_config(task)
     assert theirs["MAP_NAME"] == "3m"

@@ -310,7 +310,7 @@ def test_steps_are_counted_below_the_largest_whole_number():
 
 def test_how_often_and_how_long_one_evaluates_changes_nothing_that_is_learnt():
     env, weights = MStepMatrixGame(m=3), []
-    for updates, episodes, each in ((5, 4, 2), (10, 4, 2), (10, 7, 1)):
+    for updates, episodes, each in ((5, 4, 2), (10, 7, 1)):
         config = small_config("maven", updates_per_evaluation=updates, total_env_steps=1000)
         changes = {"episodes": episodes, "episodes_per_latent": each}
         config = override(config, {"evaluation": changes})
@@ -320,8 +320,7 @@ def test_how_often_and_how_long_one_evaluates_changes_nothing_that_is_learnt():
         while state.num_updates < 10:
             state, _ = chunk(state, config.hyperparameters)
         weights.append((state.params, state.latent_params, jax.random.key_data(state.key)))
-    chex.assert_trees_all_close(weights[0], weights[1], rtol=1e-6, atol=1e-7)
-    chex.assert_trees_all_equal(weights[1], weights[2])
+    chex.assert_trees_all_close(*weights, rtol=1e-6, atol=1e-7)
 
 
 def test_test_episodes_have_keys_that_training_never_has():
