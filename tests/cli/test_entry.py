@@ -154,7 +154,7 @@ def test_a_name_is_printed_whole(named, capsys, monkeypatch):
     assert "picture: z [b].png" in printed
     assert refused(capsys, "table", path, path).count(f"'{path}'") == 2
     assert refused(capsys, "train", "small.yaml", "--out", path).startswith(
-        f"output folder '{path}' exists"
+        f"'{path}' holds another run: seed is [0, 1], not"
     )
 
 
