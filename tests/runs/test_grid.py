@@ -177,7 +177,8 @@ def test_another_environment_of_a_grid_takes_its_own_options():
     same, other, third = expand(config, {"env.name": names}, [0])
     assert same.config.env.options == {"m": 3, "good_branches": 2}
     assert other.config.env.options == {"game": "non_monotonic"}
-    assert third.config.env.options == {"num_agents": 3, "local_ratio": 0.5, "time_limit": 25}
+    spread = {"num_agents": 3, "num_landmarks": 0, "local_ratio": 0.5, "time_limit": 25}
+    assert third.config.env.options == spread
     games = {"env.options.game": ["qtran", "penalty"], "env.name": ["matrix_game"]}
     assert [part.config.env.options["game"] for part in expand(config, games, [0])] == [
         "qtran",
