@@ -15,7 +15,7 @@ FAST = $(addprefix tests/,test_agents.py test_config.py test_discriminators.py t
 .PHONY: figure3 test test-fast test-newest test-accelerators lint clean
 
 figure3: $(VENV)/.installed
-	$(BIN)/maven-jax figure3 --configs maven_team qmix --seed $(SEED) --seeds 8 --steps 20000 --out $(OUT)
+	$(BIN)/maven-jax figure3 --configs maven_team qmix --seed $(SEED) --seeds 6 --steps 14000 --out $(OUT)
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
