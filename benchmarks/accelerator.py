@@ -65,7 +65,7 @@ def check_fit(config: Config, num_seeds: int, scratch: int) -> None:
     Args:
         config: of each seed.
         num_seeds: how many.
-        scratch: bytes of one seed beside its state.
+        scratch: bytes of one seed in addition to its state.
 
     Raises:
         ConfigError: they do not fit.

@@ -25,7 +25,7 @@ def unknown(kind: str, name: Any, known: Iterable[str], others: Iterable[str] = 
     Args:
         kind: what it would name.
         name: as it was written.
-        known: names that are allowed in its place.
+        known: names that are allowed instead.
         others: names of other places, which may have been meant too.
     """
     known = sorted(known)

@@ -172,14 +172,14 @@ def update(
     target_moments: Moments | None = None,
 ) -> tuple[Params, Any, Metrics]:
     """One gradient step on a time-major batch; the arguments are those of `loss`."""
-    static = algorithm, config
     grads, metrics = jax.grad(loss, has_aux=True)(
         params,
         target_params,
         latent_params,
         batch,
         hyperparameters,
-        *static,
+        algorithm,
+        config,
         moments,
         target_moments,
     )

@@ -2,7 +2,7 @@
 
 The adaptive rescaling of targets (ART) of Pop-Art, van Hasselt et al. 2016, section 2. Outputs are
 not preserved (Pop): where the moments change, so does for a while what the values stand for. The
-target network keeps the moments that its weights were copied with, so that its values stand still.
+target network keeps the moments that its weights were copied with, so that its values are fixed.
 """
 
 import jax.numpy as jnp

@@ -21,7 +21,7 @@ def show_progress(
 ) -> Iterator[Callable[[int, str], None]]:
     """Shows environment steps: a live bar in a terminal, elsewhere a plain line a minute.
 
-    Yields a function of the steps so far and of the numbers to show beside them. Its first call and
+    Yields a function of the steps so far and of the numbers to show with them. Its first call and
     the one that reaches the end print a line in any case.
 
     Args:

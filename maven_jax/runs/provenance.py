@@ -1,4 +1,4 @@
-"""What a run's numbers depend on beside its configuration: JAX's settings, versions, devices."""
+"""What a run's numbers depend on besides its configuration: JAX's settings, versions, devices."""
 
 import enum
 import os

@@ -1,4 +1,4 @@
-"""Which curves share axes, and what stands beside them."""
+"""Which curves share axes, and what is drawn with them."""
 
 from dataclasses import replace
 from pathlib import Path
