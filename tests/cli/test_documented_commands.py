@@ -79,6 +79,14 @@ NOT_RUN = {
 }
 """What no test can run, and why; that it exists and takes its options is tested."""
 
+READERS_OWN = """from maven_jax.envs.adapters import LevelBasedForaging
+
+
+class TwoStep(LevelBasedForaging):
+    pass
+"""
+"""What stands for a module of the reader's own."""
+
 SLOW = "compiles for half a minute or more; another line runs the like"
 CHECKED = {
     "maven-jax train foraging --seeds 5": SLOW,
@@ -300,5 +308,7 @@ def test_what_is_not_run_is_there(shown, monkeypatch, capfd, tmp_path):
         printed = capfd.readouterr().out
         assert all(option in printed for option in options if option.startswith("--"))
     else:
+        (tmp_path / "game.py").write_text(READERS_OWN)
         monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
         assert_only_the_folder_is_refused([w for w in words if w != "--distributed"], capfd)
