@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from maven_jax.layers import add_bias, symmetric_uniform
+from maven_jax.layers import add_bias, matmul, symmetric_uniform
 from maven_jax.loops import FULL_UNROLL
 
 PART_UNROLL = 4
@@ -64,7 +64,7 @@ def _split(stacked: Float[Array, "*L G"]) -> Gates:
 
 def gru_project(params: GRUParams, x: Float[Array, "*L I"]) -> Gates:
     """The part of the gates that needs no recurrence: one matmul for all time steps."""
-    return _split(add_bias(x @ params.input_kernel, params.input_bias))
+    return _split(add_bias(matmul(x, params.input_kernel), params.input_bias))
 
 
 def gru_step(
@@ -98,7 +98,7 @@ def gru_unroll(
 
 
 def _step(weights: Recurrence, carry: Float[Array, "*L H"], projected: Gates) -> Step:
-    of_hidden = _split(add_bias(carry @ weights.kernel, weights.bias))
+    of_hidden = _split(add_bias(matmul(carry, weights.kernel), weights.bias))
     reset = jax.nn.sigmoid(projected.reset + of_hidden.reset)
     update = jax.nn.sigmoid(projected.update + of_hidden.update)
     candidate = jnp.tanh(projected.candidate + reset * of_hidden.candidate)
@@ -170,7 +170,7 @@ def _backward(saved, gradient):
         of_update = after * (before - candidate) * update * (1 - update)
         of_reset = of_candidate * recurrent * reset * (1 - reset)
         of_hidden = jnp.concatenate([of_reset, of_update, of_candidate * reset], axis=-1)
-        after = after * update + of_hidden @ weights.kernel.T
+        after = after * update + matmul(of_hidden, weights.kernel.T)
         kept = _resumed(anew, jnp.zeros_like(after), after)
         return kept, (of_candidate, of_hidden, None if anew is None else after - kept)
 
@@ -184,7 +184,7 @@ def _backward(saved, gradient):
     # Else XLA sums up what an unrolled scan leaves step by step, a launch each.
     of_candidate, of_hidden = jax.lax.optimization_barrier((of_candidate, of_hidden))
     rows = of_hidden.reshape(-1, of_hidden.shape[-1])
-    of_kernel = (rows.T @ before.reshape(-1, before.shape[-1])).T
+    of_kernel = before.reshape(-1, before.shape[-1]).T @ rows
     of_gates = _split(of_hidden)._replace(candidate=of_candidate)
     return Recurrence(of_kernel, rows.sum(0)), of_carry, of_gates, None
 

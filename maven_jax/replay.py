@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flashbax.buffers.trajectory_buffer import TrajectoryBuffer, TrajectoryBufferSample
-from jaxtyping import Array, Bool
+from jaxtyping import Array, Bool, Int
 
 from maven_jax.types import ScalarKey
 
@@ -85,8 +85,8 @@ def add_where(counted: Bool[Array, "K"] | Bool[Array, ""], state: Any, items: An
     is_kept = counted & (rank > number - capacity)
     index = (state.current_index + rank - 1) % capacity
     index = jnp.where(is_kept, index, capacity)  # out of range: dropped
-    experience = jax.tree.map(
-        lambda old, new: old.at[0, index].set(new, mode="drop"), state.experience, items
+    experience = jax.lax.platform_dependent(
+        state.experience, items, index, cpu=_write_in_turn, default=_write
     )
     written = state.current_index + number
     return state.replace(
@@ -94,3 +94,23 @@ def add_where(counted: Bool[Array, "K"] | Bool[Array, ""], state: Any, items: An
         current_index=(written % capacity).astype(state.current_index.dtype),
         is_full=state.is_full | (written >= capacity),
     )
+
+
+def _write(ring: Any, items: Any, index: Int[Array, "K"]) -> Any:
+    """The ring with each item at its index; an index out of range drops it."""
+    return jax.tree.map(lambda old, new: old.at[0, index].set(new, mode="drop"), ring, items)
+
+
+def _write_in_turn(ring: Any, items: Any, index: Int[Array, "K"]) -> Any:
+    """The same in a loop of which the compiler does not know the length.
+
+    What it writes outside of a loop it may write again wherever the ring is read, and then copies
+    the whole ring, since the old one is still to be read: twice an update.
+    """
+
+    def body(i: Int[Array, ""], ring: Any) -> Any:
+        return jax.tree.map(
+            lambda old, new: old.at[0, index[i]].set(new[i], mode="drop"), ring, items
+        )
+
+    return jax.lax.fori_loop(0, jax.lax.optimization_barrier(jnp.int32(len(index))), body, ring)

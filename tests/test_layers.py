@@ -9,7 +9,7 @@ from maven_jax import agents, discriminators, gru, layers, mixers
 from maven_jax.algorithms import make_algorithm
 from maven_jax.gru import GRU
 from maven_jax.latents import bandit, categorical, location_scale
-from maven_jax.layers import Linear, fresh_params, normalised
+from maven_jax.layers import Linear, fresh_params, matmul, normalised
 from maven_jax.types import EnvSpec
 
 INPUTS, HIDDEN = 3, 40
@@ -36,6 +36,20 @@ def test_linear_by_hand():
     x = jnp.array([[[1.0, 1.0]], [[2.0, 0.0]]])
     y = Linear(2).apply({"params": params}, x)
     np.testing.assert_allclose(y, [[[4.5, 0.5]], [[2.5, 3.5]]])
+
+
+@pytest.mark.parametrize("lead", [(), (5,), (2, 3, 4), (0, 3)])
+def test_matmul_and_its_gradients_by_numpy(lead):
+    random = np.random.default_rng(0)
+    x, kernel, of_y = (
+        random.normal(size=shape).astype(np.float32) for shape in ((*lead, 6), (6, 7), (*lead, 7))
+    )
+    y, gradients = jax.vjp(matmul, jnp.array(x), jnp.array(kernel))
+    of_x, of_kernel = gradients(jnp.array(of_y))
+    np.testing.assert_allclose(y, x @ kernel, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(of_x, of_y @ kernel.T, rtol=1e-5, atol=1e-6)
+    rows = x.reshape(-1, 6).T @ of_y.reshape(-1, 7) if x.size else np.zeros((6, 7))
+    np.testing.assert_allclose(of_kernel, rows, rtol=1e-5, atol=1e-6)
 
 
 def test_linear_without_bias():

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import psutil
 import pytest
+from experiments import small_config
 
 from maven_jax.config.files import load_config
 from maven_jax.environments import complete, make_env
@@ -55,6 +56,15 @@ def test_one_seed_of_the_paper_takes_less_than_four_megabytes():
         jnp.bool_,
         jnp.bool_,
     )
+
+
+def test_training_copies_no_replay():
+    """What a chunk needs beside its state does not grow with the replay."""
+    config = small_config("maven", replay_size=20_000)
+    trainer = make_trainer(config, make_env(config))
+    state = jax.eval_shape(trainer.init, jax.random.key(0), config.hyperparameters)
+    chunk = jax.jit(trainer.chunk, donate_argnums=0).lower(state, config.hyperparameters).compile()
+    assert chunk.memory_analysis().temp_size_in_bytes < state_memory(state).total / 2
 
 
 def test_a_cpu_has_no_more_free_than_the_machine():
