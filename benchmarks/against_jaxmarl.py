@@ -42,7 +42,7 @@ from maven_jax import (
 from maven_jax.config import Hyperparameters
 from maven_jax.environments import make_env
 from maven_jax.rounds import make_parts, play_round
-from maven_jax.runs.sweep import make_mesh, over_lanes, place_lanes, spread
+from maven_jax.runs.sweep import make_mesh, over_lanes, place_lanes, spread, update_lanes
 from maven_jax.types import TrainState
 
 
@@ -81,16 +81,16 @@ def compile_ours(
     keys, numbers = place_lanes(lanes, mesh)
     state = jax.jit(over_lanes(trainer.init, mesh, num_seeds))(keys, numbers)
 
-    def play(state: TrainState, numbers: Hyperparameters) -> TrainState:
+    def play(state: TrainState, numbers: Hyperparameters) -> tuple[TrainState, None]:
         def body(state: TrainState, _: None) -> tuple[TrainState, None]:
             return play_round(parts, state, numbers, jnp.array(False))[0], None
 
-        return jax.lax.scan(body, state, length=rounds)[0]
+        return jax.lax.scan(body, state, length=rounds)
 
     started = time.perf_counter()
-    lowered = jax.jit(over_lanes(play, mesh, num_seeds), donate_argnums=0).lower(state, numbers)
+    lowered = jax.jit(update_lanes(play, mesh, num_seeds), donate_argnums=0).lower(state, numbers)
     compiled = lowered.compile()
-    return lambda state: compiled(state, numbers), state, time.perf_counter() - started
+    return lambda state: compiled(state, numbers)[0], state, time.perf_counter() - started
 
 
 def time_rounds(

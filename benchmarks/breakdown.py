@@ -44,7 +44,7 @@ from maven_jax.rounds import (
     play_round,
     store,
 )
-from maven_jax.runs.sweep import make_mesh, over_lanes, place_lanes, seed_keys, spread
+from maven_jax.runs.sweep import make_mesh, over_lanes, place_lanes, seed_keys, spread, update_lanes
 from maven_jax.types import ScalarKey, TrainState
 
 PARTS = "acting", "storing", "gradient step", "latent steps", "evaluation"
@@ -97,7 +97,7 @@ def measure(config: Config, num_seeds: int, turns: int) -> dict[str, float]:
     state = jax.jit(over_lanes(trainer.init, mesh, num_seeds))(keys, numbers)
     timed = timed_parts(parts)
     programs = {
-        name: jax.jit(over_lanes(part, mesh, num_seeds), donate_argnums=0)
+        name: jax.jit(update_lanes(part, mesh, num_seeds), donate_argnums=0)
         for name, (part, _) in timed.items()
     }
     state, (collected, _) = programs["acting"](state, keys, None, numbers)

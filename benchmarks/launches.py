@@ -29,7 +29,7 @@ from rich.table import Table
 from maven_jax import Config, make_trainer
 from maven_jax.budget import updates_per_chunk
 from maven_jax.environments import make_env
-from maven_jax.runs.sweep import LANES, over_lanes, padded, seed_keys, spread
+from maven_jax.runs.sweep import LANES, padded, seed_keys, spread, update_lanes
 from maven_jax.types import MarlEnv
 
 H100 = Path(__file__).parent / "targets" / "h100_sxm.txtpb"
@@ -86,7 +86,7 @@ def compile_chunk(config: Config, env: MarlEnv, num_seeds: int, mesh: Mesh) -> A
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=NamedSharding(mesh, LANES)),
         (state, lanes[1]),
     )
-    jitted = jax.jit(over_lanes(trainer.chunk, mesh, num_lanes), donate_argnums=0)
+    jitted = jax.jit(update_lanes(trainer.chunk, mesh, num_lanes), donate_argnums=0)
     return jitted.lower(*arguments).compile()
 
 

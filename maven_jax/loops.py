@@ -92,19 +92,39 @@ def map_in_turn(function: Callable[..., Any], number: Int[Array, ""], *xs: Any) 
         number: how many rows to compute; the results of the others are zeros.
         *xs: arrays, or trees of them, with a leading axis of rows.
     """
+    return update_in_turn(lambda _, *own: (None, function(*own)), number, None, *xs)[1]
+
+
+def update_in_turn(
+    function: Callable[..., tuple[Carry, Any]], number: Int[Array, ""], rows: Carry, *xs: Any
+) -> tuple[Carry, Any]:
+    """As `map_in_turn`, but new rows take the place of old ones, in their memory.
+
+    Args:
+        function: of one of `rows` and of each argument; returns the new row and a further result.
+        number: how many rows to compute; the others stay, and their results are zeros.
+        rows: arrays, or a tree of them, with a leading axis of rows.
+        *xs: the same, that are only read.
+    """
     traced_once = jax.jit(function, inline=True)
-    length = jax.tree.leaves(xs)[0].shape[0]
+    length = jax.tree.leaves((rows, xs))[0].shape[0]
+    alone = length == 1  # its memory is the row's: nothing is copied out of it or back
 
-    def row(index: Int[Array, ""]) -> Any:
-        own = jax.tree.map(lambda x: x[index], xs)
-        return traced_once(*jax.lax.optimization_barrier((index, own))[1])
+    def compute(index: Int[Array, ""], rows: Carry) -> tuple[Carry, Any]:
+        own = jax.tree.map(lambda x: x[0] if alone else x[index], (rows, xs))
+        row, rest = jax.lax.optimization_barrier((index, own))[1]
+        return traced_once(row, *rest)
 
-    def body(index: Int[Array, ""], results: Any) -> Any:
-        return jax.tree.map(lambda every, x: every.at[index].set(x), results, row(index))
+    def put(every: Array, one: Array, index: Int[Array, ""]) -> Array:
+        return one[None] if alone else every.at[index].set(one)
 
-    shapes = jax.eval_shape(row, jnp.int32(0))
+    def body(index: Int[Array, ""], computed: tuple[Carry, Any]) -> tuple[Carry, Any]:
+        new = compute(index, computed[0])
+        return jax.tree.map(partial(put, index=index), computed, new)
+
+    shapes = jax.eval_shape(compute, jnp.int32(0), rows)[1]
     results = jax.tree.map(lambda x: jax.lax.full((length, *x.shape), 0, x.dtype), shapes)
-    return jax.lax.fori_loop(0, number, body, results)
+    return jax.lax.fori_loop(0, number, body, (rows, results))
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["vectors"], meta_fields=["tree", "shapes"])

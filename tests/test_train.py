@@ -70,7 +70,7 @@ def trained(request) -> Trained:
     state, metrics = jax.jit(jax.vmap(train, in_axes=(0, None)))(keys, hyperparameters)
     _, single_metrics = jax.jit(train)(keys[1], hyperparameters)
     lanes = place_lanes((keys, spread(hyperparameters, NUM_SEEDS)), sweep.mesh)
-    first = sweep.init(*lanes).state
+    first = sweep.init(*lanes)[0]
     return Trained(config, sweep, first, chunks, weights, state, metrics, single_metrics)
 
 
@@ -223,9 +223,9 @@ def test_every_form_trains(form):
     hyperparameters = config.hyperparameters._replace(intrinsic_weight=0.5, monotonicity_weight=0.5)
     given = seed_keys(0, 2), spread(hyperparameters, 2), np.full(2, sweep.total_env_steps, np.int32)
     keys, numbers, steps = place_lanes(given, sweep.mesh)
-    state = sweep.init(keys, numbers).state
+    state = sweep.init(keys, numbers)[0]
     before = take_lanes((state.params, state.latent_params), 2)
-    after, metrics, *_ = sweep.chunk(state, numbers, steps)
+    after, (metrics, *_) = sweep.chunk(state, numbers, steps)
     chex.assert_tree_all_finite(metrics)
     moved = jax.tree.map(
         lambda a, b: bool((a != b).any()), before, (after.params, after.latent_params)

@@ -19,7 +19,7 @@ from jaxtyping import Array, Int
 
 from maven_jax.config import Hyperparameters
 from maven_jax.errors import check
-from maven_jax.loops import map_in_turn
+from maven_jax.loops import update_in_turn
 from maven_jax.train import Trainer, is_finished
 from maven_jax.types import Metrics, NetworkParams, Params, ScalarKey, TrainState
 
@@ -27,9 +27,8 @@ LANES = PartitionSpec("lanes")
 
 
 class Step(NamedTuple):
-    """What one of a sweep's programs leaves of every lane."""
+    """What one of a sweep's programs leaves of every lane beside its state."""
 
-    state: TrainState
     metrics: Metrics
     finished: jax.Array
     diverged: jax.Array
@@ -38,10 +37,10 @@ class Step(NamedTuple):
 class Sweep(NamedTuple):
     """A compiled sweep: two programs, each traced and compiled once, whatever the lanes' values."""
 
-    init: Callable[..., Step]
+    init: Callable[..., tuple[TrainState, Step]]
     """From the key, the hyperparameters and, if compiled so, the weights of every lane; without
     metrics."""
-    chunk: Callable[[TrainState, Hyperparameters, Int[Array, "L"]], Step]
+    chunk: Callable[[TrainState, Hyperparameters, Int[Array, "L"]], tuple[TrainState, Step]]
     """From the state, the hyperparameters and the number of environment steps of every lane."""
     total_env_steps: int
     mesh: Mesh
@@ -139,24 +138,41 @@ def place_lanes(lanes: Any, mesh: Mesh) -> Any:
 def over_lanes(function: Callable[..., Any], mesh: Mesh, num_lanes: int) -> Callable[..., Any]:
     """`function` of every lane, shared by devices: a leading axis of all arguments and results.
 
+    As `update_lanes`, where nothing is updated.
+    """
+
+    @wraps(function)  # its name is the program's
+    def every(*lanes: Any) -> Any:
+        compute = update_lanes(lambda _, *own: (None, function(*own)), mesh, num_lanes)
+        return compute(None, *lanes)[1]
+
+    return every
+
+
+def update_lanes(
+    function: Callable[..., tuple[Any, Any]], mesh: Mesh, num_lanes: int
+) -> Callable[..., tuple[Any, Any]]:
+    """`function` of every lane, shared by devices: a leading axis of all arguments and results.
+
     On an accelerator a device computes its lanes at once (`vmap`), on a CPU one after the other,
-    without those that are padding: the results of these are zeros.
+    without those that are padding: these stay, and their further results are zeros.
 
     Args:
-        function: of one lane.
+        function: of one lane: from its state, and further arguments, to its next state, which
+            takes the memory of the one before where that is donated, and a further result.
         mesh: from `make_mesh`.
         num_lanes: without padding.
     """
     in_turn = mesh.devices.flat[0].platform == "cpu"
 
     @wraps(function)  # its name is the program's
-    def here(*lanes: Any) -> Any:
+    def here(state: Any, *lanes: Any) -> tuple[Any, Any]:
         if not in_turn:
-            return jax.vmap(function)(*lanes)
+            return jax.vmap(function)(state, *lanes)
         share = padded(num_lanes, mesh) // mesh.size
         number = jax.lax.optimization_barrier(jnp.int32(num_lanes))
         left = number - share * jax.lax.axis_index("lanes")
-        return map_in_turn(function, jnp.clip(left, 0, share), *lanes)
+        return update_in_turn(function, jnp.clip(left, 0, share), state, *lanes)
 
     return jax.shard_map(here, mesh=mesh, in_specs=LANES, out_specs=LANES, check_vma=False)
 
@@ -183,15 +199,17 @@ def compile_sweep(
     started = time.perf_counter()
     mesh = mesh or make_mesh(num_lanes)
 
-    def init(key: ScalarKey, hyperparameters: Hyperparameters, *weights: Any) -> Step:
+    def init(
+        key: ScalarKey, hyperparameters: Hyperparameters, *weights: Any
+    ) -> tuple[TrainState, Step]:
         state = trainer.init(key, hyperparameters, *weights)
-        return Step(state, {}, state.diverged, state.diverged)  # no run is over before it learns
+        return state, Step({}, state.diverged, state.diverged)  # no run is over before it learns
 
     def chunk(
         state: TrainState, hyperparameters: Hyperparameters, total_env_steps: Int[Array, ""]
-    ) -> Step:
+    ) -> tuple[TrainState, Step]:
         state, metrics = trainer.chunk(state, hyperparameters, total_env_steps)
-        return Step(state, metrics, is_finished(state, total_env_steps), state.diverged)
+        return state, Step(metrics, is_finished(state, total_env_steps), state.diverged)
 
     def laned(x: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
         shape = padded(num_lanes, mesh), *x.shape
@@ -207,10 +225,10 @@ def compile_sweep(
         weights = (jax.tree.map(laned, (fresh.params, fresh.latent_params)),)
     jitted = jax.jit(over_lanes(init, mesh, num_lanes), compiler_options=compiler_options)
     traced = jitted.trace(keys, hyperparameters, *weights)
-    state = on_mesh(traced.out_info.state, mesh)
+    state = on_mesh(traced.out_info[0], mesh)
     with ThreadPoolExecutor(1) as beside:  # the compiler leaves Python to others
         init_at_work = beside.submit(traced.lower().compile)
-        jitted = jax.jit(over_lanes(chunk, mesh, num_lanes), donate_argnums=0)
+        jitted = jax.jit(update_lanes(chunk, mesh, num_lanes), donate_argnums=0)
         compiled_chunk = jitted.lower(state, hyperparameters, steps).compile()
         compiled_init = init_at_work.result()
     memory = compiled_chunk.memory_analysis()
@@ -248,15 +266,15 @@ def run_sweep(
     latest: dict[str, np.ndarray] = {}
     if position is None:
         start = [] if weights is None else [place_lanes(weights, sweep.mesh)]
-        state, _, *flags = sweep.init(place_lanes(keys, sweep.mesh), hyperparameters, *start)
-        finished, diverged = take_lanes(flags, sweep.num_lanes)
+        state, step = sweep.init(place_lanes(keys, sweep.mesh), hyperparameters, *start)
+        _, finished, diverged = take_lanes(step, sweep.num_lanes)
     else:
         finished = np.asarray(is_finished(position.state, sweep.total_env_steps))
         diverged = position.state.diverged
         state, latest = place_lanes(position.state, sweep.mesh), dict(position.metrics)
     while not np.all(finished):
-        state, metrics, *flags = sweep.chunk(state, hyperparameters, steps)
-        rows, (finished_now, diverged) = take_lanes((metrics, flags), sweep.num_lanes)
+        state, step = sweep.chunk(state, hyperparameters, steps)
+        rows, finished_now, diverged = take_lanes(step, sweep.num_lanes)
         active = ~np.asarray(finished | diverged)
         for name, values in rows.items():
             mask = active.reshape(-1, *[1] * (values.ndim - 1))
