@@ -5,6 +5,7 @@ as the two together.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -16,8 +17,8 @@ from maven_jax.layers import add_bias, matmul, symmetric_uniform
 from maven_jax.loops import FULL_UNROLL
 
 PART_UNROLL = 4
-"""Of scans longer than `FULL_UNROLL`: on a CPU more compiles slower and runs no faster. Of shorter
-ones all are: 26 steps take four fifths of the time there so."""
+"""Steps in one round of a loop longer than `FULL_UNROLL`, on accelerators; a CPU takes longer so.
+Shorter loops are unrolled whole there, too: 26 steps take four fifths of the time."""
 
 
 class GRUParams(NamedTuple):
@@ -120,13 +121,12 @@ def _scan(
         taken = _step(weights, _resumed(anew, carry, hidden), gates)
         return taken.hidden, kept(taken)
 
-    unroll = _unroll_by(len(projected.reset), PART_UNROLL)
-    return jax.lax.scan(step, carry, (projected, first), unroll=unroll)[1]
-
-
-def _unroll_by(length: int, part: int) -> int:
-    """How many steps of a scan stand in one round of its loop: all, or of a long one a part."""
-    return length if length <= FULL_UNROLL else part
+    xs, length = (projected, first), len(projected.reset)
+    if length <= FULL_UNROLL:
+        return jax.lax.scan(step, carry, xs, unroll=length)[1]
+    in_parts = partial(jax.lax.scan, step, unroll=PART_UNROLL)
+    looped = partial(jax.lax.scan, step)
+    return jax.lax.platform_dependent(carry, xs, cpu=looped, default=in_parts)[1]
 
 
 def _resumed(
@@ -175,14 +175,14 @@ def _backward(saved, gradient):
         return kept, (of_candidate, of_hidden, None if anew is None else after - kept)
 
     nothing = jnp.zeros_like(carry)
-    unroll = _unroll_by(len(gradient), 1)
+    is_short = len(gradient) <= FULL_UNROLL
     of_carry, (of_candidate, of_hidden, of_resumed) = jax.lax.scan(
-        step, nothing, (gradient, steps, before, first), reverse=True, unroll=unroll
+        step, nothing, (gradient, steps, before, first), reverse=True, unroll=is_short
     )
     if of_resumed is not None:
         of_carry += of_resumed.sum(0)
-    # Else XLA sums up what an unrolled scan leaves step by step, a launch each.
-    of_candidate, of_hidden = jax.lax.optimization_barrier((of_candidate, of_hidden))
+    if is_short:  # else XLA sums up what an unrolled scan leaves step by step, a launch each
+        of_candidate, of_hidden = jax.lax.optimization_barrier((of_candidate, of_hidden))
     rows = of_hidden.reshape(-1, of_hidden.shape[-1])
     of_kernel = before.reshape(-1, before.shape[-1]).T @ rows
     of_gates = _split(of_hidden)._replace(candidate=of_candidate)
