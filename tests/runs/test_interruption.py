@@ -1,5 +1,6 @@
 """Signals: whichever comes, and whenever, what is on disk is resumed bit for bit."""
 
+import contextlib
 import json
 import os
 import signal
@@ -16,6 +17,7 @@ from rich.console import Console
 from maven_jax.environments import make_env
 from maven_jax.runs import loop, runner
 from maven_jax.runs.checkpoint import Checkpointing, CheckpointWriter
+from maven_jax.runs.console import plain_console
 from maven_jax.runs.grid import make_lanes
 from maven_jax.runs.interruption import (
     SIGNALS,
@@ -82,18 +84,22 @@ def status(path: Path) -> str:
     return json.loads((path / "run.json").read_text())["status"]
 
 
-def signalled(patch, owner, name, numbers, call=2):
-    """Sends this process signals in the middle of a function's work, at one of its calls."""
+def disturbed(patch, owner, name, disturb, call):
+    """Something happens to this process in the middle of a function's work, at one of its calls."""
     work, calls = getattr(owner, name), []
 
-    def disturbed(*arguments):
+    def at_work(*arguments):
         calls.append(arguments)
         if len(calls) == call:
-            for number in numbers:
-                signal.raise_signal(number)
+            disturb()
         return work(*arguments)
 
-    patch.setattr(owner, name, disturbed)
+    patch.setattr(owner, name, at_work)
+
+
+def signalled(patch, owner, name, numbers, call=2):
+    """Signals are sent to it."""
+    disturbed(patch, owner, name, lambda: [signal.raise_signal(x) for x in numbers], call)
 
 
 @EACH_SIGNAL
@@ -212,6 +218,36 @@ def test_a_terminal_that_is_gone_does_not_keep_a_run_from_stopping():
     with StopRequest(fail) as stop:
         signal.raise_signal(signal.SIGTERM)
     assert stop.requested
+
+
+@pytest.mark.parametrize("point", ["start", "compiling", *POINTS, *ENDS])
+def test_standard_error_that_closes_ends_nothing(point, reference, tmp_path, monkeypatch):
+    """The other end of its pipe goes away, be it before what is printed first or last."""
+    path, (reads, writes) = tmp_path / "run", os.pipe()
+    stream = os.fdopen(writes, "w", buffering=1)
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setattr(runner, "compile_run", lambda *_: reference.sweep)
+    moments = (
+        {"compiling": (runner, "compile_run", 1)} | POINTS | {k: (*v, 1) for k, v in ENDS.items()}
+    )
+    closed = []
+
+    def close():
+        os.close(reads)
+        closed.append(True)
+
+    if point == "start":
+        close()
+    else:
+        owner, name, call = moments[point]
+        disturbed(monkeypatch, owner, name, close, call)
+    shown = Options(False, Checkpointing(updates=10), plain_console(stderr=True))
+    train_run(CONFIG, ENV, path, LANES, shown)
+    with contextlib.suppress(BrokenPipeError):
+        stream.close()
+    assert closed
+    assert status(path) == "finished"
+    same(path, reference.path)
 
 
 def test_with_standard_error_closed_a_signal_saves(tmp_path):
