@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from maven_jax.loops import FULL_UNROLL, map_in_turn, pack, scan, scan_until
+from maven_jax.loops import FULL_UNROLL, map_in_turn, pack, scan, scan_until, update_in_turn
 
 
 def count_up(total, x):
@@ -144,3 +144,26 @@ def test_rows_in_turn_are_mapped_up_to_a_number(number):
     kept = jax.random.key_data(found["key"])
     np.testing.assert_array_equal(kept[:number], jax.random.key_data(keys)[:number])
     assert not kept[number:].any()
+
+
+@pytest.mark.parametrize(("rows", "number"), [(1, 0), (1, 1), (3, 0), (3, 2), (3, 3)])
+def test_rows_in_turn_are_updated_in_their_own_memory(rows, number):
+    """The rows that are left out stay as they are."""
+    state = {"count": jnp.arange(rows), "large": jnp.ones((rows, 100_000))}
+
+    def write(row, x):
+        large = row["large"].at[row["count"]].set(x)
+        return {"count": row["count"] + 5, "large": large}, row["count"]
+
+    compiled = jax.jit(partial(update_in_turn, write), donate_argnums=1)
+    arguments = jnp.int32(number), state, jnp.arange(7.0, rows + 7)
+    memory = compiled.lower(*arguments).compile().memory_analysis()
+    assert memory.alias_size_in_bytes >= 4 * rows * 100_000
+    assert rows > 1 or memory.temp_size_in_bytes < 1_000
+    after, counts = compiled(*arguments)
+    np.testing.assert_array_equal(after["count"], [i + 5 * (i < number) for i in range(rows)])
+    expected = np.ones((rows, 100_000))
+    for row in range(number):
+        expected[row, row] = row + 7
+    np.testing.assert_array_equal(after["large"], expected)
+    np.testing.assert_array_equal(counts, [i if i < number else 0 for i in range(rows)])
