@@ -136,10 +136,7 @@ def place_lanes(lanes: Any, mesh: Mesh) -> Any:
 
 
 def over_lanes(function: Callable[..., Any], mesh: Mesh, num_lanes: int) -> Callable[..., Any]:
-    """`function` of every lane, shared by devices: a leading axis of all arguments and results.
-
-    As `update_lanes`, where nothing is updated.
-    """
+    """`function` of every lane, shared by devices, as `update_lanes` without a state."""
 
     @wraps(function)  # its name is the program's
     def every(*lanes: Any) -> Any:

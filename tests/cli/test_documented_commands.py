@@ -311,4 +311,7 @@ def test_what_is_not_run_is_there(shown, monkeypatch, capfd, tmp_path):
         (tmp_path / "game.py").write_text(READERS_OWN)
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
-        assert_only_the_folder_is_refused([w for w in words if w != "--distributed"], capfd)
+        try:
+            assert_only_the_folder_is_refused([w for w in words if w != "--distributed"], capfd)
+        finally:
+            sys.modules.pop("game", None)
