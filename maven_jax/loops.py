@@ -81,24 +81,14 @@ def _(axis_size, is_batched, flag):
     return _in_any_lane(flag.any()), False
 
 
-def map_in_turn(function: Callable[..., Any], number: Int[Array, ""], *xs: Any) -> Any:
-    """`jax.lax.map` over the first rows, of which the compiler does not know how many there are.
-
-    So its body is the same for any number of rows, where a loop over a single one would be taken
-    apart: a row's result is the same, bit for bit, alone and among others.
-
-    Args:
-        function: of one row of each argument.
-        number: how many rows to compute; the results of the others are zeros.
-        *xs: arrays, or trees of them, with a leading axis of rows.
-    """
-    return update_in_turn(lambda _, *own: (None, function(*own)), number, None, *xs)[1]
-
-
 def update_in_turn(
     function: Callable[..., tuple[Carry, Any]], number: Int[Array, ""], rows: Carry, *xs: Any
 ) -> tuple[Carry, Any]:
-    """As `map_in_turn`, but new rows take the place of old ones, in their memory.
+    """`function` of the first rows, one after the other; new rows take the memory of old ones.
+
+    The compiler does not know how many there are, so the loop's body is the same for any number of
+    rows, where a loop over a single one would be taken apart: a row's result is the same, bit for
+    bit, alone and among others.
 
     Args:
         function: of one of `rows` and of each argument; returns the new row and a further result.

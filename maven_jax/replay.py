@@ -96,7 +96,7 @@ def add_where(counted: Bool[Array, "K"] | Bool[Array, ""], state: Any, items: An
     )
 
 
-def _write(ring: Any, items: Any, index: Int[Array, "K"]) -> Any:
+def _write(ring: Any, items: Any, index: Int[Array, "*K"]) -> Any:
     """The ring with each item at its index; an index out of range drops it."""
     return jax.tree.map(lambda old, new: old.at[0, index].set(new, mode="drop"), ring, items)
 
@@ -109,8 +109,6 @@ def _write_in_turn(ring: Any, items: Any, index: Int[Array, "K"]) -> Any:
     """
 
     def body(i: Int[Array, ""], ring: Any) -> Any:
-        return jax.tree.map(
-            lambda old, new: old.at[0, index[i]].set(new[i], mode="drop"), ring, items
-        )
+        return _write(ring, jax.tree.map(lambda x: x[i], items), index[i])
 
     return jax.lax.fori_loop(0, jax.lax.optimization_barrier(jnp.int32(len(index))), body, ring)

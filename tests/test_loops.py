@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from maven_jax.loops import FULL_UNROLL, map_in_turn, pack, scan, scan_until, update_in_turn
+from maven_jax.loops import FULL_UNROLL, pack, scan, scan_until, update_in_turn
 
 
 def count_up(total, x):
@@ -135,7 +135,12 @@ def test_rows_in_turn_are_mapped_up_to_a_number(number):
     def draw(key, shift):
         return {"drawn": shift + jax.random.normal(key, (2,)), "key": key}
 
-    found = jax.jit(partial(map_in_turn, draw))(jnp.int32(number), keys, shifts)
+    def without_state(_, *own):
+        return None, draw(*own)
+
+    _, found = jax.jit(partial(update_in_turn, without_state))(
+        jnp.int32(number), None, keys, shifts
+    )
     expected = np.stack(
         [shift + jax.random.normal(k, (2,)) for k, shift in zip(keys, shifts, strict=True)]
     )

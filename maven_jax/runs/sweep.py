@@ -27,7 +27,7 @@ LANES = PartitionSpec("lanes")
 
 
 class Step(NamedTuple):
-    """What one of a sweep's programs leaves of every lane beside its state."""
+    """What one of a sweep's programs returns for every lane, in addition to its state."""
 
     metrics: Metrics
     finished: jax.Array

@@ -85,7 +85,7 @@ def status(path: Path) -> str:
 
 
 def disturbed(patch, owner, name, disturb, call):
-    """Something happens to this process in the middle of a function's work, at one of its calls."""
+    """Calls `disturb` just before one of the calls of a function."""
     work, calls = getattr(owner, name), []
 
     def at_work(*arguments):
@@ -98,7 +98,7 @@ def disturbed(patch, owner, name, disturb, call):
 
 
 def signalled(patch, owner, name, numbers, call=2):
-    """Signals are sent to it."""
+    """Sends this process signals just before one of the calls of a function."""
     disturbed(patch, owner, name, lambda: [signal.raise_signal(x) for x in numbers], call)
 
 

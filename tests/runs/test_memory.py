@@ -59,7 +59,7 @@ def test_one_seed_of_the_paper_takes_less_than_four_megabytes():
 
 
 def test_training_copies_no_replay():
-    """What a chunk needs beside its state does not grow with the replay."""
+    """The temporary memory of a chunk does not grow with the replay."""
     config = small_config("maven", replay_size=20_000)
     trainer = make_trainer(config, make_env(config))
     state = jax.eval_shape(trainer.init, jax.random.key(0), config.hyperparameters)
