@@ -1,8 +1,8 @@
 """Runs killed at random moments and resumed: are they the run that was never killed, bit for bit?
 
-    python benchmarks/kill_and_resume.py --sigkill 25 --sigterm 10 --out kill_and_resume.json
+    python benchmarks/kill_and_resume.py --sigkill 25 --saved 12 --out kill_and_resume.json
 
-Every run is a process of `maven-jax train` that gets its signal at a random moment: one in four
+Every run is a process of `maven-jax train` that gets a signal at a random moment: one in four
 evenly over the time that the undisturbed run takes, start-up and compilation included, the others
 within a fraction of a second of a random row of metrics. A run that had ended by then does not
 count, and another takes its place. Then comes `maven-jax resume`, or `train` again where nothing
@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,9 @@ CONFIG = {
     },
     "evaluation": {"episodes": 8, "episodes_per_latent": 1},
 }
+
+SAVED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
+"""Signals after which a run saves itself."""
 
 
 def start(command: str, *arguments: Any) -> subprocess.Popen[bytes]:
@@ -126,7 +130,9 @@ def main(argv: list[str] | None = None, config: dict[str, Any] = CONFIG) -> None
     """Kills, resumes, compares, prints and, if asked to, writes a record."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sigkill", type=int, default=25, help="runs killed with SIGKILL")
-    parser.add_argument("--sigterm", type=int, default=10, help="runs stopped with SIGTERM")
+    parser.add_argument(
+        "--saved", type=int, default=12, help="runs stopped with INT, TERM, HUP and USR1 in turn"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     add_out(parser)
     arguments = parser.parse_args(argv)
@@ -140,7 +146,8 @@ def main(argv: list[str] | None = None, config: dict[str, Any] = CONFIG) -> None
         finish(start("train", *train, "--out", folder / "reference"))
         whole = time.perf_counter() - started
         all_rows = count_rows(folder / "reference")
-        signals = [signal.SIGKILL] * arguments.sigkill + [signal.SIGTERM] * arguments.sigterm
+        signals = [signal.SIGKILL] * arguments.sigkill
+        signals += islice(cycle(SAVED), arguments.saved)
         for index, number in enumerate(signals):
             path, row = folder / f"run-{index}", None
             while row is None:
@@ -155,7 +162,7 @@ def main(argv: list[str] | None = None, config: dict[str, Any] = CONFIG) -> None
     for row in rows:
         table.add_row(*("-" if value is None else str(value) for value in row.values()))
     Console().print(table)
-    for name in ("SIGKILL", "SIGTERM"):
+    for name in dict.fromkeys(row["signal"] for row in rows):
         same = [row["identical"] for row in rows if row["signal"] == name]
         print(f"{name}: {sum(same)} of {len(same)} identical to the run that was never stopped")
     write_record(arguments.out, whole_run_s=round(whole, 2), rows=rows)

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from maven_jax.config import Hyperparameters
@@ -44,7 +45,8 @@ class ShapedEnv:
         inner, timestep = self.env.step(inner, action)
         after = timestep.extras[SHAPED_RETURN]
         reward = timestep.reward + self.weight * (after - before)
-        return (inner, after), timestep.replace(reward=reward)
+        replace = getattr(timestep, "_replace", None) or timestep.replace  # a NamedTuple, or chex's
+        return (inner, after), replace(reward=reward)
 
 
 def is_shaped(env: MarlEnv) -> bool:
@@ -67,7 +69,7 @@ def shaped(env: MarlEnv, env_steps: Int[Array, ""], hyperparameters: Hyperparame
 
 
 def check_shaping(env: MarlEnv, hyperparameters: Hyperparameters) -> None:
-    """Raises `ConfigError` for a weight of what the environment does not report."""
-    weight = hyperparameters.shaping_weight
+    """Raises `ConfigError` for a weight, of any lane, of what the environment does not report."""
+    weight = float(np.max(np.abs(hyperparameters.shaping_weight)))
     allowed = f"0, since {type(env).__name__} reports no {SHAPED_RETURN} in its extras"
     check(not weight or is_shaped(env), "hyperparameters.shaping_weight", weight, allowed)

@@ -148,7 +148,7 @@ class TrainState(NamedTuple):
     env_steps: Int[Array, ""]
     """Environment steps really taken: episodes end early, so seeds differ."""
     diverged: Bool[Array, ""]
-    """The weights turned non-finite: the run rests at its last finite state."""
+    """The weights diverged: the run is frozen at its last finite state."""
     moments: Moments | None
     """Of the targets met so far, in whose units the values of `params` are; None where those are in
     the reward's."""

@@ -9,6 +9,19 @@ from maven_jax.algorithms import additive, independent, joint, row
 from maven_jax.config import Config, DiscriminatorConfig, Hyperparameters, LatentConfig
 from maven_jax.objectives import penalised_q_learning, qtran
 
+DECISIVE = (
+    "algorithm",
+    "fidelity",
+    "latent.kind",
+    "exploration.kind",
+    "discriminator.kind",
+    "discriminator.reads",
+    "discriminator.signal",
+    "training.optimizer",
+    "hyperparameters.shaping_weight",
+)
+"""Fields that decide which others are read."""
+
 
 def unread(config: Config) -> dict[str, str]:
     """The fields that nothing reads, by their dotted names, and why.
@@ -20,11 +33,11 @@ def unread(config: Config) -> dict[str, str]:
 
 
 def remarks(config: Config, base: Config) -> list[str]:
-    """A line for every reason that leaves something of a configuration without effect, or astray.
+    """A line for every reason for which fields of a configuration are ignored or misconfigured.
 
     Args:
         config: the configuration.
-        base: what its user started from; what is so there too is not said.
+        base: what its user started from; what holds there too is not reported.
 
     Raises:
         ConfigError: no such algorithm.
@@ -33,9 +46,13 @@ def remarks(config: Config, base: Config) -> list[str]:
     for reason, names in _reasons(config):
         changed = [name for name in names if _read(config, name) != _read(base, name)]
         if changed:
-            lines.append(f"without effect, since {reason}: {', '.join(changed)}")
-    known = [*_detached(base), *_astray(base)]
-    return lines + [line for line in (*_detached(config), *_astray(config)) if line not in known]
+            lines.append(f"ignored because {reason}: {', '.join(changed)}")
+    known = [*_discriminator_unused(base), *_may_diverge(base)]
+    return lines + [
+        line
+        for line in (*_discriminator_unused(config), *_may_diverge(config))
+        if line not in known
+    ]
 
 
 def _reasons(config: Config) -> Iterator[tuple[str, Sequence[str]]]:
@@ -52,6 +69,9 @@ def _reasons(config: Config) -> Iterator[tuple[str, Sequence[str]]]:
         yield name, ("hyperparameters.optimum_weight", "hyperparameters.nonoptimum_weight")
     if objective is qtran and config.fidelity == "reference":
         yield f"{name} and fidelity reference", ("training.double_q",)
+    if not config.hyperparameters.shaping_weight:
+        reason = "hyperparameters.shaping_weight is 0"
+        yield reason, ("hyperparameters.shaping_steps",)
     if config.training.optimizer != "rmsprop":
         reason = f"training.optimizer is {config.training.optimizer}"
         yield reason, _dotted("hyperparameters", ["rms_decay", "rms_epsilon"])
@@ -106,27 +126,28 @@ def _reasons_of_latent(config: Config) -> Iterator[tuple[str, Sequence[str]]]:
         yield reason, ("hyperparameters.temperature",)
 
 
-def _detached(config: Config) -> list[str]:
+def _discriminator_unused(config: Config) -> list[str]:
     """Where the discriminator learns, and nothing of it reaches the utilities."""
     discriminator = config.discriminator
     if not row(config).has_latent:
         return []
-    end = "q_v learns, but nothing of it reaches the utilities"
+    end = "the discriminator is trained but does not affect the utilities"
     if discriminator.signal == "reward" and config.hyperparameters.intrinsic_weight == 0:
-        return [f"discriminator.signal is reward, hyperparameters.intrinsic_weight 0: {end}"]
+        reason = "discriminator.signal is reward, and hyperparameters.intrinsic_weight is 0"
+        return [f"{end}: {reason}"]
     if discriminator.signal == "gradient" and discriminator.reads != "policies":
-        reads = f"discriminator.reads is {discriminator.reads}"
-        return [f"{reads}, which have no gradient, discriminator.signal gradient: {end}"]
+        reason = f"discriminator.signal is gradient, but {discriminator.reads} have none"
+        return [f"{end}: {reason}"]
     return []
 
 
-def _astray(config: Config) -> list[str]:
+def _may_diverge(config: Config) -> list[str]:
     """Where what a fresh mixer makes up is the larger part of the first targets."""
     of_qmixers = row(config).mixer not in (independent, additive, joint)
     scale = config.network.mixer_init_scale
     if not (config.training.normalize_targets and of_qmixers and scale >= 1):
         return []
-    end = "with training.normalize_targets values may run away; 0.001 keeps them"
+    end = "with training.normalize_targets values may diverge; use 0.001"
     return [f"network.mixer_init_scale is {scale:g}: {end}"]
 
 

@@ -3,6 +3,9 @@
 Apart from `helpers`, which is imported before JAX has its devices and the shapes are checked.
 """
 
+import json
+from pathlib import Path
+
 from maven_jax.cli.main import run
 from maven_jax.config import Config, from_dict, to_dict
 
@@ -16,6 +19,13 @@ training: {{total_env_steps: 60, batch_size: 4, replay_size: 16, updates_per_eva
 evaluation: {{episodes: 4, episodes_per_latent: 1}}
 """
 """The file of an experiment of a second, of an `algorithm`."""
+
+
+def forget_config(path: Path) -> None:
+    """Removes the record of `config.yaml` from a run's folder, so that another one is accepted."""
+    info = json.loads((path / "run.json").read_text())
+    info.pop("config_yaml", None)
+    (path / "run.json").write_text(json.dumps(info))
 
 
 def refused(capsys, *arguments) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import yaml
 from benchmark_files import BENCHMARKS, load
-from experiments import small_config
+from experiments import forget_config, small_config
 
 from maven_jax import loops, make_trainer, override, rounds
 from maven_jax.config import LatentConfig, from_dict
@@ -142,7 +142,7 @@ def test_accelerator(sizes, checkout, tmp_path, capsys):
     arguments = [[*parts, "--minutes", "600", "--out", str(out)], sizes, {"task": task}, LIMITS]
     accelerator.main(*arguments)
     printed = capsys.readouterr().out
-    assert "left out: matrix, tiny, 1000000000 seeds: 1000000000 runs hold " in printed
+    assert "left out: matrix, tiny, 1000000000 seeds: 1000000000 runs need " in printed
     record = json.loads(out.read_text())
     (left_out,) = record["left_out"]
     assert left_out["seeds"] == 10**9
@@ -278,7 +278,7 @@ def test_kill_and_resume(tmp_path, capsys):
     out = tmp_path / "record.json"
     config = kill_and_resume.CONFIG | {"network": {"hidden_size": 4, "mixer_embed_size": 4}}
     config |= {"algorithm": "vdn", "training": config["training"] | {"total_env_steps": 1000}}
-    kill_and_resume.main(["--sigkill", "1", "--sigterm", "1", "--out", str(out)], config)
+    kill_and_resume.main(["--sigkill", "1", "--saved", "1", "--out", str(out)], config)
     printed = capsys.readouterr().out
     assert "SIGKILL: 1 of 1 identical" in printed
     assert "SIGTERM: 1 of 1 identical" in printed
@@ -623,6 +623,7 @@ def test_same_starts(tmp_path, capsys):
     shutil.copytree(one, other)
     file = Path(other) / "config.yaml"
     file.write_text(file.read_text().replace("m: 3", "m: 4"))
+    forget_config(Path(other))
     for words, message in (
         ([one, other], "runs of several environments; allowed: of one"),
         ([one], "extra is 'win_rate'; allowed: branch_0, branch_1"),

@@ -11,12 +11,15 @@ from maven_jax import check_env
 from maven_jax.cli.main import run
 from maven_jax.config import from_dict
 from maven_jax.environments import class_name, complete, make_env
+from maven_jax.envs import MStepMatrixGame
 from maven_jax.envs.adapters import MpeSpread
 from maven_jax.errors import ConfigError
-from maven_jax.runs.grid import make_lanes
+from maven_jax.runs.checkpoint import Checkpointing
+from maven_jax.runs.grid import Part, make_lanes
 from maven_jax.runs.options import Options
+from maven_jax.runs.part_by_part import train_sweep
 from maven_jax.runs.run import load_run
-from maven_jax.runs.runner import train_run
+from maven_jax.runs.runner import continue_run, train_run
 
 MODULE = """
 from typing import NamedTuple
@@ -65,6 +68,13 @@ class Outer:
     class Inner(Strict):
         def __init__(self, size: int = 1):
             super().__init__(size)
+
+
+class Unhashable(TwoStep):
+    __hash__ = None
+
+    def __eq__(self, other):
+        return self is other
 
 
 class NoStep:
@@ -214,6 +224,12 @@ def test_a_run_finds_its_environment_again_or_names_the_missing_module(folder, c
         assert message.count("\n") == 1
 
 
+def test_an_option_without_a_plain_default_is_given_in_a_file(folder, capsys):
+    assert run(["train", "qmix", "--env.name", "game:Strict", "--env.options.size", "4"]) == 2
+    message = capsys.readouterr().err
+    assert message.endswith("default number, string or flag are given in a YAML file\n")
+
+
 def test_what_python_trained_in_is_in_the_run_though_its_configuration_names_another(folder):
     env = make_env(config_of("game:TwoStep"))
     config = from_dict({"algorithm": "qmix", **SMALL})
@@ -222,3 +238,38 @@ def test_what_python_trained_in_is_in_the_run_though_its_configuration_names_ano
     assert run(["evaluate", "out", "--episodes", "2"]) == 0
     named = dataclasses.replace(config.env, name="game:TwoStep")
     assert make_env(dataclasses.replace(config, env=named)).time_limit == 2
+    (folder / "out/run.json").write_text(json.dumps(trained_in(folder / "out") | INTERRUPTED))
+    packaged = MStepMatrixGame(m=2)
+    with pytest.raises(ConfigError, match=r"in 'game:TwoStep', not in '.*Matrix"):
+        continue_run(folder / "out", packaged, Options(tensorboard=False))
+
+
+INTERRUPTED = {"status": "interrupted"}
+
+
+def trained_in(path):
+    info = json.loads((path / "run.json").read_text())
+    assert info["environment"] == "game:TwoStep"
+    return info
+
+
+def test_a_sweep_of_python_s_environment_is_resumed_and_extended_in_it(folder):
+    """The configuration names the matrix game, whose sizes are others."""
+    env = make_env(config_of("game:TwoStep"))
+    config = from_dict({"algorithm": "qmix", **SMALL})
+    seeds = {"a": [0], "b": [1]}
+    parts = [Part(n, config, make_lanes(config.hyperparameters, s), {}) for n, s in seeds.items()]
+    options = Options(tensorboard=False, checkpoint=Checkpointing(keep_final=True))
+    train_sweep(parts, lambda _: env, folder / "out", options)
+    steps = ["--training.total-env-steps", "30", "--no-tensorboard"]
+    assert run(["resume", "out", *steps]) == 0
+    for name in ("a", "b"):
+        assert trained_in(folder / "out" / name)["status"] == "finished"
+        assert load_run(folder / "out" / name).metrics["env_steps"].max() >= 30
+
+
+def test_an_environment_without_a_hash_is_trained_and_evaluated(folder):
+    (folder / "tiny.yaml").write_text(json.dumps({"algorithm": "qmix", **SMALL}))
+    name = ["--env.name", "game:Unhashable", "--seeds", "1", "--no-tensorboard"]
+    assert run(["train", "tiny.yaml", *name, "--out", "out"]) == 0
+    assert run(["evaluate", "out", "--episodes", "2"]) == 0

@@ -1,7 +1,9 @@
 """Training is traced where JAX refuses to mix types or ranks that the code does not name."""
 
+import chex
 import jax
 import pytest
+from small_envs import small_env
 
 from maven_jax.config import from_dict
 from maven_jax.envs import MStepMatrixGame
@@ -77,6 +79,15 @@ def test_training_names_every_promotion(refused, changes):
     assert state.env_steps.dtype == "int32"
     assert metrics["return"].dtype == "float32"
     assert {x.dtype for x in jax.tree.leaves(state.params)} == {jax.numpy.dtype("float32")}
+
+
+@pytest.mark.parametrize("name", ["connector", "cleaner", "level_based_foraging", "mpe_spread"])
+def test_adapters_are_traced_whatever_the_environments_promote(refused, name):
+    env = small_env(name)
+    state, timestep = jax.eval_shape(env.reset, jax.random.key(0))
+    action = jax.ShapeDtypeStruct((env.num_agents,), "int32")
+    after, following = jax.eval_shape(env.step, state, action)
+    chex.assert_trees_all_equal_shapes_and_dtypes((after, following), (state, timestep))
 
 
 def test_exploration_of_half_precision_names_every_promotion(refused):

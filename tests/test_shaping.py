@@ -13,8 +13,11 @@ from maven_jax import check_env
 from maven_jax.config import Hyperparameters
 from maven_jax.envs import MStepMatrixGame
 from maven_jax.errors import ConfigError
-from maven_jax.evaluation import evaluate
 from maven_jax.rounds import collect, make_parts
+from maven_jax.runs.grid import Part, make_lanes
+from maven_jax.runs.part_by_part import train_sweep
+from maven_jax.runs.runner import train_run
+from maven_jax.shaping import ShapedEnv
 from maven_jax.train import make_trainer
 
 
@@ -94,25 +97,47 @@ def test_weights_may_be_an_axis_of_vmap():
 
 
 def test_test_episodes_return_the_reward_alone():
-    """Utilities of a fresh network; both agents act alike, so 4 steps pay 0 or 4."""
-    parts = make_parts(ONE_EPISODE, ENV)
+    """An evaluation within training. Both agents act alike, so an episode pays 0 to 4.
+
+    Each payment comes with 6 of the shaped reward, of which training sees twice as much.
+    """
+    numbers = NUMBERS._replace(shaping_weight=jnp.float32(2))
     trainer = make_trainer(ONE_EPISODE, ENV)
-    for seed in range(4):
-        state = trainer.init(jax.random.key(seed), NUMBERS)
-        found = evaluate(
-            state.params,
-            state.latent_params,
-            jax.random.key(1),
-            NUMBERS.temperature,
-            parts.env,
-            parts.algorithm,
-            ONE_EPISODE,
-        )
-        assert found["return"] <= 4
-        assert found["extras/shaped_return"] >= 6 * found["return"]
+    state = jax.jit(trainer.init)(jax.random.key(0), numbers)
+    _, metrics = jax.jit(trainer.chunk)(state, numbers)
+    assert metrics["train_return"] > 4
+    assert metrics["return"] <= 4
+    assert metrics["extras/shaped_return"] >= 6 * metrics["return"]
 
 
-def test_a_weight_of_what_is_not_reported_is_refused():
+class Bare(NamedTuple):
+    """A timestep that is no chex dataclass."""
+
+    step_type: jax.Array
+    reward: jax.Array
+    discount: jax.Array
+    observation: Observation
+    extras: dict
+
+    def last(self):
+        return self.step_type == StepType.LAST
+
+
+class BareHints(Hints):
+    def _timestep(self, state, kind, reward):
+        return Bare(**vars(super()._timestep(state, kind, reward)))
+
+
+def test_timesteps_may_be_named_tuples():
+    numbers = NUMBERS._replace(shaping_weight=jnp.float32(2))
+    for env in (ENV, BareHints()):
+        training_env = ShapedEnv(env, numbers.shaping_weight)
+        state, _ = training_env.reset(jax.random.key(0))
+        _, timestep = training_env.step(state, jnp.ones(2, jnp.int32))
+        assert timestep.reward == 1 + 2 * 6
+
+
+def test_a_weight_of_what_is_not_reported_is_refused(tmp_path):
     config = small_config("qmix")
     numbers = config.hyperparameters._replace(shaping_weight=1.0)
     shaping = config.__class__(**{**vars(config), "hyperparameters": numbers})
@@ -123,6 +148,13 @@ def test_a_weight_of_what_is_not_reported_is_refused():
     with pytest.raises(ConfigError, match=message):
         make_trainer(shaping, MStepMatrixGame(m=3))
     make_trainer(shaping, ENV)
+    lanes = make_lanes(config.hyperparameters, [0], {"shaping_weight": [0.0, 1.0]})
+    parts = [Part(name, config, lanes, {}) for name in ("a", "b")]
+    with pytest.raises(ConfigError, match=message.removeprefix("^")):
+        train_run(config, MStepMatrixGame(m=3), tmp_path / "run", lanes)
+    with pytest.raises(ConfigError, match=message.removeprefix("^")):
+        train_sweep(parts, lambda _: MStepMatrixGame(m=3), tmp_path / "sweep")
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_environment_that_reports_shaped_rewards_is_sound():

@@ -100,6 +100,31 @@ def test_an_option_is_suggested_that_the_algorithm_reads(capsys, written, option
     assert message.endswith(f"; did you mean {option}?")
 
 
+@pytest.mark.parametrize(
+    ("written", "option"),
+    [
+        ("--exploration.kind boltzmann --exploration-temperature", "hyperparameters.exploration-"),
+        ("--latent.kind bandit --bandit-epsilon", "latent.bandit-epsilon"),
+        ("--latent.kind gaussian --latent-draws", "evaluation.latent-draws"),
+        ("--discriminator.signal reward --intrinsic-weight", "hyperparameters.intrinsic-weight"),
+        ("--num-steps", "training.total-env-steps"),
+        ("--t-max", "training.total-env-steps"),  # PyMARL's, as those below
+        ("--optim-eps", "hyperparameters.rms-epsilon"),
+        ("--epsilon-anneal-time", "hyperparameters.epsilon-steps"),
+    ],
+)
+def test_an_option_is_suggested_that_the_other_options_let_be_read(capsys, written, option):
+    message = refused(capsys, "train", "maven", *written.split(), "0.5")
+    assert f"; did you mean --{option}" in message
+
+
+def test_a_key_is_suggested_that_the_keys_beside_it_let_be_read():
+    with pytest.raises(ConfigError, match=r"did you mean 'latent\.bandit_temperature'"):
+        from_dict({"latent": {"kind": "bandit", "bandit_temperatur": 2}})
+    with pytest.raises(ConfigError, match=r"mean 'hyperparameters\.exploration_temperature'"):
+        from_dict({"exploration": {"kind": "boltzmann"}, "exploration_temperatur": 2})
+
+
 def test_an_option_of_the_environment_is_suggested(capsys):
     assert refused(capsys, "train", "smax_3m", "--map", "3m").endswith(
         "did you mean --env.options.scenario?"

@@ -1,4 +1,4 @@
-"""Fields that a configuration leaves without effect: named, and no grid is over them."""
+"""Fields that a configuration ignores: named, and no grid is over them."""
 
 import pytest
 from experiments import SMALL, refused
@@ -92,7 +92,7 @@ def test_defaults_are_not_remarked_upon_and_packaged_configurations_neither():
     assert remarks(from_dict({"algorithm": "qmix"}), Config()) == []
 
 
-END = "q_v learns, but nothing of it reaches the utilities"
+END = "the discriminator is trained but does not affect the utilities"
 
 
 @pytest.mark.parametrize(
@@ -101,13 +101,13 @@ END = "q_v learns, but nothing of it reaches the utilities"
         (
             {"algorithm": "qmix", "latent": {"size": 3}, "hyperparameters": {"mi_weight": 0.5}},
             [
-                "without effect, since algorithm is qmix, which has no latent: latent.size, "
+                "ignored because algorithm is qmix, which has no latent: latent.size, "
                 "hyperparameters.mi_weight"
             ],
         ),
         (
             {"discriminator": {"signal": "reward"}},
-            [f"discriminator.signal is reward, hyperparameters.intrinsic_weight 0: {END}"],
+            [f"{END}: discriminator.signal is reward, and hyperparameters.intrinsic_weight is 0"],
         ),
         (
             {"discriminator": {"signal": "reward"}, "hyperparameters": {"intrinsic_weight": 0.1}},
@@ -115,10 +115,7 @@ END = "q_v learns, but nothing of it reaches the utilities"
         ),
         (
             {"discriminator": {"reads": "taken_actions"}},
-            [
-                "discriminator.reads is taken_actions, which have no gradient, "
-                f"discriminator.signal gradient: {END}"
-            ],
+            [f"{END}: discriminator.signal is gradient, but taken_actions have none"],
         ),
         (
             {
@@ -130,8 +127,8 @@ END = "q_v learns, but nothing of it reaches the utilities"
         (
             {"training": {"normalize_targets": True}},
             [
-                "network.mixer_init_scale is 1: with training.normalize_targets values may run "
-                "away; 0.001 keeps them"
+                "network.mixer_init_scale is 1: with training.normalize_targets values may "
+                "diverge; use 0.001"
             ],
         ),
         ({"training": {"normalize_targets": True}, "network": {"mixer_init_scale": 0.01}}, []),
@@ -165,7 +162,7 @@ def test_the_command_line_says_it_before_training(capsys, tmp_path, monkeypatch)
     assert run(["train", "foraging", "--latent.size", "3"]) == 0
     assert run(["sweep", "maven", *reward, "--grid", "hyperparameters.intrinsic_weight=0,1"]) == 0
     (rewards,), packaged, (size,), swept = heard
-    assert rewards.endswith(END)
+    assert rewards.startswith(END)
     assert size.endswith("which has no latent: latent.size")
     assert packaged == swept == []
 
@@ -174,9 +171,9 @@ def test_a_remark_is_one_line_of_the_progress(capsys, tmp_path):
     (tmp_path / "small.yaml").write_text(SMALL.format(algorithm="vdn"))
     out = ["--out", str(tmp_path / "run"), "--no-tensorboard", "--seeds", "1"]
     assert run(["train", str(tmp_path / "small.yaml"), *out]) == 0
-    said = [line for line in capsys.readouterr().err.splitlines() if "without effect" in line]
+    said = [line for line in capsys.readouterr().err.splitlines() if "ignored because" in line]
     first, second = said
-    assert first == ("maven-jax: without effect, since algorithm is vdn: network.mixer_embed_size")
+    assert first == ("maven-jax: ignored because algorithm is vdn: network.mixer_embed_size")
     assert second.startswith(
-        "maven-jax: without effect, since algorithm is vdn, which has no latent: latent.size"
+        "maven-jax: ignored because algorithm is vdn, which has no latent: latent.size"
     )

@@ -32,23 +32,27 @@ class Advance(NamedTuple):
     ended: Bool[Array, ""]
 
 
-def _in_32_bits(method: Callable[..., T]) -> Callable[..., T]:
-    """Few of the wrapped environments can be traced in JAX's 64-bit mode."""
+def _in_default_modes(method: Callable[..., T]) -> Callable[..., T]:
+    """Few of the wrapped environments can be traced in JAX's 64-bit or strict modes."""
 
     @functools.wraps(method)
     def call(*args: Any, **kwargs: Any) -> T:
-        with jax.enable_x64(False):
+        with (
+            jax.enable_x64(False),
+            jax.numpy_dtype_promotion("standard"),
+            jax.numpy_rank_promotion("allow"),
+        ):
             return method(*args, **kwargs)
 
     return call
 
 
 def _traced_once(method: Callable[..., T]) -> Callable[..., T]:
-    """`_in_32_bits`, and traced once for all loops that step an environment.
+    """`_in_default_modes`, and traced once for all loops that step an environment.
 
     The wrapped environments take seconds to trace, and a training program plays in several loops.
     """
-    return _in_32_bits(jax.jit(method, static_argnums=0))
+    return _in_default_modes(jax.jit(method, static_argnums=0))
 
 
 class Adapter:
@@ -75,7 +79,7 @@ class Adapter:
 
     def __init_subclass__(cls) -> None:
         """Constants are made in the mode that `reset` and `step` are traced in."""
-        setattr(cls, "__init__", _in_32_bits(cls.__init__))  # noqa: B010
+        setattr(cls, "__init__", _in_default_modes(cls.__init__))  # noqa: B010
 
     @_traced_once
     def reset(self, key: PRNGKeyArray) -> tuple[State, TimeStep[Observation]]:

@@ -20,7 +20,8 @@ class LevelBasedForaging(JumanjiAdapter):
 
     - agents_view: jumanji's vector of relative positions and levels, int8 [N, 3 * (food + N)].
     - global_state: position, level and whether eaten of each food; position, level and whether
-      loading of each agent; int8, rows and columns one-hot.
+      loading of each agent; int8, rows and columns one-hot. With a `max_agent_level` above 3 a
+      level is two numbers, its tens and ones, so that none is above 9.
     - reward: a piece of level f pays f / F when it is eaten, with F the level of all food: 1 in
       total. A load of level s < f, summed over its agents, pays -N * `penalty` / (s * F): jumanji
       takes the penalty from each of the N agents and normalises it too. Without `normalize_reward`
@@ -67,7 +68,7 @@ class LevelBasedForaging(JumanjiAdapter):
         whole_number("grid_size", grid_size, 5, 100)
         whole_number("fov", fov, 1, grid_size)
         whole_number("num_food", num_food, 1, grid_size**2)
-        whole_number("max_agent_level", max_agent_level, 2, 40)  # three levels fit into int8
+        whole_number("max_agent_level", max_agent_level, 2, 33)  # three have two digits
         self.num_agents = whole_number("num_agents", num_agents, 1, 50)
         self.time_limit = whole_number("time_limit", time_limit, 1, 10_000)
         make = checked(generator.RandomGenerator)
@@ -79,14 +80,17 @@ class LevelBasedForaging(JumanjiAdapter):
             penalty=number("penalty", penalty, 0.0, LARGEST_REWARD),
         )
         self.num_food = num_food
+        self.digits = 1 if 3 * max_agent_level < 10 else 2  # food has three agents' levels
 
     def _observe(self, env_state: Any) -> Observation:
         view = self.env._observer.state_to_observation(env_state)
         food, agents = env_state.food_items, env_state.agents
-        features = [one_hot_places(food.position, self.env.grid_size), food.level, food.eaten]
-        features += [
+        features = [
+            one_hot_places(food.position, self.env.grid_size),
+            *self._levels(food.level),
+            food.eaten,
             one_hot_places(agents.position, self.env.grid_size),
-            agents.level,
+            *self._levels(agents.level),
             agents.loading,
         ]
         return Observation(
@@ -94,6 +98,10 @@ class LevelBasedForaging(JumanjiAdapter):
             action_mask=view.action_mask,
             global_state=side_by_side(features, jnp.int8),
         )
+
+    def _levels(self, level: Array) -> list[Array]:
+        """Levels as features: as they are, or as tens and ones."""
+        return [level] if self.digits == 1 else [level // 10, level % 10]
 
     def _extras(self, state: State) -> dict[str, Array]:
         return {"food_share": state.env_state.food_items.eaten.mean(dtype=jnp.float32)}

@@ -16,6 +16,8 @@ from maven_jax.envs.adapters.types import Observation, State
 
 MOVES = 5
 """Nothing, left, right, down, up."""
+FARTHEST = 10.0
+"""Of positions in the global state; an agent that flies on goes farther in a long episode."""
 
 
 class Mpe(JaxMarlAdapter):
@@ -31,7 +33,7 @@ class Mpe(JaxMarlAdapter):
         return Observation(
             agents_view=views,
             action_mask=jnp.ones((self.num_agents, self.num_actions), bool),
-            global_state=views.ravel(),
+            global_state=views.ravel().clip(-FARTHEST, FARTHEST),
         )
 
     def _advance(self, key: PRNGKeyArray, env_state: Any, action: Int[Array, "N"]) -> Advance:

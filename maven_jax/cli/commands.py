@@ -37,7 +37,7 @@ COMMANDS = {
         takes_config=True,
     ),
     "sweep": Command(
-        "Train a grid of values times many seeds, in as few compiled programs as it takes.",
+        "Train a grid of values over many seeds, in as few compiled programs as possible.",
         *("training", "Sweep", "sweep"),
         takes_config=True,
     ),
@@ -46,7 +46,7 @@ COMMANDS = {
         *("training", "Resume", "resume"),
     ),
     "study": Command(
-        "Train a study, named runs and a report, as far as it is not in its folder yet.",
+        "Train the missing runs of a study, a set of named runs, and write its report.",
         *("studies", "RunStudy", "study"),
     ),
     "figure3": Command(
@@ -63,7 +63,7 @@ COMMANDS = {
         *("reporting", "Plot", "plot"),
     ),
     "table": Command(
-        "Print what runs and sweeps end at, a row for each experiment: a configuration, all seeds.",
+        "Print final results of runs and sweeps, a row for each configuration, over all seeds.",
         *("reporting", "Tabulate", "tabulate"),
         prints=True,
     ),
@@ -72,7 +72,7 @@ COMMANDS = {
         *("reporting", "Export", "export"),
     ),
     "convert": Command(
-        "Make a run of weights that the published PyTorch code saved, and evaluate it.",
+        "Convert weights saved by the published PyTorch code to a run's folder, and evaluate it.",
         *("evaluating", "Convert", "convert"),
     ),
     "matrix-games": Command(
@@ -119,6 +119,6 @@ def _usage() -> str:
             "maven-jax --distributed COMMAND ... shares the work among several processes.",
             "Compiled programs are cached in $JAX_COMPILATION_CACHE_DIR, by default in "
             "~/.cache/maven-jax.",
-            f"{SMOKE_TEST}=1 in the environment tries a command: sizes are cut.",
+            f"Set {SMOKE_TEST}=1 to try a command with tiny sizes.",
         ]
     )

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from maven_jax.algorithms import make_algorithm
 from maven_jax.cli import smoke
-from maven_jax.cli.shared import env_of_run, play_tests, say
+from maven_jax.cli.shared import play_tests, say
 from maven_jax.config.files import load_config
 from maven_jax.environments import complete, make_env
 from maven_jax.errors import ConfigError, check
@@ -25,6 +25,7 @@ from maven_jax.rollout import env_spec
 from maven_jax.runs.evaluating import evaluation_key, trained_weights
 from maven_jax.runs.grid import lanes_from_columns, make_lanes
 from maven_jax.runs.new_folder import refuse_existing
+from maven_jax.runs.provenance import env_of_run
 from maven_jax.runs.run import load_run
 from maven_jax.train import make_trainer
 
@@ -70,7 +71,7 @@ def evaluate_run(command: Evaluate, console: Console) -> None:
     lane = command.lane or 0
     check(0 <= lane < run.num_lanes, "lane", lane, f"a whole number from 0 to {run.num_lanes - 1}")
     if command.lane is not None and command.render is None and command.behaviour is None:
-        raise ConfigError(f"lane is {command.lane}; allowed: none without --render or --behaviour")
+        raise ConfigError(f"lane is {command.lane}; --lane needs --render or --behaviour")
     episodes = smoke.cut(episodes, smoke.SIZES["evaluation.episodes"])
     evaluation = dataclasses.replace(run.config.evaluation, episodes=episodes)
     config = dataclasses.replace(run.config, evaluation=evaluation)
@@ -84,25 +85,26 @@ def evaluate_run(command: Evaluate, console: Console) -> None:
         check_picture("behaviour", command.behaviour)
         if not algorithm.latent.size:
             raise ConfigError(
-                f"behaviour is of what each z does, and {config.algorithm} has no z; allowed: a "
-                "run of MAVEN"
+                f"--behaviour shows what each z does, and {config.algorithm} has no z; use a run "
+                "of MAVEN"
             )
     params, latent_params = trained_weights(run, env, say)
     lanes = lanes_from_columns(run.lanes, config.hyperparameters)
     metrics = play_tests(params, latent_params, seed, lanes, config, env)
-    console.print(evaluation_table(run, metrics, episodes))
     params, latent_params = jax.tree.map(lambda x: x[lane], (params, latent_params))
     if command.render is not None:
         key = evaluation_key(seed, "render")
         write_gif(env, record_episode(env, algorithm, params, latent_params, key), command.render)
-        console.print(f"GIF: {command.render}", highlight=False, soft_wrap=True)
     if command.behaviour is not None:
         test = partial(latent_behaviour, env=env, algorithm=algorithm, config=config, episodes=64)
         key = evaluation_key(seed, "behaviour")
         seen = jax.device_get(jax.jit(test)(params, latent_params, key))
         title = f"greedy episodes of each z: {command.run}, lane {lane}"
         draw_behaviour(seen, command.behaviour, title)
-        console.print(f"picture: {command.behaviour}", highlight=False, soft_wrap=True)
+    console.print(evaluation_table(run, metrics, episodes))  # once all files are written
+    for what, path in (("GIF", command.render), ("picture", command.behaviour)):
+        if path is not None:
+            console.print(f"{what}: {path}", highlight=False, soft_wrap=True)
 
 
 def convert(command: Convert, console: Console) -> None:
@@ -120,5 +122,5 @@ def convert(command: Convert, console: Console) -> None:
     write_run(command.out, config, command.folder, params, latent_params, metrics)
     console.print(evaluation_table(load_run(command.out), metrics, config.evaluation.episodes))
     if command.fresh_discriminator and "mi_bound_test" in metrics:
-        console.print("J_V is of an untrained discriminator: it says nothing.")
+        console.print("The discriminator is untrained: J_V is meaningless.")
     console.print(f"run: {command.out}/", highlight=False, soft_wrap=True)

@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import dataclasses
 import io
 import itertools
 import re
@@ -14,13 +13,14 @@ import tyro
 from maven_jax.cli.commands import COMMANDS
 from maven_jax.config import override
 from maven_jax.config.checks import validate
-from maven_jax.config.files import load_config
+from maven_jax.config.fields import with_field
+from maven_jax.config.files import load_config, parse_yaml
 from maven_jax.config.overrides import whole_number
 from maven_jax.configs import config_names
 from maven_jax.environments import complete
 from maven_jax.errors import ConfigError
 from maven_jax.suggestions import nearest
-from maven_jax.unread_fields import unread
+from maven_jax.unread_fields import DECISIVE, unread
 
 T = TypeVar("T")
 
@@ -50,7 +50,17 @@ def parse(kind: type[T], name: str, args: list[str], default: T | None = None) -
         if unrecognized
         else None
     )
-    raise ConfigError(_one_line(said.getvalue()) + (f"; did you mean {near}?" if near else ""))
+    hint = f"; did you mean {near}?" if near else ""
+    config = getattr(default, "config", None)
+    is_option = unrecognized and unrecognized[1].startswith("--env.options.")
+    if (
+        config
+        and is_option
+        and ":" in config.env.name
+        and not (near or "").startswith("--env.options.")
+    ):
+        hint = "; options without a default number, string or flag are given in a YAML file"
+    raise ConfigError(_one_line(said.getvalue()) + hint)
 
 
 def parse_with_config(kind: type[Any], name: str, args: list[str]) -> Any:
@@ -83,9 +93,12 @@ def _options(kind: type[Any], args: list[str], default: Any) -> list[str]:
     options = [name for action in parser._actions for name in action.option_strings]
     left_out: Collection[str] = ()
     if config := getattr(default, "config", None):
-        algorithm = last_value("--algorithm", args) or config.algorithm
+        for field in DECISIVE:
+            value = last_value(f"--{field.replace('_', '-')}", args)
+            with contextlib.suppress(ConfigError):  # no such value
+                config = config if value is None else with_field(config, field, parse_yaml(value))
         with contextlib.suppress(ConfigError):  # no such algorithm
-            left_out = unread(dataclasses.replace(config, algorithm=algorithm))
+            left_out = unread(config)
     return [
         name
         for name in options

@@ -1,6 +1,7 @@
 """JAX's persistent compilation cache, in a folder that only its user can write to.
 
-XLA runs the machine code that it reads there, so a folder that others can write to is not used.
+XLA runs the machine code that it reads there, so that folder is not used if others can write to it.
+A folder that the user names is not checked.
 JAX's key of an entry covers the traced program, the versions of jaxlib and of the platform, XLA's
 flags, the devices and the features of the processor: machines can share a home.
 """

@@ -1,9 +1,7 @@
 """What commands of several groups need."""
 
-import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -11,8 +9,6 @@ from rich.console import Console
 
 from maven_jax.algorithms import make_algorithm
 from maven_jax.config import Config
-from maven_jax.environments import class_name, make_env
-from maven_jax.errors import ConfigError
 from maven_jax.reports.plots import draw_curves
 from maven_jax.rollout import env_spec
 from maven_jax.runs.checkpoint import Checkpointing
@@ -55,35 +51,6 @@ def play_tests(
     temperatures = np.asarray(spread(lanes.hyperparameters, num_lanes).temperature)
     keys = jax.random.split(evaluation_key(seed, "table"), num_lanes)
     return evaluate_lanes(params, latent_params, keys, temperatures, env, algorithm, config)
-
-
-def env_of_run(path: Path, config: Config, info: Mapping[str, Any]) -> MarlEnv:
-    """The environment that a run was trained in.
-
-    It is the one that `env.name` names, or else the class of `run.json`: Python may have trained
-    with another environment than the configuration's.
-
-    Args:
-        path: the run's folder.
-        config: its configuration.
-        info: its `run.json`.
-
-    Raises:
-        ConfigError: it cannot be made; the line names the run.
-    """
-    trained_in = info.get("environment")
-    try:
-        env = make_env(config)
-        if trained_in in (None, class_name(env)):
-            return env
-    except ConfigError as error:
-        if trained_in is None or config.env.name == trained_in:
-            raise ConfigError(f"run '{path}': {error}") from None
-    try:
-        named = dataclasses.replace(config.env, name=trained_in)
-        return make_env(dataclasses.replace(config, env=named))
-    except ConfigError as error:
-        raise ConfigError(f"run '{path}' was trained in {trained_in!r}: {error}") from None
 
 
 def show_report(out: Path, console: Console) -> None:

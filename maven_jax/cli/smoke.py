@@ -40,8 +40,8 @@ SIZES = TEST_SIZES | {
 """The largest value that is left to each field."""
 
 SAID = (
-    f"a smoke test, since {SMOKE_TEST} is 1: sizes cut to {SEEDS} seeds, a thousandth of the "
-    f"steps, layers of {SIZES['network.hidden_size']}, {SIZES['evaluation.episodes']} test episodes"
+    f"smoke test ({SMOKE_TEST}=1): {SEEDS} seeds, a thousandth of the steps, layers of "
+    f"{SIZES['network.hidden_size']}, {SIZES['evaluation.episodes']} test episodes"
 )
 """What a command of which something was cut says at its end."""
 CUT = ("train", "sweep", "study", "figure3", "evaluate", "convert", "matrix-games")

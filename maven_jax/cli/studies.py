@@ -30,7 +30,7 @@ class RunStudy:
     study: tyro.conf.Positional[str]
     """A YAML file, or the name of a packaged study."""
     out: Path | None = None
-    """Folder to make, or of the same study to go on with; runs/STUDY by default."""
+    """Output folder; the same study in it is resumed. Default: runs/STUDY."""
     only: tuple[str, ...] = ()
     """Names of the runs to train now; by default all."""
     seed: int = 0
@@ -49,7 +49,7 @@ class Figure3:
     """Arguments of `maven-jax figure3`."""
 
     out: Path = Path("runs/figure3")
-    """Folder to make, or to go on with: one run for each algorithm, the picture and its data."""
+    """Output folder, for a run of each algorithm, the picture and its data; it is resumed."""
     seed: int = 0
     """The first seed."""
     seeds: int | None = None

@@ -1,6 +1,5 @@
 """Commands that train: `train`, `sweep`, `resume`."""
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +10,7 @@ import tyro
 from rich.console import Console
 
 from maven_jax.cli import smoke
-from maven_jax.cli.shared import env_of_run, options_of, say, show_report
+from maven_jax.cli.shared import options_of, say, show_report
 from maven_jax.config import Config
 from maven_jax.config.files import load_config
 from maven_jax.environments import make_env
@@ -21,15 +20,16 @@ from maven_jax.runs.checkpoint import Checkpointing
 from maven_jax.runs.experiments import points_of
 from maven_jax.runs.extending import extend
 from maven_jax.runs.folder import is_study, load_setup, sweep_parts
-from maven_jax.runs.grid import Part, expand, make_lanes, parse_grid, seeds_of
+from maven_jax.runs.grid import at_largest, expand, make_lanes, parse_grid, seeds_of
 from maven_jax.runs.options import Origin
 from maven_jax.runs.part_by_part import continue_sweep, train_sweep
 from maven_jax.runs.processes import is_writer
+from maven_jax.runs.provenance import env_of_run
 from maven_jax.runs.restoring import newest_weights
 from maven_jax.runs.run import Run, load_run
 from maven_jax.runs.runner import continue_run, train_run
 from maven_jax.runs.text import count_of
-from maven_jax.runs.weights import refuse_normalized
+from maven_jax.runs.weights import checksum_of_arrays, refuse_normalized
 from maven_jax.studies.report import report_or_say
 from maven_jax.studies.training import continue_study
 from maven_jax.unread_fields import remarks
@@ -58,9 +58,10 @@ class Train(Experiment):
     """Arguments of `maven-jax train`."""
 
     init_from: Path | None = None
-    """Folder of a run whose weights to start from; its lanes and this run's are as many."""
+    """Folder of a run to take the initial weights from. It must have as many seeds as this run,
+    unless --lane is given."""
     lane: int | None = None
-    """The one lane of --init-from, counted from 0, that every seed starts from."""
+    """Index (from 0) of one run in --init-from; every seed starts from its weights."""
 
 
 @dataclass(frozen=True)
@@ -68,18 +69,18 @@ class Sweep(Experiment):
     """Arguments of `maven-jax sweep`."""
 
     grid: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """FIELD=VALUE,VALUE,...: once for each field. Hyperparameters share one program, and so
-    do numbers of steps; any other field is compiled once for each value."""
+    """FIELD=VALUE,VALUE,...: once for each field. Values of hyperparameters and of steps share one
+    program; any other field is compiled once for each value."""
     group_size: int | None = None
-    """Runs that are in memory at once; by default all."""
+    """Number of runs that train at once, to fit into memory. Default: all."""
 
 
 @dataclass(frozen=True)
-class Longer:
-    """What of `training` a run can go on with another value of."""
+class ExtendedTraining:
+    """Fields of `training` that `resume` can change."""
 
     total_env_steps: int | None = None
-    """Environment steps of each seed, more than there were; goes on with a finished run too, if it
+    """New, larger number of environment steps of each seed. A finished run can be extended if it
     was trained with --checkpoint.keep-final."""
 
 
@@ -89,7 +90,7 @@ class Resume:
 
     run: tyro.conf.Positional[Path]
     """Folder of a run, a sweep or a study."""
-    training: Longer = field(default_factory=Longer)
+    training: ExtendedTraining = field(default_factory=ExtendedTraining)
     tensorboard: bool = True
     """Write events for TensorBoard."""
     checkpoint: Checkpointing = field(default_factory=Checkpointing)
@@ -112,7 +113,7 @@ def _origin(command: Train, num_lanes: int) -> Origin | None:
     """The weights of `--init-from`, a lane for each of this run's."""
     if command.init_from is None:
         if command.lane is not None:
-            raise ConfigError(f"lane is {command.lane}; allowed: none without --init-from")
+            raise ConfigError(f"lane is {command.lane}; --lane needs --init-from")
         return None
     source = load_run(command.init_from)
     refuse_normalized(source.config, f"run '{source.path}': ")
@@ -122,18 +123,20 @@ def _origin(command: Train, num_lanes: int) -> Origin | None:
             source.num_lanes == num_lanes,
             "seeds",
             num_lanes,
-            f"{source.num_lanes}, the lanes of '{source.path}', or --lane, a whole number from 0 "
-            f"to {last}, for all seeds",
+            f"{source.num_lanes}, as many as '{source.path}' has, or --lane, a whole number from 0 "
+            f"to {last}, to start every seed from one",
         )
     else:
         check(0 <= lane <= last, "lane", lane, f"a whole number from 0 to {last}")
     lanes = range(num_lanes) if lane is None else [lane] * num_lanes
-    arrays = {name: x[list(lanes)] for name, x in newest_weights(source, say).items()}
+    weights = newest_weights(source, say)
+    arrays = {name: x[list(lanes)] for name, x in weights.items()}
     columns = {name: [column[i] for i in lanes] for name, column in source.lanes.items()}
     record = {
         "run": str(source.path.resolve()),
         "lanes": columns,
         "num_evaluations": source.num_evaluations,
+        "weights": checksum_of_arrays(weights),
     }
     return Origin(arrays, record)
 
@@ -147,7 +150,7 @@ def sweep(command: Sweep, console: Console) -> None:
     options = options_of(
         command.tensorboard,
         command.checkpoint,
-        _remarks(command, [_with_rewards(part) for part in parts]),
+        _remarks(command, [at_largest(part) for part in parts]),
     )
     if smoke.is_on():
         parts = expand(command.config, grid, seeds[: smoke.SEEDS], command.group_size)
@@ -190,13 +193,6 @@ def _remarks(command: Experiment, configs: Sequence[Config]) -> list[str]:
     base = Config() if Path(source).is_file() else load_config(source)
     first, *others = [remarks(config, base) for config in configs]
     return [line for line in first if all(line in other for other in others)]
-
-
-def _with_rewards(part: Part) -> Config:
-    """A part's configuration, with the largest weight that its lanes give to r_aux."""
-    largest = float(np.max(part.lanes.hyperparameters.intrinsic_weight))
-    hyperparameters = part.config.hyperparameters._replace(intrinsic_weight=largest)
-    return dataclasses.replace(part.config, hyperparameters=hyperparameters)
 
 
 def _print_end(runs: list[Run], out: Path, console: Console) -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 import typing
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Literal
 
 import jax
@@ -31,7 +32,7 @@ def override(config: Config, overrides: Any) -> Config:
         ConfigError: unknown key or wrong type. Values are checked by `validate`.
     """
     try:
-        return _override(config, overrides, "", config)
+        return _override(config, overrides, "", config, overrides)
     except RecursionError:
         raise ConfigError("config is nested too deeply, or holds itself") from None
 
@@ -44,7 +45,8 @@ def to_dict(config: Config) -> dict[str, Any]:
     return to_plain(plain)
 
 
-def _override(section: Any, overrides: Any, prefix: str, config: Config) -> Any:
+def _override(section: Any, overrides: Any, prefix: str, config: Config, every: Any) -> Any:
+    """A section with other values; `config` and `every` override are for what a name may mean."""
     if not isinstance(overrides, Mapping):
         name = prefix.removesuffix(".") or "config"
         raise ConfigError(f"{name} is {shown(overrides)}; allowed: a mapping of fields to values")
@@ -52,13 +54,13 @@ def _override(section: Any, overrides: Any, prefix: str, config: Config) -> Any:
     values = {}
     for key, value in overrides.items():
         if key not in types:
-            known = _fields_read(config, overrides if section is config else {})
+            known = _fields_read(config, every)
             beside = [f"{prefix}{name}" for name in types]
             near = [name for name in beside if name in known or hasattr(config, name)]
             raise unknown("key", f"{prefix}{key}", near or beside, known)
         current = getattr(section, key)
         if dataclasses.is_dataclass(current) or isinstance(current, Hyperparameters):
-            values[key] = _override(current, value, f"{prefix}{key}.", config)
+            values[key] = _override(current, value, f"{prefix}{key}.", config, every)
         else:
             values[key] = coerce(value, types[key], f"{prefix}{key}")
     if isinstance(section, Hyperparameters):
@@ -69,19 +71,19 @@ def _override(section: Any, overrides: Any, prefix: str, config: Config) -> Any:
 
 
 def _fields_read(config: Config, overrides: Mapping[Any, Any]) -> list[str]:
-    """The dotted names of the fields that a configuration's algorithm reads.
+    """The dotted names of the fields that a configuration with overrides reads."""
+    from maven_jax.config.fields import flatten, with_field  # which import this module
+    from maven_jax.unread_fields import DECISIVE, unread
 
-    Args:
-        config: whose algorithm it is, unless the overrides name another.
-        overrides: of the whole configuration.
-    """
-    from maven_jax.config.fields import flatten  # which imports this module, as the next one does
-    from maven_jax.unread_fields import unread
-
-    algorithm = overrides.get("algorithm", config.algorithm)
+    for field in DECISIVE:
+        section, _, name = field.rpartition(".")
+        inner = overrides.get(section, {}) if section else overrides
+        if isinstance(inner, Mapping) and name in inner:
+            with suppress(ConfigError):  # no such value, which another line will say
+                config = with_field(config, field, inner[name])
     try:
-        left_out = unread(dataclasses.replace(config, algorithm=algorithm))
-    except (ConfigError, TypeError):  # no such algorithm, which another line will say
+        left_out = unread(config)
+    except (ConfigError, TypeError):  # no such algorithm
         left_out = {}
     return [name for name in flatten(to_dict(config)) if name not in left_out]
 
@@ -115,7 +117,7 @@ def coerce(value: Any, expected: Any, name: str) -> Any:
 
 
 def whole_number(value: float | str) -> Any:
-    """A whole number in scientific notation, such as `2e3`, as one; any other value unchanged."""
+    """A number or text such as `2e3` as a whole number if it is one; any other text unchanged."""
     if isinstance(value, str) and "e" not in value.lower():
         return value
     try:

@@ -142,7 +142,11 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     """
     try:
         arrays = _read_npz(path) if path.suffix == ".npz" else _read_torch(path)
-        return {str(name): np.asarray(array, np.float32) for name, array in arrays.items()}
+        weights = {str(name): np.asarray(array, np.float32) for name, array in arrays.items()}
+        for name, array in weights.items():
+            if not np.isfinite(array).all():
+                raise StorageError(f"'{path}': array '{name}' holds numbers that are not finite")
+        return weights
     except MavenJaxError:
         raise
     except pickle.UnpicklingError:  # torch would advise to run what is in the file

@@ -83,7 +83,7 @@ def draw_points(points: Iterable[Point], path: AnyPath, metric: str = "return") 
     path = Path(path)
     points = [point for point in points if point[1].metrics["seed"].size]
     if not points:
-        raise ConfigError("there is no curve to draw: all runs turned non-finite at once")
+        raise ConfigError("there is no curve to draw: all runs diverged at once")
     panels: dict[str, list[Point]] = {}
     for point in points:
         config = point[1].config

@@ -63,10 +63,13 @@ def write_gif(env: Any, states: list[Any], path: AnyPath) -> None:
     import matplotlib
     from matplotlib.animation import PillowWriter
 
+    shown_by = matplotlib.get_backend()
     matplotlib.use("Agg")
-    animation = env.animate(states, interval=1000 // FRAMES_A_SECOND)
     try:
+        animation = env.animate(states, interval=1000 // FRAMES_A_SECOND)
         path.parent.mkdir(parents=True, exist_ok=True)
         animation.save(path, writer=PillowWriter(fps=FRAMES_A_SECOND))
     except OSError as error:
         raise StorageError(f"'{path}' cannot be written: {error.strerror or error}") from None
+    finally:
+        matplotlib.use(shown_by)

@@ -30,16 +30,16 @@ from maven_jax.types import TrainState
 
 @dataclass(frozen=True)
 class Checkpointing:
-    """When the whole state is saved, and how often back it is kept."""
+    """When checkpoints are written, and how many are kept."""
 
     minutes: float = 5.0
     """Minutes between checkpoints."""
     updates: int | None = None
-    """Gradient steps of each lane between checkpoints, instead of minutes."""
+    """Gradient steps of each seed between checkpoints, instead of minutes."""
     keep: int = 2
-    """How many checkpoints are kept, the latest ones."""
+    """Number of latest checkpoints to keep."""
     keep_final: bool = False
-    """Keep them when the run has finished too, so that it can be trained on."""
+    """Keep the checkpoints of a finished run, so that it can be extended."""
 
     def validate(self) -> None:
         """Raises `ConfigError` for a value that cannot work."""

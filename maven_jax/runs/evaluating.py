@@ -57,17 +57,18 @@ def trained_weights(
 def evaluation_key(seed: int, use: str) -> jax.Array:
     """The key of test episodes of a command, in a stream of their own for each use.
 
-    Training splits `jax.random.key(seed)`, and `fold_in(key, i)` equals `split(key, n)[i]`. A long
-    hash is no such index, and it is folded in twice, so that no key is met again, even of a stream
-    that another hash begins.
+    Training splits `jax.random.key(seed)`, and with threefry `fold_in(key, i)` equals
+    `split(key, n)[i]`. A long hash is no such index. A second one keeps the streams of uses apart;
+    it must differ from the first, since `unsafe_rbg` folds in by XOR.
 
     Args:
         seed: in 0, ..., 2**31 - 1.
         use: what the episodes are for.
     """
-    tag = zlib.crc32(f"test episodes: {use}".encode()) | 2**31
     key = jax.random.key(seed)
-    return jax.random.fold_in(jax.random.fold_in(key, tag), tag)
+    for text in (f"test episodes: {use}", f"{use}: test episodes"):
+        key = jax.random.fold_in(key, zlib.crc32(text.encode()) | 2**31)
+    return key
 
 
 class Pieces(NamedTuple):
@@ -145,7 +146,7 @@ def evaluate_lanes(
         test = replace(config.evaluation, episodes=size)
         test = test if number == 0 else replace(test, episodes_per_latent=0)
         own = static_part(replace(config, evaluation=test))
-        tests.append(partial(_test_lanes, env=env, algorithm=algorithm, config=own))
+        tests.append(partial(_test_lanes, env=_ByIdentity(env), algorithm=algorithm, config=own))
     piece_keys = jax.vmap(lambda key: jax.random.split(key, len(sizes)))(keys)
     groups = []
     for start in range(0, len(keys), num_lanes):
@@ -160,6 +161,19 @@ def evaluate_lanes(
     return jax.tree.map(lambda *x: np.concatenate(x)[: len(keys)], *groups)
 
 
+class _ByIdentity:
+    """An environment as a static argument of `jit`, also where it has no hash of its own."""
+
+    def __init__(self, env: MarlEnv) -> None:
+        self.env = env
+
+    def __hash__(self) -> int:
+        return id(self.env)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _ByIdentity) and self.env is other.env
+
+
 @partial(jax.jit, static_argnames=("env", "algorithm", "config"))
 def _test_lanes(
     params: Params,
@@ -167,12 +181,12 @@ def _test_lanes(
     keys: jax.Array,
     temperatures: jax.Array,
     *,
-    env: MarlEnv,
+    env: _ByIdentity,
     algorithm: Algorithm,
     config: Config,
 ) -> dict[str, jax.Array]:
     """`evaluate` of lanes, in one program for all runs of the same experiment."""
-    test = partial(evaluate, env=env, algorithm=algorithm, config=config)
+    test = partial(evaluate, env=env.env, algorithm=algorithm, config=config)
     return jax.vmap(test)(params, latent_params, keys, temperatures)
 
 

@@ -40,8 +40,13 @@ def experiment_fields(run: Run) -> dict[str, Any]:
     env = run.config.env.name
     options = {f"env.options.{name}": value for name, value in default_options(env).items()}
     beside: dict[str, Any] = {
-        name: run.info[name] for name in ("source", "init_from") if name in run.info
+        name: run.info[name] for name in ("source", "environment", "init_from") if name in run.info
     }
+    if origin := run.info.get("init_from"):
+        # From which lanes, not how many seeds; from which weights, not in which folder.
+        sources = sorted(set(zip(*origin["lanes"].values(), strict=True)))
+        weights = {"weights": origin["weights"]} if "weights" in origin else origin
+        beside["init_from"] = weights | {"lanes": sources}
     if not run.has_ended:
         beside["unfinished"] = str(run.path)
     return options | flatten(to_dict(run.config)) | flatten(beside)
@@ -56,8 +61,8 @@ def _join(points: Sequence[Point]) -> Point:
         for seed in run.lanes["seed"]:
             if seed in folders:
                 raise StorageError(
-                    f"seed {seed} of one experiment is in '{folders[seed]}' and in '{run.path}'; "
-                    "allowed: each seed once"
+                    f"seed {seed} of one configuration is in both '{folders[seed]}' and "
+                    f"'{run.path}'; list only one of them"
                 )
             folders[seed] = run.path
     first, *others = runs

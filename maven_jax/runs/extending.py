@@ -17,10 +17,10 @@ from maven_jax.runs.folder import ENDED, load_setup, sweep_parts
 from maven_jax.runs.grid import lanes_from_columns
 from maven_jax.runs.lock import lock
 from maven_jax.runs.metrics import refuse_changed_metrics
-from maven_jax.runs.new_folder import write_config, write_info
+from maven_jax.runs.new_folder import checksum_of, write_config, write_info
 from maven_jax.runs.processes import by_writer
 from maven_jax.runs.programs import check_run
-from maven_jax.runs.provenance import check_settings
+from maven_jax.runs.provenance import check_settings, env_of_run
 from maven_jax.runs.restoring import can_go_on
 from maven_jax.runs.sweep import lane_keys, spread
 from maven_jax.train import make_trainer
@@ -62,13 +62,12 @@ def _extend(
         before, name = config.training.total_env_steps, "training.total_env_steps"
         allowed = f"a whole number above {before}, which run '{folder}' has already"
         check(total_env_steps > before, name, total_env_steps, allowed)
-        shapes = _state_shapes(config, make_env(config), info)
+        shapes = _state_shapes(config, env_of_run(folder, config, info, make_env), info)
         if not can_go_on(folder, shapes, info["lanes"]) and info["status"] in ENDED:
             kept = "--checkpoint.keep-final keeps one; " if info["status"] == "finished" else ""
             raise StorageError(
-                f"run '{folder}' has ended and no whole checkpoint was kept, which going on needs "
-                f"({kept}allowed: maven-jax train CONFIG --init-from '{folder}', which starts "
-                "from its weights)"
+                f"run '{folder}' has ended without a checkpoint, so it cannot be extended; {kept}"
+                f"to start from its weights use maven-jax train CONFIG --init-from '{folder}'"
             )
         refuse_changed_metrics(folder, info)
         training = dataclasses.replace(config.training, total_env_steps=total_env_steps)
@@ -76,8 +75,11 @@ def _extend(
         validate(config)
         changed[folder] = config, info
     for folder, (config, info) in changed.items():
-        if info["status"] in ENDED:  # a kill after this leaves a run that ends as it did
-            by_writer(partial(write_info, folder, info | {"status": "interrupted"}))
+        # A kill after this leaves a run that ends as it did.
+        status = "interrupted" if info["status"] in ENDED else info["status"]
+        known = info.get("config_yaml")
+        known = {} if known is None else {"config_yaml": [*known, checksum_of(config)]}
+        by_writer(partial(write_info, folder, info | {"status": status} | known))
         by_writer(partial(write_config, folder, config))
 
 

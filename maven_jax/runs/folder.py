@@ -7,7 +7,8 @@ A run's folder holds
   training run: a `seed`, and in a sweep values of `hyperparameters.NAME`. `coordinates` are the
   values that a sweep's grid gives to all lanes of the folder, `diverged` the lanes that turned
   non-finite, with their last finite update. `settings` are JAX's at the start, `history` describes
-  every start, and `metrics_csv` has the size and checksum of that file once the run has ended;
+  every start, `config_yaml` has a checksum of each form of that file, since a run can be extended,
+  and `metrics_csv` the size and checksum of that file once the run has ended;
 - `metrics.csv`: a row for each lane and evaluation, a column for each metric (`pandas.read_csv`
   opens it): `seed`, what else tells the lanes apart, `env_steps`, `num_updates`, then the metrics
   in alphabetical order, those with one value for each z as `name_0`, `name_1`, ...;
@@ -25,6 +26,7 @@ is a study, of which it also names the report.
 
 import csv
 import json
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -58,7 +60,12 @@ def load_setup(path: AnyPath) -> tuple[Config, dict[str, Any]]:
         raise StorageError(f"'{path}' is a sweep of several programs; allowed: one of {runs}")
     if not (path / "config.yaml").exists() and not (path / "run.json").exists():
         raise StorageError(f"'{path}' is no run's folder: config.yaml is missing")
-    return read_file(path, "config.yaml", _read_config), read_file(path, "run.json", _read_info)
+    config = read_file(path, "config.yaml", _read_config)
+    info = read_file(path, "run.json", _read_info)
+    known, found = info.get("config_yaml"), zlib.crc32((path / "config.yaml").read_bytes())
+    if known is not None and found not in known:
+        raise StorageError(f"run '{path}' is damaged: config.yaml is not what training wrote")
+    return config, info
 
 
 def has_rows(path: Path) -> bool:
@@ -74,7 +81,7 @@ def checkpoint_folders(path: Path) -> list[Path]:
 
 
 def standing(path: Path, info: Mapping[str, Any]) -> str:
-    """What has become of a run, and what goes on with it: the rest of a sentence.
+    """What has become of a run, and how to resume it: the rest of a sentence.
 
     Args:
         path: its folder.
@@ -86,13 +93,13 @@ def standing(path: Path, info: Mapping[str, Any]) -> str:
         return "is being trained"
     if info["status"] == "waiting" and _has_locked_sibling(path):
         return "waits for its turn in a sweep that is being trained"
-    has_become, goes_on = {
-        "waiting": ("has not begun", "begins it"),
-        "running": ("was killed", "goes on"),
-        "interrupted": ("was interrupted", "goes on"),
-        "failed": ("failed", "goes on"),
+    has_become, verb = {
+        "waiting": ("has not started", "start"),
+        "running": ("was killed", "resume"),
+        "interrupted": ("was interrupted", "resume"),
+        "failed": ("failed", "resume"),
     }[info["status"]]
-    return f"{has_become}; maven-jax resume '{path}' {goes_on}"
+    return f"{has_become}; {verb} it with: maven-jax resume '{path}'"
 
 
 def _has_locked_sibling(path: Path) -> bool:
@@ -202,6 +209,9 @@ def _read_info(text: str) -> dict[str, Any]:
         isinstance(start, dict) and isinstance(start.get("versions", {}), dict) for start in history
     ):
         raise ValueError("history is no list of starts")
+    checksums = info.get("config_yaml", [])
+    if not isinstance(checksums, list) or not all(type(x) is int for x in checksums):
+        raise ValueError("config_yaml is no list of checksums")
     written = info.get("metrics_csv", {"length": 0, "checksum": 0})
     if not isinstance(written, dict) or not all(
         type(written.get(name)) is int for name in ("length", "checksum")

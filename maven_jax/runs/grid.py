@@ -160,6 +160,12 @@ def parse_grid(texts: Sequence[str], config: Config) -> dict[str, list[Any]]:
     return grid
 
 
+def at_largest(part: Part) -> Config:
+    """A part's configuration, with the largest value that its lanes give to each hyperparameter."""
+    largest = jax.tree.map(lambda x: float(np.max(x)), part.lanes.hyperparameters)
+    return dataclasses.replace(part.config, hyperparameters=largest)
+
+
 def short_names(fields: Iterable[str]) -> dict[str, str]:
     """The last part of each field's name; the whole name where two would be the same."""
     fields = list(fields)
@@ -217,7 +223,7 @@ def expand(
         if names.count(name) > 1:
             raise ConfigError(f"grid has {name} twice; allowed: each value once")
     for field in grid:
-        reasons = [unread(part.config).get(field) for part in parts]
+        reasons = [unread(at_largest(part)).get(field) for part in parts]
         if None not in reasons:
             raise ConfigError(f"grid of {field} has no effect, since {reasons[0]}")
     return parts

@@ -92,8 +92,8 @@ def _holds(path: Path, setups: Mapping[str, Setup], report: str | None) -> bool:
         difference = _find_difference(path, setups, report)
     if difference is not None:
         raise StorageError(
-            f"'{path}' holds another {what}: {difference}; allowed: a path where nothing is yet, "
-            f"or maven-jax resume '{path}', which resumes what is there"
+            f"'{path}' holds another {what}: {difference}; choose a new path, or resume what is "
+            f"there with: maven-jax resume '{path}'"
         )
     return True
 
@@ -125,7 +125,7 @@ def _find_other_run(path: Path, setup: Setup) -> str | None:
     there = _identity(config, info)
     asked = _identity(setup.config, setup.info)
     differing = [
-        f"{name} is {shown(there.get(name))}, not {shown(asked.get(name))}"
+        f"{name} is {shown(there.get(name))} there, {shown(asked.get(name))} here"
         for name in [*there, *(name for name in asked if name not in there)]
         if there.get(name) != asked.get(name)
     ]
@@ -134,7 +134,7 @@ def _find_other_run(path: Path, setup: Setup) -> str | None:
         return differing[0] + others
     if ("init_from" in info) != (setup.initial_weights is not None):
         origin = info.get("init_from", {}).get("run")
-        return f"it starts from {f'the weights of {origin!r}' if origin else 'fresh weights'}"
+        return f"it starts from {f'the weights of {origin!r}' if origin else 'new weights'}"
     if setup.initial_weights is not None:
         arrays = read_initial_weights(path)
         same = arrays.keys() == setup.initial_weights.keys() and all(

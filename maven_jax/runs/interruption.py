@@ -1,8 +1,8 @@
 """Signals that ask a command to stop.
 
-Ctrl-C and SIGTERM; SIGHUP, which a terminal sends when it closes; and SIGUSR1, which Slurm sends
-before a job's time is over. This module imports nothing but the standard library, so that signals
-are handled before JAX is imported.
+Ctrl-C and SIGTERM; SIGHUP, which a terminal sends when it closes; and SIGUSR1, SIGUSR2 and SIGXCPU,
+which schedulers send before a job's time is over. This module imports nothing but the standard
+library, so that signals are handled before JAX is imported.
 """
 
 import os
@@ -18,7 +18,7 @@ STOPPING = (
     "stopping after this chunk, which is saved; a second Ctrl-C stops at once, and the run then "
     "resumes from the last checkpoint"
 )
-_NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
+_NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
 SIGNALS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
 """Those that the system has."""
 

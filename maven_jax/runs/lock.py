@@ -82,8 +82,13 @@ def _acquire(held: BaseFileLock, folder: Path, wait: float) -> bool:
     try:
         with warnings.catch_warnings(action="ignore"):
             held.acquire(timeout=wait)
-    except Timeout:  # or a copy of a lock file, on a file system without locks
-        return fcntl is not None and not is_locked(folder)
+    except Timeout:
+        if fcntl is None or is_locked(folder):
+            return False
+        try:  # it was free a moment ago
+            held.acquire(timeout=0)
+        except Timeout:  # or a copy of a lock file, on a file system without locks
+            return not is_locked(folder)
     except NotImplementedError:
         return True
     except OSError as error:

@@ -58,7 +58,8 @@ def train_lanes(
     try:
         total = config.training.total_env_steps
         label = f"{options.name_of(config)}, {count_of(sweep.num_lanes, 'run')}"
-        with show_progress(options.console, label, total) as show:
+        before = int(position.state.env_steps.min()) if position is not None else 0
+        with show_progress(options.console, label, total, min(before, total)) as show:
             keys, hyperparameters = lane_keys(lanes.seeds), lanes.hyperparameters
             for chunk in run_sweep(sweep, keys, hyperparameters, position, weights):
                 num_chunks += 1
@@ -122,8 +123,8 @@ class Results:
             return
         if start is None and (aside := set_metrics_aside(path)):
             say_on(options.console)(
-                f"there is no checkpoint to go on from: '{path}' begins again; its rows so far are "
-                f"kept as '{aside.name}'"
+                f"no checkpoint found: '{path}' restarts from step 0; its metrics so far are "
+                f"renamed to '{aside.name}'"
             )
         if start is not None and start.text is not None:
             replace_text(path / "metrics.csv", start.text)
@@ -166,7 +167,7 @@ class Results:
 def _report_divergence(
     chunk: SweepChunk, lanes: Lanes, info: dict[str, Any], say: Callable[[str], None]
 ) -> bool:
-    """Says and records which lanes have turned non-finite in this chunk; whether any has."""
+    """Says and records which lanes have diverged in this chunk; whether any has."""
     known = [{name: lane[name] for name in lanes.columns} for lane in info["diverged"]]
     for index in np.flatnonzero(chunk.diverged):
         lane = {name: column[index].item() for name, column in lanes.columns.items()}
@@ -175,5 +176,5 @@ def _report_divergence(
         last = int(chunk.metrics["num_updates"][index])
         info["diverged"] = [*info["diverged"], lane | {"num_updates": last}]
         which = ", ".join(f"{name} {value}" for name, value in lane.items())
-        say(f"{which} turned non-finite and rests as it was after {last} updates; others go on")
+        say(f"{which} diverged; it is frozen at update {last}; the other runs continue")
     return len(info["diverged"]) > len(known)

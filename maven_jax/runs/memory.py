@@ -57,7 +57,7 @@ def free_bytes(devices: list[jax.Device]) -> int | None:
 
 
 def check_memory(held: Memory, free: int | None, num_lanes: int, num_devices: int) -> None:
-    """Refuses what does not fit, and says what would.
+    """Refuses what does not fit, with the number of runs that does.
 
     Args:
         held: by this process's share of the lanes.
@@ -75,8 +75,8 @@ def check_memory(held: Memory, free: int | None, num_lanes: int, num_devices: in
     if fit >= num_devices:
         fit -= fit % num_devices  # a group is padded to an even share
     raise ConfigError(
-        f"{num_lanes} runs hold {held} but {format_bytes(free)} are free; allowed: "
-        + (f"maven-jax sweep with --group-size {fit}, or less" if fit else "a smaller replay_size")
+        f"{num_lanes} runs need {held}, but only {format_bytes(free)} are free; use "
+        + (f"maven-jax sweep --group-size {fit} or less" if fit else "a smaller replay_size")
     )
 
 

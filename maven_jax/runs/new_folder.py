@@ -2,8 +2,11 @@
 
 import json
 import os
+import platform
 import shutil
-from collections.abc import Callable, Mapping
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -19,7 +22,8 @@ from maven_jax.errors import StorageError, check
 from maven_jax.runs.files import draft_of, replace_text, sync, sync_tree
 from maven_jax.runs.folder import INITIAL_WEIGHTS, is_part_name
 
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "distrax", "jumanji", "flashbax")
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "distrax", "jumanji", "flashbax", "jaxmarl", "numpy")
+"""Whose versions a run records, as far as they are installed."""
 
 
 def refuse_existing(what: str, path: AnyPath) -> None:
@@ -31,10 +35,12 @@ def refuse_existing(what: str, path: AnyPath) -> None:
     try:
         str(path.absolute()).encode()
     except UnicodeEncodeError:
-        raise StorageError(f"{what} {str(path)!r} is no UTF-8; allowed: a path that is") from None
+        raise StorageError(
+            f"{what} {str(path)!r} is not valid UTF-8; choose another path"
+        ) from None
     same = path, Path(os.path.normpath(path)), path.resolve()  # of `new/../old`, too
     if any(map(os.path.lexists, same)):
-        raise StorageError(f"{what} '{path}' exists; allowed: a path where nothing is yet")
+        raise StorageError(f"{what} '{path}' already exists; choose a new path")
     above = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
     if not above.is_dir():
         raise StorageError(f"{what} '{path}' cannot be made: '{above}' is not a folder")
@@ -97,8 +103,8 @@ def create_sweep_folder(
 
 
 def _set_up(folder: Path, config: Config, info: dict[str, Any]) -> None:
+    write_info(folder, info | {"config_yaml": [checksum_of(config)]})
     write_config(folder, config)
-    write_info(folder, info)
 
 
 def _create(path: Path, fill: Callable[[Path], None]) -> None:
@@ -122,17 +128,35 @@ def describe_machine() -> dict[str, Any]:
     """Versions and device of this process, for `run.json`."""
     devices = jax.devices()
     return {
-        "versions": {"maven-jax": __version__}
-        | {name: metadata.version(name) for name in PACKAGES},
+        "versions": {
+            "maven-jax": __version__,
+            "python": platform.python_version(),
+            **dict(_installed()),
+        },
         "device": devices[0].device_kind,
         "platform": devices[0].platform,
         "num_devices": len(devices),
     }
 
 
+def _installed() -> Iterator[tuple[str, str]]:
+    for name in PACKAGES:
+        with suppress(metadata.PackageNotFoundError):
+            yield name, metadata.version(name)
+
+
 def write_config(path: Path, config: Config) -> None:
-    """Writes `config.yaml`."""
-    replace_text(path / "config.yaml", yaml.safe_dump(to_dict(config), sort_keys=False))
+    """Writes `config.yaml`, whose checksum `run.json` should have by then."""
+    replace_text(path / "config.yaml", _as_yaml(config))
+
+
+def checksum_of(config: Config) -> int:
+    """What `run.json` has of `config.yaml`."""
+    return zlib.crc32(_as_yaml(config).encode())
+
+
+def _as_yaml(config: Config) -> str:
+    return yaml.safe_dump(to_dict(config), sort_keys=False)
 
 
 def write_info(path: Path, info: dict[str, Any]) -> None:

@@ -38,11 +38,11 @@ class Options:
 
 
 class InterruptedRunError(Exception):
-    """Ctrl-C during training; what had been learned, if anything, is in the run's folder."""
+    """Ctrl-C or a signal during training; what is saved, if anything, is in the run's folder."""
 
     def __init__(self, path: Path) -> None:
-        kept = f"what was learned so far is in '{path}': maven-jax resume '{path}' goes on"
-        super().__init__(f"interrupted; {kept if path.exists() else 'nothing was learned yet'}")
+        kept = f"progress is saved in '{path}'; resume it with: maven-jax resume '{path}'"
+        super().__init__(f"interrupted; {kept if path.exists() else 'nothing was saved yet'}")
 
 
 class Origin(NamedTuple):

@@ -22,7 +22,7 @@ from maven_jax.runs.new_folder import create_sweep_folder
 from maven_jax.runs.options import InterruptedRunError, Options
 from maven_jax.runs.processes import anywhere, by_writer
 from maven_jax.runs.programs import check_run, compile_run
-from maven_jax.runs.provenance import check_settings
+from maven_jax.runs.provenance import check_settings, env_of_run
 from maven_jax.runs.run import Run, load_run
 from maven_jax.runs.runner import (
     continue_run,
@@ -34,6 +34,7 @@ from maven_jax.runs.runner import (
 )
 from maven_jax.runs.sweep import Sweep
 from maven_jax.runs.text import count_of
+from maven_jax.shaping import check_shaping
 from maven_jax.train import make_trainer, static_part
 from maven_jax.types import MarlEnv
 
@@ -91,6 +92,7 @@ def create_sweep(
     """
     options.checkpoint.validate()
     setups = {p.name: Setup(p.config, new_info(p.lanes, p.coordinates)) for p in parts}
+    lanes = {part.name: part.lanes for part in parts}
     programs = {_program(setup.config, setup.info) for setup in setups.values()}
 
     def check_parts() -> None:
@@ -103,6 +105,7 @@ def create_sweep(
                     make_trainer(setup.config, env)  # refuses a number of steps that cannot work
                 else:
                     check_run(setup.config, env, program[1])
+                check_shaping(env, lanes[name].hyperparameters)
             checked.add(program)
 
     def create() -> None:
@@ -180,7 +183,7 @@ def continue_parts(
     stop = StopRequest(say)
     try:
         for index, folder in enumerate(folders):
-            if load_setup(folder)[1]["status"] in ENDED:
+            if anywhere(load_setup(folder)[1]["status"] in ENDED):
                 continue
             if anywhere(stop.requested):
                 raise KeyboardInterrupt
@@ -189,12 +192,12 @@ def continue_parts(
                     say(f"'{folder.name}' is skipped: another process trains it")
                     continue
                 config, info = load_setup(folder)
-                if info["status"] in ENDED:  # meanwhile
+                if anywhere(info["status"] in ENDED):  # meanwhile
                     continue
                 program = _program(config, info)
                 named = dataclasses.replace(options, name=folder.name)
+                env = env_of_run(folder, config, info, make_env)
                 with _naming(folder.name):
-                    env = make_env(config)
                     if program not in compiled:
                         compiled[program] = compile_run(config, env, program[1], named)
                     continue_run(folder, env, named, compiled[program], stop)

@@ -34,7 +34,7 @@ def together(act: Callable[[], None]) -> None:
     except Exception as error:
         failure = error
     if anywhere(failure is not None):
-        raise failure or MavenJaxError("another process failed; see what it says")
+        raise failure or MavenJaxError("another process failed; see its output")
 
 
 def by_writer(act: Callable[[], None]) -> None:

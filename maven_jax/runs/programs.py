@@ -60,21 +60,21 @@ def compile_run(
     held = _check_trainer(trainer, num_lanes)
     with (
         show_status(options.console, f"{name}: compiling one program for {runs}"),
-        told_of_memory(num_lanes),
+        explain_out_of_memory(num_lanes),
     ):
         sweep = compile_sweep(trainer, num_lanes, mesh, from_weights=from_weights)
     held = held._replace(scratch=sweep.scratch_bytes * len(here))
     together(lambda: check_memory(held, free, num_lanes, mesh.size))
     known = f"; {format_bytes(free)} are free" if free is not None else ""
-    options.console.print(f"{name}: {runs} hold {held}{known}", highlight=False, soft_wrap=True)
+    options.console.print(f"{name}: memory for {runs}: {held}{known}", highlight=False, soft_wrap=True)
     for line in options.remarks:
         say_on(options.console)(line)
     return sweep
 
 
 @contextmanager
-def told_of_memory(num_lanes: int) -> Iterator[None]:
-    """Says in a line what a device says where its memory does not do."""
+def explain_out_of_memory(num_lanes: int) -> Iterator[None]:
+    """Turns an out-of-memory error of the device into one line."""
     try:
         yield
     except jax.errors.JaxRuntimeError as error:

@@ -17,9 +17,13 @@ SECONDS_BETWEEN_LINES = 60.0
 
 @contextmanager
 def show_progress(
-    console: Console, label: str, total: int, clock: Callable[[], float] = time.monotonic
+    console: Console,
+    label: str,
+    total: int,
+    start: int = 0,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[Callable[[int, str], None]]:
-    """Shows environment steps: a live bar in a terminal, elsewhere a plain line a minute.
+    """Shows environment steps: a live bar in a terminal, elsewhere plain lines, a minute apart.
 
     Yields a function of the steps so far and of the numbers to show with them. Its first call and
     the one that reaches the end print a line in any case.
@@ -28,11 +32,12 @@ def show_progress(
         console: where it is shown.
         label: what is trained.
         total: environment steps of each run.
+        start: those that were taken before.
         clock: seconds, from any start.
     """
     if console.is_terminal:
         with _progress_bar(console) as progress:
-            task = progress.add_task(label, total=total, live="")
+            task = progress.add_task(label, total=total, completed=start, live="", before=start)
             yield lambda completed, live: progress.update(task, completed=completed, live=live)
         return
     started, last = clock(), float("-inf")
@@ -43,7 +48,7 @@ def show_progress(
         if now - last < SECONDS_BETWEEN_LINES and completed < total:
             return
         last = now
-        left = _time_left(completed, total, now - started)
+        left = _time_left(completed - start, total - completed, now - started)
         line = f"{label}: {completed:,} of {total:,} steps, {live}, {left}"
         console.print(line, highlight=False, soft_wrap=True)
 
@@ -72,12 +77,14 @@ class _TimeLeft(ProgressColumn):
     """`_time_left` of a task."""
 
     def render(self, task: Task) -> Text:
-        return Text(_time_left(int(task.completed), int(task.total or 0), task.elapsed or 0.0))
+        completed, total = int(task.completed), int(task.total or 0)
+        taken = completed - task.fields["before"]
+        return Text(_time_left(taken, total - completed, task.elapsed or 0.0))
 
 
-def _time_left(completed: int, total: int, seconds: float) -> str:
-    """Time left at the mean rate so far; steady where chunks are few and seconds long."""
-    if not completed:
+def _time_left(taken: int, to_come: int, seconds: float) -> str:
+    """Time left for steps to come at the mean rate of those taken in so many seconds."""
+    if not taken:
         return "-:-- left"
-    left = int(seconds * max(total - completed, 0) / completed)
+    left = int(seconds * max(to_come, 0) / taken)
     return f"{left // 60}:{left % 60:02d} left"

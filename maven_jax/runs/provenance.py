@@ -1,17 +1,24 @@
-"""What a run's numbers depend on besides its configuration: JAX's settings, versions, devices."""
+"""What a run's numbers depend on besides its configuration.
 
+JAX's settings, versions, devices, and the class of the environment.
+"""
+
+import dataclasses
 import enum
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from maven_jax.errors import check
+from maven_jax.config import Config
+from maven_jax.environments import class_name, make_env
+from maven_jax.errors import ConfigError, check
 from maven_jax.runs.new_folder import describe_machine
+from maven_jax.types import MarlEnv
 
 SETTINGS = (
     "jax_default_prng_impl",
@@ -100,3 +107,49 @@ def _flat(start: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """What is compared: versions by their packages, device and flags, not the command."""
     yield from start.get("versions", {}).items()
     yield from ((name, start[name]) for name in START[2:] if name in start)
+
+
+def env_of_run(
+    path: Path,
+    config: Config,
+    info: Mapping[str, Any],
+    make_env: Callable[[Config], MarlEnv] = make_env,
+) -> MarlEnv:
+    """The environment that a run was trained in.
+
+    It is the one that `env.name` names, or else the class of `run.json`: Python may have trained
+    with another environment than the configuration's.
+
+    Args:
+        path: the run's folder.
+        config: its configuration.
+        info: its `run.json`.
+        make_env: builds the environment of a configuration.
+
+    Raises:
+        ConfigError: it cannot be made; the line names the run.
+    """
+    trained_in = info.get("environment")
+    try:
+        env = make_env(config)
+        if trained_in in (None, class_name(env)):
+            return env
+    except ConfigError as error:
+        if trained_in is None or config.env.name == trained_in:
+            raise ConfigError(f"run '{path}': {error}") from None
+    try:
+        named = dataclasses.replace(config.env, name=trained_in)
+        return make_env(dataclasses.replace(config, env=named))
+    except ConfigError as error:
+        raise ConfigError(f"run '{path}' was trained in {trained_in!r}: {error}") from None
+
+
+def check_env_of_run(path: Path, info: Mapping[str, Any], env: MarlEnv) -> None:
+    """Refuses to resume a run in another environment than the one that it was trained in.
+
+    Raises:
+        ConfigError: `env` is of another class than `run.json` says.
+    """
+    then, now = info.get("environment"), class_name(env)
+    if then not in (None, now):
+        raise ConfigError(f"run '{path}' was trained in {then!r}, not in {now!r}")

@@ -182,8 +182,8 @@ def _latest(
         passed[folder] = f"damaged-{folder.name}"
     if other_rows is not None:
         raise StorageError(
-            f"run '{path}' cannot go on: {other_rows}, and its checkpoints are of the file as it "
-            "was written; allowed: that file, or a new run"
+            f"run '{path}' cannot be resumed: {other_rows}, so no checkpoint matches it; restore "
+            "that file, or start a new run"
         )
     return None, passed
 

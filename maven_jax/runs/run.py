@@ -59,7 +59,7 @@ class Run:
 
     @property
     def diverged(self) -> list[dict[str, Any]]:
-        """Lanes that turned non-finite: their columns, and `num_updates`, their last finite one."""
+        """Lanes that diverged: their columns, and `num_updates`, their last finite one."""
         return self.info.get("diverged", [])
 
     @property

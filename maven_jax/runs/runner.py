@@ -28,8 +28,9 @@ from maven_jax.runs.loop import NO_COUNTS, train_lanes
 from maven_jax.runs.new_folder import create_run_folder, write_info
 from maven_jax.runs.options import InterruptedRunError, Options, Origin
 from maven_jax.runs.processes import anywhere, by_writer, is_writer
-from maven_jax.runs.programs import compile_run, told_of_memory
+from maven_jax.runs.programs import compile_run, explain_out_of_memory
 from maven_jax.runs.provenance import (
+    check_env_of_run,
     check_settings,
     current_settings,
     describe_changes,
@@ -40,6 +41,7 @@ from maven_jax.runs.run import Run, load_run
 from maven_jax.runs.sweep import Sweep
 from maven_jax.runs.text import count_of
 from maven_jax.runs.weights import fit_lanes, read_initial_weights, refuse_normalized
+from maven_jax.shaping import check_shaping
 from maven_jax.train import make_trainer
 from maven_jax.types import MarlEnv
 
@@ -79,6 +81,7 @@ def train_run(
     options = options or Options()
     options.checkpoint.validate()
     trainer = make_trainer(config, env)  # refuses what cannot work before a folder is made
+    check_shaping(env, lanes.hyperparameters)
     info, arrays = new_info(lanes, {}), None
     if origin is not None:
         refuse_normalized(config)
@@ -89,7 +92,9 @@ def train_run(
     if create_once(path, {"": setup}, lambda: create_run_folder(path, *setup)):
         (run,) = or_nothing(path, lambda: [continue_run(path, env, options)])
         return run
-    if load_setup(path)[1]["status"] in ENDED:
+    found = load_setup(path)[1]
+    check_env_of_run(path, found, env)
+    if anywhere(found["status"] in ENDED):
         run = load_run(path)
         say_found(path, [path], options)
         return run
@@ -113,10 +118,9 @@ def say_found(path: Path, folders: Sequence[Path], options: Options) -> bool:
 
 
 def nothing_left(what: str, path: Path) -> str:
-    """What is said of a run or sweep that there is nothing to go on with."""
+    """The error of a run or sweep that is finished and cannot be resumed."""
     return (
-        f"{what} '{path}' has finished; allowed: one that was interrupted, or more steps by "
-        "--training.total-env-steps"
+        f"{what} '{path}' has already finished; to train longer, raise --training.total-env-steps"
     )
 
 
@@ -162,8 +166,8 @@ def _load_unfinished(path: Path) -> tuple[Config, dict[str, Any]]:
         raise StorageError(nothing_left("run", path))
     if info["status"] == "converted":
         raise StorageError(
-            f"run '{path}' was converted and has no state to go on from; allowed: maven-jax train "
-            f"CONFIG --init-from '{path}', which starts from its weights"
+            f"run '{path}' was converted and cannot be resumed; to start from its weights use "
+            f"maven-jax train CONFIG --init-from '{path}'"
         )
     check_settings(path, info)
     return config, info
@@ -178,14 +182,16 @@ def _continue_run(
     training: ExitStack,
 ) -> Run:
     config, info = _load_unfinished(path)
+    check_env_of_run(path, info, env)
     if changes := describe_changes(info):
         say_on(options.console)(f"run '{path}' is {changes}")
     started = time.perf_counter()
     from_weights = "init_from" in info
     arrays = read_initial_weights(path) if from_weights else None
     num_lanes = len(info["lanes"]["seed"])
-    if line := late_evaluation(config.training, env.time_limit):
-        say_on(options.console)(line)
+    late = late_evaluation(config.training, env.time_limit)
+    if late and not has_rows(path):
+        say_on(options.console)(late)
     if compiled is None:
         sweep = compile_run(config, env, num_lanes, options, from_weights)
     else:
@@ -196,7 +202,7 @@ def _continue_run(
     )
     weights = None
     if start:
-        say_on(options.console)(f"going on after {start.num_chunks} evaluations")
+        say_on(options.console)(f"resuming after {start.num_chunks} evaluations")
     elif arrays is not None:
         weights = fit_lanes(arrays, make_trainer(config, env), config, num_lanes, NO_START)
     info |= start.info if start else NO_COUNTS
@@ -214,7 +220,7 @@ def _continue_run(
     try:
         if anywhere(stop.requested):
             raise KeyboardInterrupt
-        with told_of_memory(num_lanes):
+        with explain_out_of_memory(num_lanes):
             train_lanes(sweep, config, path, options, info, start, weights, stop)
         draw_runs([load_run(path)], path, options)
         by_writer(lambda: end_as("finished"))
@@ -255,8 +261,8 @@ def or_nothing(path: Path, train: Callable[[], list[Run]]) -> list[Run]:
         runs = train()
         if runs and not any(run.metrics["seed"].size for run in runs):
             raise ConfigError(
-                f"all {count_of(sum(run.num_lanes for run in runs), 'run')} turned non-finite at "
-                "once; allowed: hyperparameters that do not diverge, such as a lower learning_rate"
+                f"all {count_of(sum(run.num_lanes for run in runs), 'run')} diverged at "
+                "once; use hyperparameters that do not diverge, such as a lower learning_rate"
             )
         return runs
     except BaseException as error:

@@ -71,7 +71,7 @@ class SweepChunk(NamedTuple):
     active: np.ndarray
     """Lanes that took part in this chunk and stayed finite."""
     diverged: np.ndarray
-    """Lanes that have turned non-finite, in this chunk or an earlier one."""
+    """Lanes that have diverged, in this chunk or an earlier one."""
 
 
 def seed_keys(first_seed: int, num_seeds: int) -> jax.Array:

@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import tempfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -205,6 +206,15 @@ def fit_lanes(
     return fit_weights(arrays, params, latent_params, what)
 
 
+def checksum_of_arrays(arrays: Mapping[str, np.ndarray]) -> int:
+    """Tells weights apart, whatever folder they are in."""
+    checksum = 0
+    for name in sorted(arrays):
+        checksum = zlib.crc32(name.encode(), checksum)
+        checksum = zlib.crc32(np.ascontiguousarray(arrays[name]).tobytes(), checksum)
+    return checksum
+
+
 def refuse_normalized(config: Config, whose: str = "") -> None:
     """Refuses normalised targets on either side of weights that go from one run to another.
 
@@ -215,5 +225,5 @@ def refuse_normalized(config: Config, whose: str = "") -> None:
         not config.training.normalize_targets,
         f"{whose}training.normalize_targets",
         True,
-        "false with --init-from: weights do not say which targets they are in units of",
+        "false with --init-from, since weights of normalised targets have units of their own",
     )

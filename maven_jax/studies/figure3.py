@@ -67,7 +67,7 @@ def draw_figure3(runs: Mapping[str, Run], path: AnyPath) -> None:
 
 
 def _draw_information(ax: Axes, maven: Run) -> None:
-    """What z tells about MAVEN's actions."""
+    """Mutual information between z and MAVEN's actions, and its bound."""
     labels = {
         "latent_entropy": "H(z) of the latent policy",
         "mi_bound_test": "variational bound J_V",
@@ -75,10 +75,11 @@ def _draw_information(ax: Axes, maven: Run) -> None:
     }
     for (metric, label), color in zip(labels.items(), OTHER_COLORS, strict=False):
         draw_band(ax, maven, metric, color, label)
-    highest = np.log(maven.config.latent.size)
-    ax.set_ylim(-0.2 * highest, 1.05 * highest)  # early bounds may lie far below
+    if maven.config.latent.kind not in ("gaussian", "logistic"):
+        highest = np.log(maven.config.latent.size)
+        ax.set_ylim(-0.2 * highest, 1.05 * highest)  # early bounds may lie far below
     style_axes(ax, "nats")
-    add_title(ax, "MAVEN: what z tells")
+    add_title(ax, "MAVEN: mutual information of z")
 
 
 def figure3_label(name: str) -> str:
@@ -152,7 +153,7 @@ def figure3_summary(runs: Mapping[str, Run], best_return: float) -> str:
         sentences.append(
             f"{figure3_label(name)} ends at a median of {np.median(finals):.2f}; {reached} of "
             f"{run.num_lanes} seeds within 0.1 of the best return, {best_return:.0f}."
-            + (f" {len(run.diverged)} turned non-finite." if run.diverged else "")
+            + (f" {len(run.diverged)} diverged." if run.diverged else "")
         )
     seeds = min(run.num_lanes for run in runs.values())
     steps = min(run.config.training.total_env_steps for run in runs.values())

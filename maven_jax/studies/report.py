@@ -4,6 +4,7 @@ A report is a function of a folder's runs, so that it can be written again at an
 """
 
 import io
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -92,9 +93,9 @@ def _finished_runs(path: Path) -> tuple[dict[str, Run], list[str]]:
         elif run.metrics["seed"].size:
             runs[part.name] = run
         else:
-            missing.append(f"left out: '{part.name}', all of whose seeds turned non-finite at once")
+            missing.append(f"left out: '{part.name}', all of whose seeds diverged at once")
     if goes_on:
-        missing.append(f"maven-jax resume '{path}' goes on")
+        missing.append(f"resume it with: maven-jax resume '{path}'")
     return runs, missing
 
 
@@ -139,7 +140,7 @@ def _draw_curves(runs: Mapping[str, Run], path: Path) -> list[Path]:
     pictures = []
     for env in dict.fromkeys(run.config.env.name for run in runs.values()):
         there = [({"run": n}, run) for n, run in runs.items() if run.config.env.name == env]
-        pictures.append(path / f"{env}.png")
+        pictures.append(path / f"{re.sub(r'[^0-9A-Za-z_-]+', '_', env)}.png")  # of `module:Class`
         draw_points(there, pictures[-1])
     return pictures
 

@@ -9,6 +9,7 @@ from maven_jax.config import Config, override
 from maven_jax.config.checks import validate
 from maven_jax.config.fields import flatten, with_field
 from maven_jax.config.files import AnyPath, find_yaml, load_config, parse_yaml
+from maven_jax.config.overrides import coerce
 from maven_jax.configs import packaged_studies
 from maven_jax.environments import complete
 from maven_jax.errors import ConfigError, check, unknown
@@ -112,7 +113,7 @@ def parse_study(plain: Any, folder: Path | None = None) -> Study:
     report, seeds, steps = plain.get("report", "curves"), plain.get("seeds", 8), plain.get("steps")
     if not isinstance(report, str) or report not in REPORTS:
         raise unknown("report", report, REPORTS)
-    check(steps is None or type(steps) is int, "steps", steps, "a whole number")
+    steps = None if steps is None else coerce(steps, int, "steps")
     runs = plain.get("runs")
     check(isinstance(runs, dict) and bool(runs), "runs", runs, "a mapping of names to runs")
     study = Study(report, {n: _parse_run(n, run, seeds, steps, folder) for n, run in runs.items()})
@@ -156,15 +157,15 @@ def _parse_run(
     for key in plain:
         if key not in RUN_FIELDS:
             raise unknown("key", f"{what}.{key}", [f"{what}.{field}" for field in RUN_FIELDS])
-    source, number = plain.get("config", "maven"), plain.get("seeds", seeds)
+    source = plain.get("config", "maven")
+    number = coerce(plain.get("seeds", seeds), int, f"{what}.seeds")
     check(isinstance(source, str), f"{what}.config", source, "a packaged name or a YAML file")
-    check(type(number) is int, f"{what}.seeds", number, "a whole number")
     try:
         beside = folder / source if folder is not None else None
         config = load_config(beside if beside is not None and beside.is_file() else source)
         if steps is not None:  # a run's own count more
             config = with_field(config, "training.total_env_steps", steps)
-        return StudyRun(_changed(config, plain.get("changes", {})), seeds_of(0, number))
+        return StudyRun(_changed(config, plain.get("changes") or {}), seeds_of(0, number))
     except ConfigError as error:
         raise ConfigError(f"{what}: {error}") from None
 

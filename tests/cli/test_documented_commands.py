@@ -252,7 +252,7 @@ def assert_only_the_folder_is_refused(words: list[str], capfd) -> None:
     Path("exists").touch()
     capfd.readouterr()
     assert run([*words, "--out", "exists"]) == 2
-    message = "output folder 'exists' exists; allowed: a path where nothing is yet"
+    message = "output folder 'exists' already exists; choose a new path"
     assert capfd.readouterr().err == f"maven-jax: error: {message}\n"
 
 

@@ -154,8 +154,20 @@ def test_a_name_is_printed_whole(named, capsys, monkeypatch):
     assert "picture: z [b].png" in printed
     assert refused(capsys, "table", path, path).count(f"'{path}'") == 2
     assert refused(capsys, "train", "small.yaml", "--out", path).startswith(
-        f"'{path}' holds another run: seed is [0, 1], not"
+        f"'{path}' holds another run: seed is [0, 1] there,"
     )
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+def test_what_evaluate_draws_is_written_before_it_prints(named, monkeypatch):
+    monkeypatch.chdir(named[0])
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert run(["evaluate", f"_runs/{NAME}", "--episodes", "2", "--behaviour", "full.png"]) == 2
+        monkeypatch.undo()
+        with contextlib.suppress(OSError):
+            full.close()
+    assert (named[0] / "full.png").is_file()
 
 
 def test_a_name_stands_whole_in_a_legend(monkeypatch, tmp_path):
@@ -249,7 +261,7 @@ def test_nothing_is_made_for_a_picture_that_cannot_be_drawn(named, capsys, tmp_p
 
 def test_a_lane_without_what_is_drawn_of_it_is_refused(named, capsys):
     message = refused(capsys, "evaluate", named[0] / "_runs" / NAME, "--lane", "0")
-    assert message.startswith("lane is 0; allowed: none without --render or --behaviour")
+    assert message.startswith("lane is 0; --lane needs --render or --behaviour")
 
 
 @pytest.mark.parametrize("columns", ["0", "1", "39"])

@@ -89,7 +89,7 @@ def test_evaluate_renders_an_episode_and_draws_what_each_z_does(workspace, capsy
     assert picture.read_bytes().startswith(b"\x89PNG")
     before = gif.read_bytes()
     assert refused(capsys, *arguments, "--render", gif) == (
-        f"GIF '{gif}' exists; allowed: a path where nothing is yet"
+        f"GIF '{gif}' already exists; choose a new path"
     )
     assert gif.read_bytes() == before
     for option, value, message in (
@@ -106,7 +106,7 @@ def test_plot_draws_and_never_overwrites(workspace, capsys):
     assert run(arguments) == 0
     assert out.read_bytes().startswith(b"\x89PNG")
     capsys.readouterr()
-    assert "exists; allowed: a path where nothing is yet" in refused(capsys, *arguments)
+    assert "already exists; choose a new path" in refused(capsys, *arguments)
 
 
 def test_matrix_games_prints_what_was_learnt_beside_what_can_be(capsys):
@@ -208,7 +208,7 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments, message, capsys, tmp_p
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
 def test_every_configuration_takes_every_environment(config, environment, capsys, tmp_path):
     """All is checked before the output folder is, which exists."""
-    exists = f"output folder '{tmp_path}' exists; allowed: a path where nothing is yet"
+    exists = f"output folder '{tmp_path}' already exists; choose a new path"
     arguments = [config, "--env.name", environment, "--env.options.time-limit", "7"]
     arguments = arguments[: 3 if environment in ("m_step_matrix", "matrix_game") else 5]
     assert refused(capsys, "train", *arguments, "--out", tmp_path) == exists
@@ -251,7 +251,7 @@ def test_an_existing_folder_is_refused_before_training(capsys, workspace):
     for command in ("train maven", "figure3"):
         message = refused(capsys, *command.split(), "--out", workspace / "first")
         assert f"'{workspace / 'first'}' holds " in message
-        assert "; allowed: a path where nothing is yet" in message
+        assert "; choose a new path" in message
     assert (workspace / "first" / "metrics.csv").read_bytes() == before
 
 
@@ -306,8 +306,8 @@ def test_an_interruption_leaves_what_has_been_learned(workspace, interruption, c
             process.kill()
     assert process.returncode == 130
     assert errors.splitlines()[-1] == (
-        f"maven-jax: interrupted; what was learned so far is in '{out}': "
-        f"maven-jax resume '{out}' goes on"
+        f"maven-jax: interrupted; progress is saved in '{out}'; resume it with: "
+        f"maven-jax resume '{out}'"
     )
     assert json.loads((out / "run.json").read_text())["status"] == "interrupted"
     assert run(["evaluate", str(out), "--episodes", "2"]) == 0

@@ -102,8 +102,8 @@ def test_a_sweep_goes_on_where_it_was_interrupted(workspace, swept, monkeypatch,
         assert run(arguments) == 130
     said = capsys.readouterr().err
     assert "8 runs in 4 parts, 2 programs in all" in said
-    assert "network.hidden_size=2,group=0: 2 runs hold " in said
-    assert f"maven-jax resume '{out}' goes on" in said
+    assert "network.hidden_size=2,group=0: memory for 2 runs: " in said
+    assert f"resume it with: maven-jax resume '{out}'" in said
     kept = (out / "network.hidden_size=2,group=0" / "metrics.csv").read_bytes()
     assert run(arguments) == 0, "the same command once more resumes"
     assert f"maven-jax: '{out}' exists; it is resumed\n" in capsys.readouterr().err
@@ -116,7 +116,7 @@ def test_a_sweep_goes_on_where_it_was_interrupted(workspace, swept, monkeypatch,
     assert said.err == f"maven-jax: '{out}' has finished; there is nothing to train\n"
     assert said.out.rstrip().endswith(f"results in {out}/")
     message = refused(capsys, *arguments, "--hyperparameters.gamma", "0.5")
-    assert "gamma is 0.99, not 0.5; allowed: a path where nothing is yet" in message
+    assert "gamma is 0.99 there, 0.5 here; choose a new path" in message
     assert message.startswith(f"'{out}' holds another sweep: run 'network.hidden_size=2,group=0': ")
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
 
@@ -125,8 +125,8 @@ def test_what_does_not_fit_is_refused_with_what_would(workspace, capsys, monkeyp
     monkeypatch.setattr(programs, "free_bytes", lambda devices: 200_000)
     out = workspace / "too_large"
     message = refused(capsys, "sweep", workspace / "qmix.yaml", "--seeds", "100", "--out", out)
-    fit = re.search(r"but 0\.2 MB are free; allowed: .* --group-size (\d+), or less", message)
-    assert message.startswith("100 runs hold ")
+    fit = re.search(r"but only 0\.2 MB are free; use .* --group-size (\d+) or less", message)
+    assert message.startswith("100 runs need ")
     assert 1 <= int(fit[1]) < 100
     assert not out.exists()
 
@@ -134,8 +134,8 @@ def test_what_does_not_fit_is_refused_with_what_would(workspace, capsys, monkeyp
 @pytest.mark.parametrize(
     ("grid", "message"),
     [
-        (["training.replay_size=16,100000"], "run 'training.replay_size=100000': 2 runs hold "),
-        (["env.options.m=3,400"], "run 'env.options.m=400': 2 runs hold "),
+        (["training.replay_size=16,100000"], "run 'training.replay_size=100000': 2 runs need "),
+        (["env.options.m=3,400"], "run 'env.options.m=400': 2 runs need "),
         (
             ["env.options.good_branches=2,3"],
             "run 'env.options.good_branches=3': env.options: good_branches must be one of (2, 4)",

@@ -8,7 +8,7 @@ import pytest
 from small_envs import OPTIONS, small_env
 
 from maven_jax.envs import MatrixGame, MStepMatrixGame
-from maven_jax.envs.adapters import Smax
+from maven_jax.envs.adapters import LevelBasedForaging, MpeSpread, Smax
 from maven_jax.random_play import random_episode
 
 BOUND = 10
@@ -45,6 +45,37 @@ def test_views_and_states_of_random_play_are_within_a_few_units(env):
     for features in every_observation(env, num_episodes=4):
         assert np.isfinite(features).all()
         assert np.abs(features.astype(float)).max() <= BOUND
+
+
+def test_high_levels_of_foraging_are_tens_and_ones():
+    """Three agents of up to 33: food of up to 99."""
+    env = LevelBasedForaging(num_agents=3, num_food=2, max_agent_level=33)
+    plain = LevelBasedForaging(num_agents=3, num_food=2, max_agent_level=3)
+    for seed in range(5):
+        state, timestep = env.reset(jax.random.key(seed))
+        food, agents = state.env_state.food_items, state.env_state.agents
+        seen = np.asarray(timestep.observation.global_state)
+        assert seen.max() <= 9
+        of_food, of_agents = seen[2 * 16 :], seen[2 * 19 + 3 * 16 :]
+        np.testing.assert_array_equal(10 * of_food[:2] + of_food[2:4], food.level)
+        np.testing.assert_array_equal(10 * of_agents[:3] + of_agents[3:6], agents.level)
+    assert plain.reset(jax.random.key(0))[1].observation.global_state.shape == (5 * 18,)
+
+
+def test_positions_of_agents_that_fly_on_are_bounded_in_the_state():
+    env = MpeSpread(num_agents=2, time_limit=150)
+
+    def step(state, _):
+        state, timestep = env.step(state, jnp.array([1, 2]))
+        return state, timestep.observation
+
+    _, seen = jax.jit(lambda key: jax.lax.scan(step, env.reset(key)[0], length=150))(
+        jax.random.key(0)
+    )
+    assert np.abs(seen.agents_view).max() > 2 * BOUND
+    assert np.abs(seen.global_state).max() == BOUND
+    views = seen.agents_view.reshape(seen.global_state.shape)
+    np.testing.assert_array_equal(seen.global_state, views.clip(-BOUND, BOUND))
 
 
 def test_cooldowns_of_smax_are_clipped_and_nothing_else_is_changed():

@@ -120,7 +120,7 @@ def test_a_fresh_discriminator_where_none_was_saved(workspace, capsys):
         "discriminator: --fresh-discriminator draws one"
     )
     succeed([*arguments(workspace), "--fresh-discriminator"])
-    assert "J_V is of an untrained discriminator" in capsys.readouterr().out
+    assert "The discriminator is untrained: J_V is meaningless." in capsys.readouterr().out
     succeed(["evaluate", workspace / "run", "--episodes", 4])
 
 
@@ -164,10 +164,20 @@ def test_text_in_the_place_of_numbers(workspace, capsys):
     assert "is no file of weights: could not convert string to float" in message
 
 
+def test_numbers_that_are_not_finite(workspace, capsys):
+    path = workspace / "models" / "1200" / "mixer.npz"
+    with np.load(path) as file:
+        arrays = dict(file)
+    name = next(iter(arrays))
+    np.savez(path, **arrays | {name: np.full_like(arrays[name], np.nan)})
+    message = refused(capsys, workspace, arguments(workspace))
+    assert message == f"'{path}': array '{name}' holds numbers that are not finite"
+
+
 def test_an_existing_folder_is_refused(workspace, capsys):
     (workspace / "run").mkdir()
     message = refused(capsys, workspace, arguments(workspace))
-    assert message.endswith("exists; allowed: a path where nothing is yet")
+    assert message.endswith("already exists; choose a new path")
 
 
 def test_arguments_that_cannot_work(workspace, capsys):

@@ -122,8 +122,8 @@ def test_seeds_in_folders_of_their_own_are_one_algorithm(tmp_path, capsys):
     for command in ("table", "export", "plot"):
         more = () if command == "table" else ("--out", tmp_path / "y.svg")
         assert refused(capsys, command, *folders, tmp_path / "again", *more) == (
-            f"seed 1 of one experiment is in '{folders[1]}' and in '{tmp_path / 'again'}'; "
-            "allowed: each seed once"
+            f"seed 1 of one configuration is in both '{folders[1]}' and '{tmp_path / 'again'}'; "
+            "list only one of them"
         )
     assert not (tmp_path / "y.svg").exists()
 

@@ -106,6 +106,15 @@ def test_without_a_terminal_a_line_a_minute_is_printed(capsys, monkeypatch):
     assert captured.out == ""
 
 
+def test_time_left_of_a_resumed_run_counts_the_steps_of_this_start(capsys):
+    now = 0.0
+    console = plain_console(stderr=True)
+    with show_progress(console, "run", 1_000, start=900, clock=lambda: now) as show:
+        now = 60.0
+        show(910, "return 1")
+    assert capsys.readouterr().err == "run: 910 of 1,000 steps, return 1, 9:00 left\n"
+
+
 def in_terminal(monkeypatch, **environment):
     """What a console prints of a status and of progress in a terminal with these variables."""
     for name in ("JPY_PARENT_PID", "MPLBACKEND", "TTY_COMPATIBLE"):

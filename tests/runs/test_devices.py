@@ -128,7 +128,7 @@ def test_a_run_goes_on_where_there_are_other_devices(workspace, unbroken):
     process.kill()
     process.communicate(timeout=60)
     said = finish(start("resume", out, "--no-tensorboard", JAX_NUM_CPU_DEVICES="1"))
-    assert re.search(r"going on after \d+ evaluations", said)
+    assert re.search(r"resuming after \d+ evaluations", said)
     moved, whole = load_run(out), load_run(unbroken)
     assert moved.info["status"] == "finished"
     assert moved.last_step == whole.last_step

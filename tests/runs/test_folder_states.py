@@ -16,7 +16,7 @@ import jax
 import numpy as np
 import pytest
 import yaml
-from experiments import SMALL
+from experiments import SMALL, forget_config
 from jax.tree_util import tree_leaves_with_path as leaves_of
 
 from maven_jax.cli.main import run
@@ -57,13 +57,14 @@ class State(NamedTuple):
     """What `evaluate` says beside its table."""
 
 
-GOES_ON = "maven-jax resume 'RUN' goes on"
+RESUME = "resume it with: maven-jax resume 'RUN'"
 NO_ROW = "run 'RUN' has no evaluation yet: it "
-BEGINS = NO_ROW + "has not begun; maven-jax resume 'RUN' begins it"
-KILLED = NO_ROW + f"was killed; {GOES_ON}"
+BEGINS = NO_ROW + "has not started; start it with: maven-jax resume 'RUN'"
+KILLED = NO_ROW + f"was killed; {RESUME}"
 TRAINED = NO_ROW + "is being trained"
 BUSY = "run 'RUN' is being trained by another process"
-FINISHED = "run 'RUN' has finished; allowed: one that was interrupted, or more steps by "
+FINISHED = "run 'RUN' has already finished; to train longer, raise "
+EDITED = "run 'RUN' is damaged: config.yaml is not what training wrote"
 OF_N = "; these are its weights after N of N evaluations"
 DAMAGED = "run 'RUN' is damaged: "
 ALL = ("checkpoints", "weights", "metrics.csv", "figures")
@@ -90,23 +91,23 @@ STATES = {
         "running", ALL, "no row", locked=True, resume=BUSY, evaluate=TRAINED, read=TRAINED
     ),
     "interrupted": State("interrupted"),
-    "killed": State("running", ("weights",), beside=f"run 'RUN' was killed; {GOES_ON}" + OF_N),
+    "killed": State("running", ("weights",), beside=f"run 'RUN' was killed; {RESUME}" + OF_N),
     "killed, no checkpoint": State(
         "running",
         ("weights", "checkpoints"),
-        evaluate=f"run 'RUN' has no weights yet: it was killed; {GOES_ON}",
+        evaluate=f"run 'RUN' has no weights yet: it was killed; {RESUME}",
     ),
     "killed before a row": State("running", ALL, "no row", evaluate=KILLED, read=KILLED),
     "killed before metrics": State("running", ALL, evaluate=KILLED, read=KILLED),
     "interrupted, resumed, killed": State(
-        "running", (), "old weights", beside=f"run 'RUN' was killed; {GOES_ON}" + OF_N
+        "running", (), "old weights", beside=f"run 'RUN' was killed; {RESUME}" + OF_N
     ),
-    "failed": State("failed", ("weights",), beside=f"run 'RUN' failed; {GOES_ON}" + OF_N),
+    "failed": State("failed", ("weights",), beside=f"run 'RUN' failed; {RESUME}" + OF_N),
     "failed before a row": State(
         "failed",
         ALL,
-        evaluate=NO_ROW + f"failed; {GOES_ON}",
-        read=NO_ROW + f"failed; {GOES_ON}",
+        evaluate=NO_ROW + f"failed; {RESUME}",
+        read=NO_ROW + f"failed; {RESUME}",
     ),
     "finished": State("finished", ("checkpoints",), resume=FINISHED),
     "finished, checkpoints kept": State("finished", resume=FINISHED),
@@ -116,7 +117,7 @@ STATES = {
     "converted": State(
         "converted",
         ("checkpoints",),
-        resume="run 'RUN' was converted and has no state to go on from; allowed: maven-jax train ",
+        resume="run 'RUN' was converted and cannot be resumed; to start from its weights use ",
     ),
     "weights gone": State(
         "finished", ("checkpoints", "weights"), resume=FINISHED, evaluate="run 'RUN' has no weights"
@@ -141,7 +142,7 @@ STATES = {
     "metrics gone, killed": State(
         "running",
         ("metrics.csv",),
-        resume="run 'RUN' cannot go on: metrics.csv cannot be read: No such file",
+        resume="run 'RUN' cannot be resumed: metrics.csv cannot be read: No such file",
         evaluate=DAMAGED + "metrics.csv is missing",
         read=DAMAGED + "metrics.csv is missing",
     ),
@@ -149,7 +150,7 @@ STATES = {
         "running",
         (),
         "metrics cut",
-        resume="run 'RUN' cannot go on: metrics.csv was cut to ",
+        resume="run 'RUN' cannot be resumed: metrics.csv was cut to ",
         evaluate=DAMAGED + "metrics.csv: ",
         read=DAMAGED + "metrics.csv: ",
     ),
@@ -195,8 +196,9 @@ STATES = {
         "interrupted",
         (),
         "another network",
-        resume="checkpoint 'RUN/checkpoints/",
-        evaluate="weights of run 'RUN' do not fit its config.yaml: array '",
+        resume=EDITED,
+        evaluate=EDITED,
+        read=EDITED,
     ),
     "run.json of other seeds": State(
         "interrupted",
@@ -309,10 +311,8 @@ def trained_over(state: State, exists: str) -> str:
         return exists
     if state.evaluate.startswith(DAMAGED + "config.yaml"):
         return state.evaluate
-    if state.edit == "another network":
-        return "'RUN' holds another run: latent.hidden_size is 6, not 8 (2 more differ); allowed: a"
     if state.status == "converted":
-        return "'RUN' holds another run: its weights were converted, not trained; allowed: a path"
+        return "'RUN' holds another run: its weights were converted, not trained; choose a new path"
     return "'RUN' holds another run: seed is ["
 
 
@@ -328,7 +328,7 @@ def test_every_command_of_every_state(name, trained, tmp_path, capsys):
         said = check(capsys, state.evaluate, path, "evaluate", path, "--episodes", 2)
         assert fits(state.beside, said, path), said
         assert state.beside or state.evaluate or not said
-        exists = f"output folder '{path}' exists; allowed: a path where nothing is yet"
+        exists = f"output folder '{path}' already exists; choose a new path"
         another = trained_over(state, exists)
         check(capsys, another, path, "train", trained.parent / "qmix.yaml", "--out", path)
         check(capsys, exists, path, "convert", tmp_path, "--config", "qmix", "--out", path)
@@ -375,13 +375,16 @@ def test_the_same_command_once_more(name, trained, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "difference"),
     [
-        (["--seeds", 3], "seed is [0, 1], not [0, 1, 2]; allowed: a path where nothing is yet, or"),
-        (["--seed", 1], "seed is [0, 1], not [1, 2]; allowed: a path where nothing is yet, or"),
-        (["--hyperparameters.gamma", 0.5], "hyperparameters.gamma is 0.99, not 0.5; allowed"),
-        (["--env.options.m", 4], "env.options.m is 3, not 4; allowed"),
-        (["--training.total-env-steps", 90], "training.total_env_steps is 60, not 90; allowed"),
-        (["--algorithm", "vdn"], "algorithm is 'qmix', not 'vdn'; allowed"),
-        (["--init-from"], "it starts from fresh weights; allowed"),
+        (["--seeds", 3], "seed is [0, 1] there, [0, 1, 2] here; choose a new path, or"),
+        (["--seed", 1], "seed is [0, 1] there, [1, 2] here; choose a new path, or"),
+        (["--hyperparameters.gamma", 0.5], "hyperparameters.gamma is 0.99 there, 0.5 here; choose"),
+        (["--env.options.m", 4], "env.options.m is 3 there, 4 here; choose"),
+        (
+            ["--training.total-env-steps", 90],
+            "training.total_env_steps is 60 there, 90 here; choose",
+        ),
+        (["--algorithm", "vdn"], "algorithm is 'qmix' there, 'vdn' here; choose"),
+        (["--init-from"], "it starts from new weights; choose"),
     ],
 )
 def test_another_command_is_not_mixed_into_a_run(arguments, difference, trained, tmp_path, capsys):
@@ -393,7 +396,7 @@ def test_another_command_is_not_mixed_into_a_run(arguments, difference, trained,
     message = f"'RUN' holds another run: {difference}"
     check(capsys, message, tmp_path / "run", *command, *arguments)
     grid = ["--grid", "network.hidden_size=2,3"]
-    message = "'RUN' holds another sweep: it is a single run; allowed: a path"
+    message = "'RUN' holds another sweep: it is a single run; choose a new path"
     check(capsys, message, tmp_path / "run", "sweep", *command[1:], *grid)
     assert contents(tmp_path) == before
 
@@ -433,7 +436,10 @@ SWEEPS = {
     "a finished and a killed part": (
         ["finished", "killed"],
         "",
-        ["part 'b' of sweep 'RUN' was killed; maven-jax resume 'RUN/b' goes on; it is missing"],
+        [
+            "part 'b' of sweep 'RUN' was killed; resume it with: maven-jax resume 'RUN/b'; it is "
+            "missing"
+        ],
     ),
     "a running part alone": (
         ["running", "waiting"],
@@ -469,6 +475,7 @@ def test_every_command_of_sweeps_of_such_parts(name, trained, tmp_path, capsys):
             put(trained, path / part, STATES[state], stack)
             info = json.loads((path / part / "run.json").read_text())
             info["coordinates"] = {"latent.size": ord(part)}
+            info.pop("config_yaml")
             (path / part / "run.json").write_text(json.dumps(info))
             config = yaml.safe_load((path / part / "config.yaml").read_text())
             config["latent"]["size"] = ord(part)
@@ -582,6 +589,7 @@ def test_trained_weights_of_another_configuration_are_refused(trained, tmp_path)
     values = yaml.safe_load(file.read_text())
     values["network"]["hidden_size"] += 1
     file.write_text(yaml.safe_dump(values))
+    forget_config(tmp_path / "run")
     other = load_run(tmp_path / "run")
     message = r"weights of run .* do not fit its config.yaml: array 'params/agent/.*' has shape"
     with pytest.raises(ConfigError, match=message):

@@ -5,7 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
-from experiments import SMALL, refused
+from experiments import SMALL, forget_config, refused
 
 from maven_jax import ConfigError, load_config, override
 from maven_jax.cli.main import run
@@ -59,13 +59,13 @@ def test_what_training_on_needs_is_said(finished, tmp_path, capsys):
     shutil.rmtree(bare / "checkpoints")
     before = (bare / "metrics.csv").read_bytes()
     line = refused(capsys, "resume", bare, *LONGER)
-    assert "no whole checkpoint was kept" in line
+    assert "ended without a checkpoint" in line
     assert "--checkpoint.keep-final" in line
     assert f"--init-from '{bare}'" in line
     assert (bare / "metrics.csv").read_bytes() == before
     line = refused(capsys, "resume", finished, "--training.total-env-steps", "60")
     assert line.startswith("training.total_env_steps is 60; allowed: a whole number above 60")
-    assert "has finished" in refused(capsys, "resume", finished)
+    assert "has already finished" in refused(capsys, "resume", finished)
 
 
 @pytest.mark.parametrize(("lane", "taken"), [([], [0, 1]), (["--lane", "1"], [1, 1])])
@@ -89,18 +89,18 @@ def test_a_run_starts_from_the_weights_of_another(config, finished, tmp_path, la
     ):
         arguments = [] if other is None else ["--init-from", finished, *other]
         line = refused(capsys, "train", config, *QUIET, *arguments, "--out", path)
-        assert line.startswith(f"'{path}' holds another run: {difference}; allowed: ")
+        assert line.startswith(f"'{path}' holds another run: {difference}; choose ")
 
 
 def test_weights_that_do_not_fit_are_named(config, finished, tmp_path, capsys):
     origin = ["train", config, "--out", tmp_path / "new", "--init-from", finished]
     line = refused(capsys, *origin, "--seeds", "3")
-    assert line.startswith("seeds is 3; allowed: 2, the lanes of")
+    assert line.startswith("seeds is 3; allowed: 2, as many as")
     line = refused(capsys, *origin, "--seeds", "2", "--network.hidden-size", "4")
     assert "array 'params/agent/" in line
     line = refused(capsys, *origin, "--seeds", "2", "--lane", "2")
     assert line.startswith("lane is 2; allowed: a whole number from 0 to 1")
-    assert "without --init-from" in refused(
+    assert "--lane needs --init-from" in refused(
         capsys, "train", config, "--out", tmp_path / "new", "--lane", "0"
     )
     line = refused(capsys, *origin, "--seeds", "2", "--training.normalize-targets")
@@ -112,6 +112,7 @@ def test_weights_in_units_of_other_targets_are_refused(config, finished, tmp_pat
     normalised = shutil.copytree(finished, tmp_path / "normalised")
     plain = (normalised / "config.yaml").read_text()
     (normalised / "config.yaml").write_text(plain.replace("targets: false", "targets: true"))
+    forget_config(normalised)
     line = refused(capsys, "train", config, "--init-from", normalised, "--out", tmp_path / "new")
     expected = f"run '{normalised}': training.normalize_targets is True; allowed: false with"
     assert line.startswith(expected)

@@ -88,6 +88,10 @@ def test_grids_that_cannot_be(text, message):
             ["discriminator.signal=gradient,reward", "hyperparameters.mi_weight=0,1"],
             "hyperparameters.mi_weight is 0.0; allowed: a positive number where discriminator",
         ),
+        (
+            ["hyperparameters.shaping_steps=10,20"],
+            "grid of hyperparameters.shaping_steps has no effect, since hyperparameters.shaping",
+        ),
     ],
 )
 def test_combinations_that_cannot_be(texts, message):
@@ -103,6 +107,7 @@ def test_combinations_that_cannot_be(texts, message):
         ["training.replay_size=2000,4000", "training.batch_size=2000"],
         ["hyperparameters.mi_weight=0.1,1", "discriminator.signal=reward"],
         ["latent.kind=gaussian", "latent.size=1,2"],
+        ["hyperparameters.shaping_steps=10,20", "hyperparameters.shaping_weight=1"],
     ],
 )
 def test_values_that_work_only_together(texts):

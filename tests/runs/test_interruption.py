@@ -129,7 +129,7 @@ def test_a_signal_while_compiling_leaves_nothing(number, reference, tmp_path, mo
     monkeypatch.setattr(runner, "compile_run", lambda *_: signal.raise_signal(number))
     with (
         interrupted_by_signals(),
-        pytest.raises(InterruptedRunError, match="nothing was learned yet"),
+        pytest.raises(InterruptedRunError, match="nothing was saved yet"),
     ):
         train_run(CONFIG, ENV, tmp_path / "run", LANES, quiet())
     assert not list(tmp_path.iterdir())

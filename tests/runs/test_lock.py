@@ -5,9 +5,10 @@ import fcntl
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from filelock import FileLock, Timeout
 
 from maven_jax.errors import StorageError
-from maven_jax.runs.lock import LOCK, is_locked, lock, lock_here
+from maven_jax.runs.lock import LOCK, _acquire, is_locked, lock, lock_here
 
 
 def test_a_lock_keeps_others_out_and_is_taken_again_by_its_holder(tmp_path):
@@ -22,6 +23,22 @@ def test_a_lock_keeps_others_out_and_is_taken_again_by_its_holder(tmp_path):
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         with lock_here(tmp_path) as taken:
             assert not taken
+
+
+def test_a_lock_that_is_let_go_in_the_last_moment_is_taken(tmp_path):
+    class Late(FileLock):
+        waits = 0
+
+        def acquire(self, *arguments, **options):
+            self.waits += 1
+            if self.waits == 1:
+                raise Timeout(self.lock_file)  # and its holder ends before anybody asks
+            return super().acquire(*arguments, **options)
+
+    held = Late(tmp_path / LOCK)
+    assert _acquire(held, tmp_path, 0.0)
+    assert is_locked(tmp_path)
+    held.release()
 
 
 def test_asking_writes_nothing(tmp_path):

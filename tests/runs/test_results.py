@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from experiments import forget_config
 
 from maven_jax.config import Config, from_dict, to_dict
 from maven_jax.errors import ConfigError, StorageError
@@ -105,6 +106,7 @@ def test_an_evaluation_past_the_last_step_is_the_last_one(folder):
     config = to_dict(Config())
     config["training"]["total_env_steps"] = 22
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    forget_config(folder)
     run = load_run(folder)
     assert run.last_step == 22
     np.testing.assert_array_equal(run.final("return"), [5.0, 4.0])
@@ -126,7 +128,7 @@ def test_weights_come_back(folder):
 
 def test_an_existing_folder_is_never_written_to(folder):
     before = sorted(folder.iterdir())
-    with pytest.raises(StorageError, match="exists; allowed: a path where nothing is yet"):
+    with pytest.raises(StorageError, match="already exists; choose a new path"):
         create_run_folder(folder, Config(), {})
     assert sorted(folder.iterdir()) == before
 
@@ -332,7 +334,19 @@ def test_runs_that_started_from_other_weights_are_their_own_experiments(tmp_path
     runs = [write_run(tmp_path / f"{i}", [i], **start) for i, start in enumerate(starts)]
     assert [run.path.name for _, run in points_of(runs)] == ["0", "1", "2", "3"]
     runs.append(write_run(tmp_path / "more", [7], **origin("a", 0)))
-    assert [run.lanes["seed"] for _, run in points_of(runs)] == [[0], [1, 7], [2], [3]]
+    runs.append(write_run(tmp_path / "two", [8, 9], **origin("a", 0, 0)))  # as by --lane 0
+    assert [run.lanes["seed"] for _, run in points_of(runs)] == [[0], [1, 7, 8, 9], [2], [3]]
+
+
+def test_weights_that_runs_started_from_are_told_apart_by_what_they_are(tmp_path):
+    """Not by their folder, which may be moved, or made anew of others."""
+
+    def start(number, run, weights):
+        origin = {"run": run, "lanes": {"seed": [0]}, "num_evaluations": 3, "weights": weights}
+        return write_run(tmp_path / f"{number}", [number], init_from=origin)
+
+    runs = [start(0, "base", 17), start(1, "moved", 17), start(2, "base", 18)]
+    assert [run.lanes["seed"] for _, run in points_of(runs)] == [[0, 1], [2]]
 
 
 @pytest.mark.parametrize("status", ["interrupted", "failed", "running"])
@@ -380,8 +394,8 @@ def test_a_seed_that_an_experiment_has_twice_is_named_with_its_folders(tmp_path)
     with pytest.raises(StorageError) as error:
         points_of(runs)
     assert str(error.value) == (
-        f"seed 1 of one experiment is in '{runs[0].path}' and in '{runs[2].path}'; allowed: each "
-        "seed once"
+        f"seed 1 of one configuration is in both '{runs[0].path}' and '{runs[2].path}'; list only "
+        "one of them"
     )
 
 
@@ -390,7 +404,7 @@ def test_a_sweep_folder_holds_its_runs(tmp_path):
     create_sweep_folder(tmp_path / "sweep", {"a": (Config(), info), "b=1": (Config(), info)})
     folders = sweep_parts(tmp_path / "sweep")
     assert [folder.name for folder in folders] == ["a", "b=1"]
-    assert all(load_setup(folder)[1] == info for folder in folders)
+    assert all(load_setup(folder)[1].items() >= info.items() for folder in folders)
     with pytest.raises(StorageError, match="exists"):
         create_sweep_folder(tmp_path / "sweep", {})
     for parts in ("3", "[]", '["../run"]', "[1]"):

@@ -58,7 +58,7 @@ def test_a_run_that_was_stopped_resumes_bit_for_bit(unbroken, tmp_path, monkeypa
         with pytest.raises(RuntimeError, match="pulled the plug"):
             run(["train", str(unbroken.parent / "rows.yaml"), *arguments(out)])
     assert run(["resume", str(out), "--no-tensorboard"]) == 0
-    assert "going on after 2 evaluations" in " ".join(capsys.readouterr().err.split())
+    assert "resuming after 2 evaluations" in " ".join(capsys.readouterr().err.split())
     assert (out / "metrics.csv").read_bytes() == (unbroken / "metrics.csv").read_bytes()
 
 

@@ -1,5 +1,6 @@
 """Studies: files of named runs, trained as far as they are missing, whatever stopped them."""
 
+import dataclasses
 import fcntl
 import os
 import re
@@ -31,9 +32,10 @@ from maven_jax.runs.lock import LOCK
 from maven_jax.runs.new_folder import create_run_folder
 from maven_jax.runs.options import Options
 from maven_jax.runs.part_by_part import create_sweep
+from maven_jax.runs.run import load_run
 from maven_jax.runs.runner import new_info, or_nothing
-from maven_jax.studies.report import write_report
-from maven_jax.studies.study import load_study
+from maven_jax.studies.report import REPORTS, write_report
+from maven_jax.studies.study import load_study, parse_study
 from maven_jax.studies.training import continue_study
 
 SMALL = """
@@ -84,10 +86,10 @@ def test_a_study_trains_what_is_missing_and_reports_what_is(here, capsys, monkey
     options = ["--no-tensorboard", "--out", "runs"]
     assert run(["study", "four.yaml", "--only", "b", *options]) == 0
     printed = capsys.readouterr().out
-    assert "still missing: 'a', which has not begun\n" in printed
+    assert "still missing: 'a', which has not started\n" in printed
     report = (here / "runs" / "report.txt").read_text()
     assert report.count("still missing") == 3
-    assert report.endswith("maven-jax resume 'runs' goes on\n")
+    assert report.endswith("resume it with: maven-jax resume 'runs'\n")
     assert contents(here / "runs", "*/metrics.csv").keys() == {"b/metrics.csv"}
     before = contents(here / "runs", "b/*.*")
     compiled.clear()
@@ -250,6 +252,23 @@ def test_a_study_that_cannot_be_is_refused_in_a_line(here, capsys, text, message
     assert not (here / "runs").exists()
 
 
+def test_whole_numbers_of_a_study_in_scientific_notation():
+    study = parse_study({"steps": "2e3", "seeds": "2e0", "runs": {"a": {"config": "qmix"}}})
+    assert study.runs["a"].config.training.total_env_steps == 2_000
+    assert study.runs["a"].seeds == range(2)
+
+
+def test_pictures_of_curves_stay_in_the_folder(here):
+    """Whatever an environment is called in a part's configuration."""
+    assert run(["train", "small.yaml", "--seeds", "1", "--out", "runs/a"]) == 0
+    trained = load_run("runs/a")
+    named = dataclasses.replace(trained.config.env, name="../../x:Y")
+    trained = dataclasses.replace(trained, config=dataclasses.replace(trained.config, env=named))
+    (picture,) = REPORTS["curves"].draw({"a": trained}, here / "runs")
+    assert picture == here / "runs" / "_x_Y.png"
+    assert picture.is_file()
+
+
 def test_options_that_cannot_be_are_refused_in_a_line(here, capsys):
     options = ["--out", "runs"]
     for arguments, message in (
@@ -281,13 +300,13 @@ def test_another_study_is_not_mixed_into_a_folder(here, capsys):
     (here / "other.yaml").write_text(SMALL.format(report="curves"))
     (here / "fewer.yaml").write_text("runs: {a: {config: small.yaml}}\nreport: best_return")
     for arguments, difference in (
-        (["four.yaml", "--seeds", "4"], "run 'a': seed is [0, 1], not [0, 1, 2, 3]"),
-        (["four.yaml", "--steps", "70"], "run 'a': training.total_env_steps is 60, not 70"),
+        (["four.yaml", "--seeds", "4"], "run 'a': seed is [0, 1] there, [0, 1, 2, 3] here"),
+        (["four.yaml", "--steps", "70"], "run 'a': training.total_env_steps is 60 there, 70 here"),
         (["other.yaml"], "its report is 'best_return', not 'curves'"),
         (["fewer.yaml"], "its runs are a, b, c, d"),
     ):
         said = refused(capsys, "study", *arguments, *options)
-        assert said.startswith(f"'runs' holds another study: {difference}; allowed: ")
+        assert said.startswith(f"'runs' holds another study: {difference}; choose ")
     assert contents(here / "runs", "**/*.*") == before
 
 
@@ -331,8 +350,8 @@ def test_what_is_damaged_or_cannot_be_drawn_costs_no_more_than_itself(here, caps
     report = write_report(here / "runs")
     assert report.missing[0].startswith("left out: 'a': run ")
     assert report.missing[1:] == [
-        "still missing: 'b', which has not begun",
-        f"maven-jax resume '{here / 'runs'}' goes on",
+        "still missing: 'b', which has not started",
+        f"resume it with: maven-jax resume '{here / 'runs'}'",
     ]
     shutil.rmtree(here / "runs")
     assert run(["study", "two.yaml", "--only", "b", *options]) == 0
