@@ -49,7 +49,6 @@ NOT_RUN = {
     "python benchmarks/checkpoints.py --pairs 4": BENCHMARK,
     "python benchmarks/throughput.py": BENCHMARK,
     "python benchmarks/throughput.py --seeds 20 --chunks 6": BENCHMARK,
-    "python benchmarks/breakdown.py": BENCHMARK,
     "python benchmarks/breakdown.py --configs qmix maven smax_3m --turns 10": BENCHMARK,
     "python benchmarks/launches.py": COMPILERS,
     "python benchmarks/launches.py --study foraging": COMPILERS,
@@ -89,15 +88,9 @@ class TwoStep(LevelBasedForaging):
 
 SLOW = "compiles for half a minute or more; another line runs the like"
 CHECKED = {
-    "maven-jax train foraging --seeds 5": SLOW,
-    "maven-jax train foraging --algorithm vdn --seeds 5": SLOW,
-    "maven-jax train foraging --algorithm maven --seeds 5": SLOW,
     "maven-jax sweep foraging --algorithm maven --seeds 2 --hyperparameters.reward-scale 1 "
     "--grid hyperparameters.mi-weight=0.1,0.01,0.001 "
     "--grid hyperparameters.latent-return-scale=1,10": SLOW,
-    "maven-jax train smax_3m --seeds 5": SLOW,
-    "maven-jax train smax_3m --algorithm vdn --network.hidden-size 64 "
-    "--network.no-layer-norm": SLOW,
     "maven-jax train qmix --env.name level_based_foraging --env.options.num-agents 3": SLOW,
     "maven-jax train maven --env.options.m 5": SLOW,
     "maven-jax train maven --algorithm maven_vdn --latent.kind gaussian": SLOW,
