@@ -144,4 +144,9 @@ def _one_line(panel: str) -> str:
     if wrong_type:
         kind = "a whole number" if wrong_type[2] == "invalid literal" else "a number"
         return f"{wrong_type[1]} is {wrong_type[3]}; allowed: {kind}"
+    no_number = re.match(r"Error parsing (\S+): no type matching .*INT.* from \[(.*)\]", paragraph)
+    if no_number:
+        return f"{no_number[1]} is {no_number[2]}; allowed: a whole number"
+    if re.match(r"Unrecognized options: [^-\s]+$", paragraph):
+        return f"{paragraph}; an option that is on or off takes no value: --NAME or --no-NAME"
     return paragraph

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from maven_jax.runs.grid import short_names
 from maven_jax.runs.run import Point, Run
-from maven_jax.runs.text import format_value
+from maven_jax.runs.text import count_of, format_value
 
 
 def evaluation_table(run: Run, metrics: dict[str, np.ndarray], episodes: int) -> Table:
@@ -20,7 +20,11 @@ def evaluation_table(run: Run, metrics: dict[str, np.ndarray], episodes: int) ->
         episodes: with z from the latent policy, of each lane.
     """
     title = f"{episodes} greedy episodes a run: {run.path}"
-    table = _narrow_table(f"{title}\nweights of {last_evaluation([run])}")
+    title += f"\nweights of {last_evaluation([run])}"
+    if "return_z" in metrics:
+        count = run.config.evaluation.episodes_per_latent
+        title += f"\nuniform z, best z, I and J_V: {count_of(count, 'episode')} of each z"
+    table = _narrow_table(title)
     columns = {"return": "return", "return_uniform": "uniform z", "latent_entropy": "H(z)"}
     columns |= {"action_information": "I(z; actions)", "mi_bound_test": "J_V"}
     columns |= {"mi_bound_test_error": "J_V std. error"}

@@ -66,7 +66,9 @@ def compile_run(
     held = held._replace(scratch=sweep.scratch_bytes * len(here))
     together(lambda: check_memory(held, free, num_lanes, mesh.size))
     known = f"; {format_bytes(free)} are free" if free is not None else ""
-    options.console.print(f"{name}: memory for {runs}: {held}{known}", highlight=False, soft_wrap=True)
+    options.console.print(
+        f"{name}: memory for {runs}: {held}{known}", highlight=False, soft_wrap=True
+    )
     for line in options.remarks:
         say_on(options.console)(line)
     return sweep

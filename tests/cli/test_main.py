@@ -143,6 +143,14 @@ def test_matrix_games_prints_what_was_learnt_beside_what_can_be(capsys):
         (["train", "vdnn"], "unknown config 'vdnn'; did you mean 'vdn'?"),
         (["train", "maven", "--seeds", "many"], "--seeds is 'many'; allowed: a whole number"),
         (
+            ["train", "maven", "--checkpoint.updates", "abc"],
+            "--checkpoint.updates is 'abc'; allowed: a whole number",
+        ),
+        (
+            ["train", "maven", "--tensorboard", "no"],
+            "Unrecognized options: no; an option that is on",
+        ),
+        (
             ["train", "maven", "--env.options.m", "0"],
             "env.options: m must be an integer from 1 to 10000, got 0",
         ),
