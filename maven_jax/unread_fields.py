@@ -23,7 +23,7 @@ DECISIVE = (
 """Fields that decide which others are read."""
 
 
-def unread(config: Config) -> dict[str, str]:
+def ignored_fields(config: Config) -> dict[str, str]:
     """The fields that nothing reads, by their dotted names, and why.
 
     Raises:

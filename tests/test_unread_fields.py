@@ -12,7 +12,7 @@ from maven_jax.config.files import load_config
 from maven_jax.configs import packaged_configs
 from maven_jax.errors import ConfigError
 from maven_jax.runs.grid import expand
-from maven_jax.unread_fields import remarks, unread
+from maven_jax.unread_fields import ignored_fields, remarks
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ from maven_jax.unread_fields import remarks, unread
 )
 def test_what_nothing_reads(overrides, field, reason):
     config = from_dict(overrides)
-    assert unread(config)[field].endswith(reason)
+    assert ignored_fields(config)[field].endswith(reason)
     with pytest.raises(ConfigError, match=f"grid of {field} has no effect, since "):
         expand(config, {field: [read_field(config, field)]}, [0])
 
@@ -81,8 +81,8 @@ def test_every_name_is_a_field_and_some_configuration_reads_each(algorithm):
     for section in plain.keys() - fields - {"env"}:
         fields |= {f"{section}.{name}" for name in plain[section]}
     config = from_dict({"algorithm": algorithm})
-    assert set(unread(config)) < fields
-    assert not {field for field in unread(config) if field.startswith("training.")}
+    assert set(ignored_fields(config)) < fields
+    assert not {field for field in ignored_fields(config) if field.startswith("training.")}
     assert remarks(config, config) == []
 
 

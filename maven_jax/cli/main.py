@@ -18,13 +18,13 @@ from maven_jax.errors import MavenJaxError, unknown
 from maven_jax.runs.console import plain_console
 from maven_jax.runs.interruption import INTERRUPTED, interrupted_by_signals
 from maven_jax.runs.options import InterruptedRunError
-from maven_jax.runs.processes import is_writer
+from maven_jax.runs.processes import is_primary_process
 
 
 def run(argv: Sequence[str]) -> int:
     """Runs one command; returns the exit code."""
     try:
-        silent = jax.distributed.is_initialized() and not is_writer()
+        silent = jax.distributed.is_initialized() and not is_primary_process()
         name, *rest = argv or ["--help"]
         console = plain_console(quiet=silent, unfailing=not prints_results(name))
         return _run_command(name, rest, console)

@@ -20,7 +20,7 @@ from maven_jax.configs import config_names
 from maven_jax.environments import complete
 from maven_jax.errors import ConfigError
 from maven_jax.suggestions import nearest
-from maven_jax.unread_fields import DECISIVE, unread
+from maven_jax.unread_fields import DECISIVE, ignored_fields
 
 T = TypeVar("T")
 
@@ -98,7 +98,7 @@ def _options(kind: type[Any], args: list[str], default: Any) -> list[str]:
             with contextlib.suppress(ConfigError):  # no such value
                 config = config if value is None else with_field(config, field, parse_yaml(value))
         with contextlib.suppress(ConfigError):  # no such algorithm
-            left_out = unread(config)
+            left_out = ignored_fields(config)
     return [
         name
         for name in options

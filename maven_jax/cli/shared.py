@@ -16,7 +16,7 @@ from maven_jax.runs.console import plain_console
 from maven_jax.runs.evaluating import evaluate_lanes, evaluation_key
 from maven_jax.runs.grid import Lanes
 from maven_jax.runs.options import Options
-from maven_jax.runs.processes import is_writer
+from maven_jax.runs.processes import is_primary_process
 from maven_jax.runs.sweep import spread
 from maven_jax.studies.report import report_lines, write_report
 from maven_jax.types import MarlEnv, NetworkParams, Params
@@ -24,7 +24,7 @@ from maven_jax.types import MarlEnv, NetworkParams, Params
 
 def say(line: str) -> None:
     """A line beside the results, on standard error."""
-    if is_writer():
+    if is_primary_process():
         console = plain_console(stderr=True)
         console.print(f"maven-jax: {line}", highlight=False, soft_wrap=True)
 
@@ -33,7 +33,7 @@ def options_of(
     tensorboard: bool, checkpoint: Checkpointing, remarks: Sequence[str] = ()
 ) -> Options:
     """What a command that trains leaves and says beside its results."""
-    console = plain_console(stderr=True, quiet=not is_writer())
+    console = plain_console(stderr=True, quiet=not is_primary_process())
     return Options(tensorboard, checkpoint, console, remarks, draw_curves)
 
 
@@ -55,7 +55,7 @@ def play_tests(
 
 def show_report(out: Path, console: Console) -> None:
     """Writes a study's report and prints it, in the writing process."""
-    if not is_writer():
+    if not is_primary_process():
         return
     for line in report_lines(write_report(out)):
         console.print(line, highlight=False, soft_wrap=isinstance(line, str))

@@ -23,12 +23,12 @@ from maven_jax.runs.folder import is_study, load_setup, sweep_parts
 from maven_jax.runs.grid import at_largest, expand, make_lanes, parse_grid, seeds_of
 from maven_jax.runs.options import Origin
 from maven_jax.runs.part_by_part import continue_sweep, train_sweep
-from maven_jax.runs.processes import is_writer
+from maven_jax.runs.processes import is_primary_process
 from maven_jax.runs.provenance import env_of_run
 from maven_jax.runs.restoring import newest_weights
 from maven_jax.runs.run import Run, load_run
 from maven_jax.runs.runner import continue_run, train_run
-from maven_jax.runs.text import count_of
+from maven_jax.runs.text import pluralize
 from maven_jax.runs.weights import checksum_of_arrays, refuse_normalized
 from maven_jax.studies.report import report_or_say
 from maven_jax.studies.training import continue_study
@@ -181,14 +181,14 @@ def resume(command: Resume, console: Console) -> None:
     else:
         env = env_of_run(command.run, *load_setup(command.run))
         _print_end([continue_run(command.run, env, options)], command.run, console)
-        if is_writer():
+        if is_primary_process():
             report_or_say(command.run.resolve().parent, say)  # of a study, if it is one's run
     if steps != command.training.total_env_steps:
         console.print(smoke.SAID, highlight=False, soft_wrap=True)
 
 
 def _remarks(command: Experiment, configs: Sequence[Config]) -> list[str]:
-    """What no point of a sweep reads of that which the user has set; see `unread`."""
+    """Fields that the user has set and that no point of a sweep reads."""
     source = command.config_source
     base = Config() if Path(source).is_file() else load_config(source)
     first, *others = [remarks(config, base) for config in configs]
@@ -207,7 +207,7 @@ def _print_end(runs: list[Run], out: Path, console: Console) -> None:
     low, median, high = np.percentile(run.final("return"), [25, 50, 75])
     console.print(
         f"return, {last_evaluation([run])}: median {median:.2f}, quartiles {low:.2f} to "
-        f"{high:.2f}, {count_of(run.num_lanes, 'seed')}; results in {out}/",
+        f"{high:.2f}, {pluralize(run.num_lanes, 'seed')}; results in {out}/",
         highlight=False,
         soft_wrap=True,
     )

@@ -73,7 +73,7 @@ def _override(section: Any, overrides: Any, prefix: str, config: Config, every: 
 def _fields_read(config: Config, overrides: Mapping[Any, Any]) -> list[str]:
     """The dotted names of the fields that a configuration with overrides reads."""
     from maven_jax.config.fields import flatten, with_field  # which import this module
-    from maven_jax.unread_fields import DECISIVE, unread
+    from maven_jax.unread_fields import DECISIVE, ignored_fields
 
     for field in DECISIVE:
         section, _, name = field.rpartition(".")
@@ -82,7 +82,7 @@ def _fields_read(config: Config, overrides: Mapping[Any, Any]) -> list[str]:
             with suppress(ConfigError):  # no such value, which another line will say
                 config = with_field(config, field, inner[name])
     try:
-        left_out = unread(config)
+        left_out = ignored_fields(config)
     except (ConfigError, TypeError):  # no such algorithm
         left_out = {}
     return [name for name in flatten(to_dict(config)) if name not in left_out]

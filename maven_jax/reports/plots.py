@@ -19,7 +19,7 @@ from maven_jax.reports.marl_eval import task_name
 from maven_jax.runs.experiments import points_of, quartiles
 from maven_jax.runs.grid import short_names
 from maven_jax.runs.run import Point, Run
-from maven_jax.runs.text import and_more, count_of, format_value
+from maven_jax.runs.text import and_more, format_value, pluralize
 
 COLORS = {"maven": "#1f5fa8", "qmix": "#d1652a", "maven_team": "#2c8a57"}
 OTHER_COLORS = ("#3a8f5c", "#8457a6", "#a83c4b", "#6b6b6b")
@@ -96,7 +96,7 @@ def draw_points(points: Iterable[Point], path: AnyPath, metric: str = "return") 
         ax = figure.add_subplot(-(-len(panels) // columns), columns, number)
         drawn = [run for _, run in of_task]
         for run, label, color in zip(drawn, _labels(of_task), _colors(drawn), strict=True):
-            draw_band(ax, run, metric, color, f"{label} ({count_of(run.num_lanes, 'seed')})")
+            draw_band(ax, run, metric, color, f"{label} ({pluralize(run.num_lanes, 'seed')})")
         style_axes(ax, metric.replace("_", " "))
         add_title(ax, f"{title}: median and quartiles over seeds")
     save_figure(figure, path)

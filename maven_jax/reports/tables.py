@@ -8,7 +8,7 @@ from rich.table import Table
 
 from maven_jax.runs.grid import short_names
 from maven_jax.runs.run import Point, Run
-from maven_jax.runs.text import count_of, format_value
+from maven_jax.runs.text import format_value, pluralize
 
 
 def evaluation_table(run: Run, metrics: dict[str, np.ndarray], episodes: int) -> Table:
@@ -23,7 +23,7 @@ def evaluation_table(run: Run, metrics: dict[str, np.ndarray], episodes: int) ->
     title += f"\nweights of {last_evaluation([run])}"
     if "return_z" in metrics:
         count = run.config.evaluation.episodes_per_latent
-        title += f"\nuniform z, best z, I and J_V: {count_of(count, 'episode')} of each z"
+        title += f"\nuniform z, best z, I and J_V: {pluralize(count, 'episode')} of each z"
     table = _narrow_table(title)
     columns = {"return": "return", "return_uniform": "uniform z", "latent_entropy": "H(z)"}
     columns |= {"action_information": "I(z; actions)", "mi_bound_test": "J_V"}

@@ -23,7 +23,7 @@ from maven_jax.errors import check, first_line
 from maven_jax.runs.files import remove_folder, write_checksums
 from maven_jax.runs.folder import CHECKPOINTS, checkpoint_folders
 from maven_jax.runs.metrics import Rows
-from maven_jax.runs.processes import anywhere, by_writer, together
+from maven_jax.runs.processes import all_or_none, any_process, on_primary_process
 from maven_jax.runs.weights import orbax_path
 from maven_jax.types import TrainState
 
@@ -114,7 +114,7 @@ class CheckpointWriter:
         }
         self.settle()
         try:
-            together(lambda: self._open().save(num_chunks, args=_arguments(state, progress)))
+            all_or_none(lambda: self._open().save(num_chunks, args=_arguments(state, progress)))
             self._unsettled = num_chunks
         except Exception as error:  # Orbax and TensorStore raise many kinds
             self._give_up(error)
@@ -128,8 +128,8 @@ class CheckpointWriter:
             return
         step, self._unsettled = self._unsettled, None
         try:
-            together(self._open().wait_until_finished)
-            by_writer(partial(self._seal, self._folder / str(step)))
+            all_or_none(self._open().wait_until_finished)
+            on_primary_process(partial(self._seal, self._folder / str(step)))
         except Exception as error:
             self._give_up(error)
 
@@ -140,7 +140,7 @@ class CheckpointWriter:
 
     def settle_if_written(self) -> None:
         """`settle`, unless a process would have to wait."""
-        if not anywhere(self._manager is not None and self._manager.is_saving_in_progress()):
+        if not any_process(self._manager is not None and self._manager.is_saving_in_progress()):
             self.settle()
 
     def close(self) -> None:

@@ -64,7 +64,7 @@ def _is_live(stream: Any) -> bool:
     return UnfailingStream(lambda: stream).isatty()
 
 
-def say_on(console: Console) -> Callable[[str], None]:
+def log_to(console: Console) -> Callable[[str], None]:
     """Prints lines beside the results."""
 
     def say(line: str) -> None:

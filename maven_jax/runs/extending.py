@@ -18,10 +18,10 @@ from maven_jax.runs.grid import lanes_from_columns
 from maven_jax.runs.lock import lock
 from maven_jax.runs.metrics import refuse_changed_metrics
 from maven_jax.runs.new_folder import checksum_of, write_config, write_info
-from maven_jax.runs.processes import by_writer
+from maven_jax.runs.processes import on_primary_process
 from maven_jax.runs.programs import check_run
 from maven_jax.runs.provenance import check_settings, env_of_run
-from maven_jax.runs.restoring import can_go_on
+from maven_jax.runs.restoring import can_resume
 from maven_jax.runs.sweep import lane_keys, spread
 from maven_jax.train import make_trainer
 from maven_jax.types import MarlEnv, TrainState
@@ -63,7 +63,7 @@ def _extend(
         allowed = f"a whole number above {before}, which run '{folder}' has already"
         check(total_env_steps > before, name, total_env_steps, allowed)
         shapes = _state_shapes(config, env_of_run(folder, config, info, make_env), info)
-        if not can_go_on(folder, shapes, info["lanes"]) and info["status"] in ENDED:
+        if not can_resume(folder, shapes, info["lanes"]) and info["status"] in ENDED:
             kept = "--checkpoint.keep-final keeps one; " if info["status"] == "finished" else ""
             raise StorageError(
                 f"run '{folder}' has ended without a checkpoint, so it cannot be extended; {kept}"
@@ -79,8 +79,8 @@ def _extend(
         status = "interrupted" if info["status"] in ENDED else info["status"]
         known = info.get("config_yaml")
         known = {} if known is None else {"config_yaml": [*known, checksum_of(config)]}
-        by_writer(partial(write_info, folder, info | {"status": status} | known))
-        by_writer(partial(write_config, folder, config))
+        on_primary_process(partial(write_info, folder, info | {"status": status} | known))
+        on_primary_process(partial(write_config, folder, config))
 
 
 def _state_shapes(config: Config, env: MarlEnv, info: Mapping[str, Any]) -> TrainState:

@@ -80,7 +80,7 @@ def checkpoint_folders(path: Path) -> list[Path]:
     return sorted(folders, key=lambda p: -int(p.name))
 
 
-def standing(path: Path, info: Mapping[str, Any]) -> str:
+def describe_status(path: Path, info: Mapping[str, Any]) -> str:
     """What has become of a run, and how to resume it: the rest of a sentence.
 
     Args:

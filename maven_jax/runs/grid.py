@@ -19,7 +19,7 @@ from maven_jax.config.fields import read_field, with_field
 from maven_jax.config.files import parse_yaml
 from maven_jax.environments import complete
 from maven_jax.errors import ConfigError, check, unknown
-from maven_jax.unread_fields import unread
+from maven_jax.unread_fields import ignored_fields
 
 TRACED = "hyperparameters."
 MAX_LANES = 2**16
@@ -223,7 +223,7 @@ def expand(
         if names.count(name) > 1:
             raise ConfigError(f"grid has {name} twice; allowed: each value once")
     for field in grid:
-        reasons = [unread(at_largest(part)).get(field) for part in parts]
+        reasons = [ignored_fields(at_largest(part)).get(field) for part in parts]
         if None not in reasons:
             raise ConfigError(f"grid of {field} has no effect, since {reasons[0]}")
     return parts

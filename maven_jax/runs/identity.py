@@ -18,7 +18,7 @@ from maven_jax.config.files import parse_yaml
 from maven_jax.environments import default_options
 from maven_jax.errors import StorageError, shown
 from maven_jax.runs.folder import load_setup, read_sweep, sweep_parts
-from maven_jax.runs.processes import anywhere, by_writer
+from maven_jax.runs.processes import any_process, on_primary_process
 from maven_jax.runs.weights import read_initial_weights
 
 
@@ -68,12 +68,12 @@ def create_once(
             if not found:
                 raise
 
-    by_writer(look)
-    if anywhere(found):
+    on_primary_process(look)
+    if any_process(found):
         return False
     check()
-    by_writer(create_or_look)
-    return not anywhere(found)
+    on_primary_process(create_or_look)
+    return not any_process(found)
 
 
 def _holds(path: Path, setups: Mapping[str, Setup], report: str | None) -> bool:

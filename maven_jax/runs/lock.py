@@ -9,7 +9,7 @@ from pathlib import Path
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 from maven_jax.errors import StorageError
-from maven_jax.runs.processes import anywhere, by_writer
+from maven_jax.runs.processes import any_process, on_primary_process
 
 try:
     import fcntl
@@ -51,8 +51,8 @@ def try_lock(folder: Path) -> Iterator[bool]:
             nonlocal taken
             taken = held.enter_context(lock_here(folder))
 
-        by_writer(take)
-        yield not anywhere(not taken)
+        on_primary_process(take)
+        yield not any_process(not taken)
 
 
 @contextmanager

@@ -11,19 +11,24 @@ import numpy as np
 from maven_jax.budget import replays_per_step, updates_per_chunk
 from maven_jax.config import Config, TrainingConfig
 from maven_jax.runs.checkpoint import CheckpointWriter
-from maven_jax.runs.console import say_on
+from maven_jax.runs.console import log_to
 from maven_jax.runs.files import replace_text
 from maven_jax.runs.grid import Lanes, lanes_from_columns
 from maven_jax.runs.interruption import StopRequest
 from maven_jax.runs.metrics import MetricsWriter, Rows, describe_rows, set_metrics_aside
 from maven_jax.runs.new_folder import write_info
 from maven_jax.runs.options import Options
-from maven_jax.runs.processes import anywhere, by_writer, is_writer, together
+from maven_jax.runs.processes import (
+    all_or_none,
+    any_process,
+    is_primary_process,
+    on_primary_process,
+)
 from maven_jax.runs.progress import live_numbers, show_progress
 from maven_jax.runs.restoring import Checkpoint
 from maven_jax.runs.sweep import Sweep, SweepChunk, lane_keys, run_sweep, take_lanes
 from maven_jax.runs.tensorboard import event_step, write_events
-from maven_jax.runs.text import count_of
+from maven_jax.runs.text import pluralize
 from maven_jax.runs.weights import save_weights
 from maven_jax.types import NetworkParams, Params
 
@@ -42,7 +47,7 @@ def train_lanes(
     lanes = lanes_from_columns(info["lanes"], config.hyperparameters)
     results = Results(path, lanes, options, start)
     num_updates = int(start.position.metrics["num_updates"].max()) if start else 0
-    checkpoints = CheckpointWriter(path, options.checkpoint, say_on(options.console), num_updates)
+    checkpoints = CheckpointWriter(path, options.checkpoint, log_to(options.console), num_updates)
     position, num_chunks = (start.position, start.num_chunks) if start else (None, 0)
     saved_chunks = num_chunks
     seconds_before, updates_before = info["train_seconds"], info["seed_updates"]
@@ -51,31 +56,31 @@ def train_lanes(
 
     def save(chunk: SweepChunk) -> None:
         counts = {name: info[name] for name in NO_COUNTS}
-        together(results.sync)
+        all_or_none(results.sync)
         rows = results.rows
         checkpoints.save(chunk.state, chunk.metrics, num_chunks, num_updates, rows, counts)
 
     try:
         total = config.training.total_env_steps
-        label = f"{options.name_of(config)}, {count_of(sweep.num_lanes, 'run')}"
+        label = f"{options.name_of(config)}, {pluralize(sweep.num_lanes, 'run')}"
         before = int(position.state.env_steps.min()) if position is not None else 0
         with show_progress(options.console, label, total, min(before, total)) as show:
             keys, hyperparameters = lane_keys(lanes.seeds), lanes.hyperparameters
             for chunk in run_sweep(sweep, keys, hyperparameters, position, weights):
                 num_chunks += 1
-                together(partial(results.write, chunk))
+                all_or_none(partial(results.write, chunk))
                 seconds = time.perf_counter() - started
                 info["train_seconds"] = round(seconds_before + seconds, 2)
                 info["seed_updates"] += updates_per_chunk(config.training) * int(chunk.active.sum())
                 info.update(_ratios(config.training, chunk))
-                if _report_divergence(chunk, lanes, info, say_on(options.console)):
-                    by_writer(lambda: write_info(path, info))
+                if _report_divergence(chunk, lanes, info, log_to(options.console)):
+                    on_primary_process(lambda: write_info(path, info))
                 sound = chunk.metrics["env_steps"][~chunk.diverged]
                 rate = (info["seed_updates"] - updates_before) / seconds
                 show(min(int(sound.min(initial=total)), total), live_numbers(chunk, rate))
-                stopped = anywhere(stop.requested)
+                stopped = any_process(stop.requested)
                 num_updates = int(chunk.metrics["num_updates"].max())
-                if stopped or anywhere(checkpoints.is_due(num_updates)):
+                if stopped or any_process(checkpoints.is_due(num_updates)):
                     save(chunk)
                     saved_chunks = num_chunks
                 else:
@@ -84,7 +89,7 @@ def train_lanes(
                     break
             if chunk is not None and info["keep_final"] and saved_chunks < num_chunks:
                 save(chunk)
-        together(results.sync)
+        all_or_none(results.sync)
     finally:
         results.close()
         checkpoints.close()
@@ -119,10 +124,10 @@ class Results:
         self, path: Path, lanes: Lanes, options: Options, start: Checkpoint | None
     ) -> None:
         self._metrics = self._events = None
-        if not is_writer():
+        if not is_primary_process():
             return
         if start is None and (aside := set_metrics_aside(path)):
-            say_on(options.console)(
+            log_to(options.console)(
                 f"no checkpoint found: '{path}' restarts from step 0; its metrics so far are "
                 f"renamed to '{aside.name}'"
             )

@@ -12,7 +12,7 @@ from typing import Any
 from maven_jax.config import Config
 from maven_jax.config.files import AnyPath
 from maven_jax.errors import ConfigError, StorageError
-from maven_jax.runs.console import say_on
+from maven_jax.runs.console import log_to
 from maven_jax.runs.folder import ENDED, load_setup, sweep_parts
 from maven_jax.runs.grid import Part
 from maven_jax.runs.identity import Setup, create_once
@@ -20,20 +20,20 @@ from maven_jax.runs.interruption import StopRequest
 from maven_jax.runs.lock import try_lock
 from maven_jax.runs.new_folder import create_sweep_folder
 from maven_jax.runs.options import InterruptedRunError, Options
-from maven_jax.runs.processes import anywhere, by_writer
+from maven_jax.runs.processes import any_process, on_primary_process
 from maven_jax.runs.programs import check_run, compile_run
 from maven_jax.runs.provenance import check_settings, env_of_run
 from maven_jax.runs.run import Run, load_run
 from maven_jax.runs.runner import (
+    already_finished,
     continue_run,
     draw_runs,
     new_info,
-    nothing_left,
-    or_nothing,
-    say_found,
+    remove_if_untrained,
+    report_existing,
 )
 from maven_jax.runs.sweep import Sweep
-from maven_jax.runs.text import count_of
+from maven_jax.runs.text import pluralize
 from maven_jax.shaping import check_shaping
 from maven_jax.train import make_trainer, static_part
 from maven_jax.types import MarlEnv
@@ -66,10 +66,10 @@ def train_sweep(
     path = Path(path)
     options = options or Options()
     if create_sweep(parts, make_env, path, options):
-        return or_nothing(path, lambda: continue_sweep(path, make_env, options))
+        return remove_if_untrained(path, lambda: continue_sweep(path, make_env, options))
     folders = sweep_parts(path)
     finished = finished_runs(folders)  # what is damaged is refused before all else
-    if say_found(path, folders, options):
+    if report_existing(path, folders, options):
         return finished
     return continue_sweep(path, make_env, options)
 
@@ -115,8 +115,8 @@ def create_sweep(
     if not create_once(path, setups, create, report, check_parts):
         return False
     num_runs = sum(len(part.lanes.seeds) for part in parts)
-    say_on(options.console)(
-        f"{num_runs} runs in {len(parts)} parts, {count_of(len(programs), 'program')} in all"
+    log_to(options.console)(
+        f"{num_runs} runs in {len(parts)} parts, {pluralize(len(programs), 'program')} in all"
     )
     return True
 
@@ -137,7 +137,7 @@ def continue_sweep(
     options = options or Options()
     folders = sweep_parts(path)
     if all(load_setup(folder)[1]["status"] in ENDED for folder in folders):
-        raise StorageError(nothing_left("sweep", path))
+        raise StorageError(already_finished("sweep", path))
     continue_parts(path, folders, make_env, options)
     runs = finished_runs(folders)
     if runs:
@@ -173,7 +173,7 @@ def continue_parts(
         ConfigError: the lanes do not fit.
         InterruptedRunError: after a signal to stop.
     """
-    say = say_on(options.console)
+    say = log_to(options.console)
     finished_runs(folders)  # what is damaged is refused before others are trained
     for folder in folders:
         info = load_setup(folder)[1]
@@ -183,16 +183,16 @@ def continue_parts(
     stop = StopRequest(say)
     try:
         for index, folder in enumerate(folders):
-            if anywhere(load_setup(folder)[1]["status"] in ENDED):
+            if any_process(load_setup(folder)[1]["status"] in ENDED):
                 continue
-            if anywhere(stop.requested):
+            if any_process(stop.requested):
                 raise KeyboardInterrupt
             with try_lock(folder) as taken:  # before compiling, so that no other process does
                 if not taken:
                     say(f"'{folder.name}' is skipped: another process trains it")
                     continue
                 config, info = load_setup(folder)
-                if anywhere(info["status"] in ENDED):  # meanwhile
+                if any_process(info["status"] in ENDED):  # meanwhile
                     continue
                 program = _program(config, info)
                 named = dataclasses.replace(options, name=folder.name)
@@ -203,7 +203,7 @@ def continue_parts(
                     continue_run(folder, env, named, compiled[program], stop)
             to_come = [_program(*load_setup(other)) for other in folders[index + 1 :]]
             compiled = {p: sweep for p, sweep in compiled.items() if p in to_come}
-            by_writer(after_each)
+            on_primary_process(after_each)
     except (InterruptedRunError, KeyboardInterrupt):
         raise InterruptedRunError(path) from None
 

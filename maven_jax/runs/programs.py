@@ -8,12 +8,12 @@ from jax.sharding import Mesh
 
 from maven_jax.config import Config, Hyperparameters
 from maven_jax.errors import ConfigError, first_line
-from maven_jax.runs.console import say_on, show_status
+from maven_jax.runs.console import log_to, show_status
 from maven_jax.runs.memory import Memory, check_memory, format_bytes, free_bytes, state_memory
 from maven_jax.runs.options import Options
-from maven_jax.runs.processes import together
+from maven_jax.runs.processes import all_or_none
 from maven_jax.runs.sweep import Sweep, compile_sweep, make_mesh, padded
-from maven_jax.runs.text import count_of
+from maven_jax.runs.text import pluralize
 from maven_jax.train import Trainer, make_trainer
 from maven_jax.types import MarlEnv
 
@@ -37,7 +37,7 @@ def _check_trainer(trainer: Trainer, num_lanes: int) -> Memory:
     lanes_here = padded(num_lanes, mesh) // mesh.size * len(here)
     copy = lane.total if here[0].platform == "cpu" else 0
     held = Memory(*(number * lanes_here for number in lane._replace(checkpoint=copy)))
-    together(lambda: check_memory(held, free_bytes(here), num_lanes, mesh.size))
+    all_or_none(lambda: check_memory(held, free_bytes(here), num_lanes, mesh.size))
     return held
 
 
@@ -56,7 +56,7 @@ def compile_run(
     trainer, mesh, name = make_trainer(config, env), make_mesh(num_lanes), options.name_of(config)
     here = _devices_here(mesh)
     free = free_bytes(here)
-    runs = count_of(num_lanes, "run")
+    runs = pluralize(num_lanes, "run")
     held = _check_trainer(trainer, num_lanes)
     with (
         show_status(options.console, f"{name}: compiling one program for {runs}"),
@@ -64,13 +64,13 @@ def compile_run(
     ):
         sweep = compile_sweep(trainer, num_lanes, mesh, from_weights=from_weights)
     held = held._replace(scratch=sweep.scratch_bytes * len(here))
-    together(lambda: check_memory(held, free, num_lanes, mesh.size))
+    all_or_none(lambda: check_memory(held, free, num_lanes, mesh.size))
     known = f"; {format_bytes(free)} are free" if free is not None else ""
     options.console.print(
         f"{name}: memory for {runs}: {held}{known}", highlight=False, soft_wrap=True
     )
     for line in options.remarks:
-        say_on(options.console)(line)
+        log_to(options.console)(line)
     return sweep
 
 
@@ -82,7 +82,7 @@ def explain_out_of_memory(num_lanes: int) -> Iterator[None]:
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        runs = count_of(num_lanes, "run")
+        runs = pluralize(num_lanes, "run")
         raise ConfigError(
             f"{runs} do not fit on this device together: {first_line(error)}"
         ) from None

@@ -14,9 +14,9 @@ import orbax.checkpoint as ocp
 from maven_jax.errors import MavenJaxError, StorageError, first_line
 from maven_jax.runs.checkpoint import by_path, with_plain_keys
 from maven_jax.runs.files import CHECKSUMS, find_damage, replaced
-from maven_jax.runs.folder import ENDED, WEIGHTS, checkpoint_folders, standing
+from maven_jax.runs.folder import ENDED, WEIGHTS, checkpoint_folders, describe_status
 from maven_jax.runs.metrics import Rows, find_other_rows, lanes_in_order
-from maven_jax.runs.processes import by_writer
+from maven_jax.runs.processes import on_primary_process
 from maven_jax.runs.run import Run
 from maven_jax.runs.sweep import Position
 from maven_jax.runs.weights import Weights, orbax_path, read_arrays, read_weights
@@ -67,11 +67,11 @@ def load_checkpoint(
 
     found, passed = _latest(path, restore, say)
     for folder, name in passed.items():
-        by_writer(partial(_set_aside, folder, name))
+        on_primary_process(partial(_set_aside, folder, name))
     return found
 
 
-def can_go_on(path: Path, state_shapes: TrainState, lanes: Mapping[str, Sequence[Any]]) -> bool:
+def can_resume(path: Path, state_shapes: TrainState, lanes: Mapping[str, Sequence[Any]]) -> bool:
     """Whether there is a checkpoint that `load_checkpoint` goes on from; nothing is set aside.
 
     Args:
@@ -125,12 +125,12 @@ def newest_weights(run: Run, say: Callable[[str], None]) -> dict[str, np.ndarray
     if newest is None:
         raise StorageError(
             f"run '{run.path}' has no weights"
-            + ("" if has_ended else f" yet: it {standing(run.path, run.info)}")
+            + ("" if has_ended else f" yet: it {describe_status(run.path, run.info)}")
         )
     if newest is saved or (newest.num_chunks or 0) < run.num_evaluations:
         number = newest.num_chunks or "some"
         say(
-            f"run '{run.path}' {standing(run.path, run.info)}; these are its weights after "
+            f"run '{run.path}' {describe_status(run.path, run.info)}; these are its weights after "
             f"{number} of {run.num_evaluations} evaluations"
         )
     return newest.arrays

@@ -16,10 +16,10 @@ from maven_jax.errors import StorageError, unknown
 from maven_jax.runs.folder import (
     ENDED,
     checkpoint_folders,
+    describe_status,
     has_rows,
     load_setup,
     read_file,
-    standing,
     sweep_parts,
 )
 from maven_jax.runs.metrics import (
@@ -161,7 +161,7 @@ def load_run(path: AnyPath) -> Run:
     broken = {tuple(lane[name] for name in info["lanes"]) for lane in info.get("diverged", [])}
     begun = checkpoint_folders(path) or has_rows(path) or not lanes - broken
     if not (ended or begun):
-        raise StorageError(f"run '{path}' has no evaluation yet: it {standing(path, info)}")
+        raise StorageError(f"run '{path}' has no evaluation yet: it {describe_status(path, info)}")
     metrics = read_file(path, "metrics.csv", parse_metrics if ended else parse_whole_rows)
     run = Run(path, config, info, metrics)
     found = set(lanes_of_rows(metrics, run.lanes))
@@ -198,10 +198,11 @@ def load_runs(path: AnyPath, say: Callable[[str], None] = lambda _: None) -> lis
     if not taken:
         (first, info), *_ = infos.items()
         raise StorageError(
-            f"sweep '{path}' has no evaluation yet: its part '{first.name}' {standing(first, info)}"
+            f"sweep '{path}' has no evaluation yet: its part '{first.name}' "
+            f"{describe_status(first, info)}"
         )
     for part, info in infos.items():
         if info["status"] not in ENDED:
             used = "its rows so far are used" if part in taken else "it is missing here"
-            say(f"part '{part.name}' of sweep '{path}' {standing(part, info)}; {used}")
+            say(f"part '{part.name}' of sweep '{path}' {describe_status(part, info)}; {used}")
     return [load_run(part) for part in taken]

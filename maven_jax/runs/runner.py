@@ -17,7 +17,7 @@ from maven_jax.config.files import AnyPath
 from maven_jax.environments import class_name
 from maven_jax.errors import ConfigError, MavenJaxError, StorageError, first_line
 from maven_jax.runs.checkpoint import remove_checkpoints
-from maven_jax.runs.console import say_on
+from maven_jax.runs.console import log_to
 from maven_jax.runs.files import draft_of
 from maven_jax.runs.folder import ENDED, has_rows, load_setup
 from maven_jax.runs.grid import Lanes
@@ -27,7 +27,7 @@ from maven_jax.runs.lock import lock, lock_here
 from maven_jax.runs.loop import NO_COUNTS, train_lanes
 from maven_jax.runs.new_folder import create_run_folder, write_info
 from maven_jax.runs.options import InterruptedRunError, Options, Origin
-from maven_jax.runs.processes import anywhere, by_writer, is_writer
+from maven_jax.runs.processes import any_process, is_primary_process, on_primary_process
 from maven_jax.runs.programs import compile_run, explain_out_of_memory
 from maven_jax.runs.provenance import (
     check_env_of_run,
@@ -39,7 +39,7 @@ from maven_jax.runs.provenance import (
 from maven_jax.runs.restoring import load_checkpoint
 from maven_jax.runs.run import Run, load_run
 from maven_jax.runs.sweep import Sweep
-from maven_jax.runs.text import count_of
+from maven_jax.runs.text import pluralize
 from maven_jax.runs.weights import fit_lanes, read_initial_weights, refuse_normalized
 from maven_jax.shaping import check_shaping
 from maven_jax.train import make_trainer
@@ -90,20 +90,20 @@ def train_run(
         info["init_from"] = origin.record
     setup = Setup(config, info, arrays)
     if create_once(path, {"": setup}, lambda: create_run_folder(path, *setup)):
-        (run,) = or_nothing(path, lambda: [continue_run(path, env, options)])
+        (run,) = remove_if_untrained(path, lambda: [continue_run(path, env, options)])
         return run
     found = load_setup(path)[1]
     check_env_of_run(path, found, env)
-    if anywhere(found["status"] in ENDED):
+    if any_process(found["status"] in ENDED):
         run = load_run(path)
-        say_found(path, [path], options)
+        report_existing(path, [path], options)
         return run
     with lock(path):
-        say_found(path, [path], options)
+        report_existing(path, [path], options)
         return continue_run(path, env, options)
 
 
-def say_found(path: Path, folders: Sequence[Path], options: Options) -> bool:
+def report_existing(path: Path, folders: Sequence[Path], options: Options) -> bool:
     """Says that a folder holds these runs already; returns whether all of them have ended.
 
     Raises:
@@ -113,11 +113,11 @@ def say_found(path: Path, folders: Sequence[Path], options: Options) -> bool:
     for folder in unfinished:
         _load_unfinished(folder)
     found = "exists; it is resumed" if unfinished else "has finished; there is nothing to train"
-    say_on(options.console)(f"'{path}' {found}")
+    log_to(options.console)(f"'{path}' {found}")
     return not unfinished
 
 
-def nothing_left(what: str, path: Path) -> str:
+def already_finished(what: str, path: Path) -> str:
     """The error of a run or sweep that is finished and cannot be resumed."""
     return (
         f"{what} '{path}' has already finished; to train longer, raise --training.total-env-steps"
@@ -151,7 +151,7 @@ def continue_run(
     path = Path(path)
     options = options or Options()
     options.checkpoint.validate()
-    stop = stop or StopRequest(say_on(options.console))
+    stop = stop or StopRequest(log_to(options.console))
     _load_unfinished(path)
     with lock(path), ExitStack() as training:
         try:
@@ -163,7 +163,7 @@ def continue_run(
 def _load_unfinished(path: Path) -> tuple[Config, dict[str, Any]]:
     config, info = load_setup(path)
     if info["status"] == "finished":
-        raise StorageError(nothing_left("run", path))
+        raise StorageError(already_finished("run", path))
     if info["status"] == "converted":
         raise StorageError(
             f"run '{path}' was converted and cannot be resumed; to start from its weights use "
@@ -184,25 +184,25 @@ def _continue_run(
     config, info = _load_unfinished(path)
     check_env_of_run(path, info, env)
     if changes := describe_changes(info):
-        say_on(options.console)(f"run '{path}' is {changes}")
+        log_to(options.console)(f"run '{path}' is {changes}")
     started = time.perf_counter()
     from_weights = "init_from" in info
     arrays = read_initial_weights(path) if from_weights else None
     num_lanes = len(info["lanes"]["seed"])
     late = late_evaluation(config.training, env.time_limit)
     if late and not has_rows(path):
-        say_on(options.console)(late)
+        log_to(options.console)(late)
     if compiled is None:
         sweep = compile_run(config, env, num_lanes, options, from_weights)
     else:
         sweep = compiled._replace(total_env_steps=config.training.total_env_steps)
     training.enter_context(stop)  # once compiled: from here on a signal waits for what is written
     start = load_checkpoint(
-        path, sweep.state_shapes, num_lanes, say_on(options.console), info["lanes"]
+        path, sweep.state_shapes, num_lanes, log_to(options.console), info["lanes"]
     )
     weights = None
     if start:
-        say_on(options.console)(f"resuming after {start.num_chunks} evaluations")
+        log_to(options.console)(f"resuming after {start.num_chunks} evaluations")
     elif arrays is not None:
         weights = fit_lanes(arrays, make_trainer(config, env), config, num_lanes, NO_START)
     info |= start.info if start else NO_COUNTS
@@ -211,37 +211,37 @@ def _continue_run(
     info["environment"] = class_name(env)
     info["compile_seconds"] = round(sweep.compile_seconds, 2)
     info["keep_final"] = options.checkpoint.keep_final or info.get("keep_final", False)
-    by_writer(lambda: write_info(path, info))
+    on_primary_process(lambda: write_info(path, info))
 
     def end_as(status: str) -> None:
         seconds = time.perf_counter() - started + info.get("wall_seconds", 0)
         write_info(path, info | {"status": status, "wall_seconds": round(seconds, 2)})
 
     try:
-        if anywhere(stop.requested):
+        if any_process(stop.requested):
             raise KeyboardInterrupt
         with explain_out_of_memory(num_lanes):
             train_lanes(sweep, config, path, options, info, start, weights, stop)
         draw_runs([load_run(path)], path, options)
-        by_writer(lambda: end_as("finished"))
+        on_primary_process(lambda: end_as("finished"))
     except BaseException as error:
-        if is_writer():
+        if is_primary_process():
             with suppress(OSError):  # such as a full disk: `status` stays as it was
                 end_as("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
         raise
     if not info["keep_final"]:
-        by_writer(lambda: remove_checkpoints(path))
+        on_primary_process(lambda: remove_checkpoints(path))
     return load_run(path)
 
 
 def draw_runs(runs: Sequence[Run], path: Path, options: Options) -> None:
     """The figure of a folder; what has been learned does not depend on it."""
-    if options.draw is None or not is_writer():
+    if options.draw is None or not is_primary_process():
         return
     try:
         options.draw(runs, path / "figures" / "return.png")
     except (MavenJaxError, OSError) as error:
-        say_on(options.console)(f"no figure: {first_line(error)}")
+        log_to(options.console)(f"no figure: {first_line(error)}")
 
 
 def new_info(lanes: Lanes, coordinates: dict[str, Any]) -> dict[str, Any]:
@@ -255,18 +255,18 @@ def new_info(lanes: Lanes, coordinates: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def or_nothing(path: Path, train: Callable[[], list[Run]]) -> list[Run]:
+def remove_if_untrained(path: Path, train: Callable[[], list[Run]]) -> list[Run]:
     """Trains in a new folder; one in which nothing was learned is removed again."""
     try:
         runs = train()
         if runs and not any(run.metrics["seed"].size for run in runs):
             raise ConfigError(
-                f"all {count_of(sum(run.num_lanes for run in runs), 'run')} diverged at "
+                f"all {pluralize(sum(run.num_lanes for run in runs), 'run')} diverged at "
                 "once; use hyperparameters that do not diverge, such as a lower learning_rate"
             )
         return runs
     except BaseException as error:
-        if is_writer():
+        if is_primary_process():
             _remove_untrained(path)
         if isinstance(error, InterruptedRunError):
             raise InterruptedRunError(path) from None

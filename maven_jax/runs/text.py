@@ -14,6 +14,6 @@ def format_value(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def count_of(number: int, noun: str) -> str:
+def pluralize(number: int, noun: str) -> str:
     """A number and its noun: 1 seed, 2 seeds."""
     return f"{number} {noun}" + ("s" if number != 1 else "")

@@ -27,7 +27,7 @@ from maven_jax.runs.files import (
     write_checksums,
 )
 from maven_jax.runs.folder import INITIAL_WEIGHTS, WEIGHTS
-from maven_jax.runs.processes import by_writer
+from maven_jax.runs.processes import on_primary_process
 from maven_jax.train import Trainer
 from maven_jax.types import NetworkParams, Params
 
@@ -74,11 +74,11 @@ def save_weights(
         replace_folder(draft, path / WEIGHTS)
 
     try:
-        by_writer(clean)
+        on_primary_process(clean)
         with ocp.StandardCheckpointer() as checkpointer, orbax_path(path) as folder:
             checkpointer.save(folder / draft.name, weights, force=True)
             checkpointer.wait_until_finished()
-        by_writer(settle)
+        on_primary_process(settle)
     except Exception as error:  # Orbax and TensorStore raise many kinds, for a full disk too
         raise StorageError(f"weights cannot be written in '{path}': {first_line(error)}") from None
 

@@ -25,7 +25,7 @@ from maven_jax.reports.plots import (
 from maven_jax.reports.tables import last_evaluation
 from maven_jax.runs.experiments import quartiles
 from maven_jax.runs.run import Run
-from maven_jax.runs.text import count_of
+from maven_jax.runs.text import pluralize
 from maven_jax.studies import paper_values
 
 
@@ -90,7 +90,7 @@ def figure3_label(name: str) -> str:
 
 def _seeds(*runs: Run) -> str:
     counts = {run.num_lanes for run in runs}
-    return " and ".join(count_of(count, "seed") for count in sorted(counts))
+    return " and ".join(pluralize(count, "seed") for count in sorted(counts))
 
 
 def figure3_data(runs: Mapping[str, Run]) -> str:
@@ -159,7 +159,7 @@ def figure3_summary(runs: Mapping[str, Run], best_return: float) -> str:
     steps = min(run.config.training.total_env_steps for run in runs.values())
     if seeds < paper_values.SEEDS or steps < paper_values.STEPS[-1]:
         sentences.append(
-            f"{count_of(seeds, 'seed')} and {steps:,} steps can tell who finds the best return "
+            f"{pluralize(seeds, 'seed')} and {steps:,} steps can tell who finds the best return "
             "early, in most seeds or in few. They cannot tell small differences, nor where the "
             f"curves end: for {paper_values.SEEDS} seeds, {paper_values.STEPS[-1]:,} steps and "
             "published MAVEN run maven-jax figure3."

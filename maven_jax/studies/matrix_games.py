@@ -23,7 +23,7 @@ from maven_jax.learner import make_optimizer, update, utilities
 from maven_jax.objectives import Networks
 from maven_jax.rollout import env_spec, rollout, start_episodes
 from maven_jax.runs.sweep import lane_keys, map_lanes, spread
-from maven_jax.runs.text import count_of
+from maven_jax.runs.text import pluralize
 from maven_jax.studies.payoff_tables import best_additive, best_monotone
 from maven_jax.types import Episodes, MarlEnv, Params, ScalarKey
 
@@ -193,7 +193,7 @@ def fits_table(
     """
     additive = squared_error(best_additive(payoff), payoff)
     monotone = squared_error(best_monotone(payoff), payoff)
-    title = f"{title}: {count_of(greedy.shape[1], 'seed')}"
+    title = f"{title}: {pluralize(greedy.shape[1], 'seed')}"
     title += f"; best squared error additive {additive:.2f}, monotone {monotone:.2f}"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     for heading in ("behaviour", "learnt values", "greedy"):

@@ -16,7 +16,7 @@ from maven_jax.errors import ConfigError, check, unknown
 from maven_jax.runs.folder import is_part_name
 from maven_jax.runs.grid import seeds_of
 from maven_jax.studies.report import REPORTS
-from maven_jax.unread_fields import unread
+from maven_jax.unread_fields import ignored_fields
 
 
 class StudyRun(NamedTuple):
@@ -117,13 +117,13 @@ def parse_study(plain: Any, folder: Path | None = None) -> Study:
     runs = plain.get("runs")
     check(isinstance(runs, dict) and bool(runs), "runs", runs, "a mapping of names to runs")
     study = Study(report, {n: _parse_run(n, run, seeds, steps, folder) for n, run in runs.items()})
-    _refuse_alike(study)
+    _refuse_duplicates(study)
     if report == "figure3":
         _refuse_other_games(study)
     return study
 
 
-def _refuse_alike(study: Study) -> None:
+def _refuse_duplicates(study: Study) -> None:
     """Two runs of one experiment could not be told apart by what reads the folder."""
     names: dict[Config, str] = {}
     for name, run in study.runs.items():
@@ -179,7 +179,7 @@ def _changed(config: Config, changes: Any) -> Config:
             changed, env=dataclasses.replace(changed.env, options=options)
         )
     changed = _checked(changed)
-    for field, reason in unread(changed).items():
+    for field, reason in ignored_fields(changed).items():
         if field in flatten(changes):
             raise ConfigError(f"{field} has no effect, since {reason}")
     return changed

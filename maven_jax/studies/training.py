@@ -6,14 +6,14 @@ from pathlib import Path
 from maven_jax.config import Config
 from maven_jax.config.files import AnyPath
 from maven_jax.errors import unknown
-from maven_jax.runs.console import say_on
+from maven_jax.runs.console import log_to
 from maven_jax.runs.folder import sweep_parts
 from maven_jax.runs.grid import Part, make_lanes
 from maven_jax.runs.options import Options
 from maven_jax.runs.part_by_part import continue_parts, create_sweep, finished_runs
-from maven_jax.runs.processes import is_writer
+from maven_jax.runs.processes import is_primary_process
 from maven_jax.runs.run import Run
-from maven_jax.runs.runner import or_nothing, say_found
+from maven_jax.runs.runner import remove_if_untrained, report_existing
 from maven_jax.studies.report import kind_of, report_or_say
 from maven_jax.studies.study import Study
 from maven_jax.types import MarlEnv
@@ -57,9 +57,9 @@ def train_study(
         for name, run in study.runs.items()
     ]
     if create_sweep(parts, make_env, path, options, study.report):
-        return or_nothing(path, lambda: continue_study(path, make_env, options, only))
+        return remove_if_untrained(path, lambda: continue_study(path, make_env, options, only))
     finished_runs(sweep_parts(path))  # what is damaged is refused before all else
-    say_found(path, [path / name for name in only or study.runs], options)
+    report_existing(path, [path / name for name in only or study.runs], options)
     return continue_study(path, make_env, options, only)
 
 
@@ -85,7 +85,7 @@ def continue_study(
     """
     path = Path(path)
     options = options or Options()
-    say = say_on(options.console)
+    say = log_to(options.console)
     kind_of(path)  # a damaged one is refused before anything trains
     parts = sweep_parts(path)
     for name in only:
@@ -96,6 +96,6 @@ def continue_study(
     try:
         continue_parts(path, folders, make_env, options, lambda: report_or_say(path, say))
     finally:
-        if is_writer():
+        if is_primary_process():
             report_or_say(path, say)
     return finished_runs(folders)

@@ -9,7 +9,7 @@ import sys
 import pytest
 from rich.table import Table
 
-from maven_jax.runs.console import plain_console, say_on, show_status
+from maven_jax.runs.console import log_to, plain_console, show_status
 from maven_jax.runs.progress import show_progress
 from maven_jax.runs.streams import UnfailingStream
 
@@ -43,7 +43,7 @@ def test_nothing_that_is_printed_beside_the_results_raises(monkeypatch, error, w
     console = plain_console(stderr=True)
     with show_status(console, "compiling"), show_progress(console, "run", 10) as show:
         show(1, "return 1")
-        say_on(console)("a remark")
+        log_to(console)("a remark")
         console.print(Table(title="a table"))
         show(10, "return 2")
     assert broken.getvalue() == ("compiling\n" if writes else "")

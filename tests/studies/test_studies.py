@@ -33,7 +33,7 @@ from maven_jax.runs.new_folder import create_run_folder
 from maven_jax.runs.options import Options
 from maven_jax.runs.part_by_part import create_sweep
 from maven_jax.runs.run import load_run
-from maven_jax.runs.runner import new_info, or_nothing
+from maven_jax.runs.runner import new_info, remove_if_untrained
 from maven_jax.studies.report import REPORTS, write_report
 from maven_jax.studies.study import load_study, parse_study
 from maven_jax.studies.training import continue_study
@@ -377,14 +377,14 @@ def test_a_folder_in_which_another_process_trains_is_not_removed(here):
     with (here / "runs" / "c" / LOCK).open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(StorageError):
-            or_nothing(here / "runs", fail)
+            remove_if_untrained(here / "runs", fail)
         before = contents(here / "runs", "*/config.yaml")
         with pytest.raises(StorageError, match="is being trained by another process"):
             extend(here / "runs", 100, make_env)
         assert contents(here / "runs", "*/config.yaml") == before
     assert len(before) == 4
     with pytest.raises(StorageError):
-        or_nothing(here / "runs", fail)
+        remove_if_untrained(here / "runs", fail)
     assert not (here / "runs").exists()
 
 
