@@ -135,7 +135,7 @@ def test_the_command(tmp_path, capsys):
     data = json.loads((tmp_path / "new" / "x.json").read_text())
     assert len(data["smax"]["3m"]["vdn"]["seed_1"]) == 5
     capsys.readouterr()
-    assert "exists; allowed" in refused(capsys, *arguments)
+    assert "already exists; choose" in refused(capsys, *arguments)
     arguments[-1] = str(tmp_path / "y.json")
     assert "evaluations is 0; allowed" in refused(capsys, *arguments, "--evaluations", "0")
     assert "no run given" in refused(capsys, "export")

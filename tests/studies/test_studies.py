@@ -289,7 +289,7 @@ def test_options_that_cannot_be_are_refused_in_a_line(here, capsys):
         assert refused(capsys, *arguments, *options).startswith(message)
     assert not (here / "runs").exists()
     (here / "runs").mkdir()
-    assert refused(capsys, "study", "four.yaml", *options).startswith("output folder 'runs' exists")
+    assert refused(capsys, "study", "four.yaml", *options).startswith("output folder 'runs' already exists")
 
 
 def test_another_study_is_not_mixed_into_a_folder(here, capsys):
