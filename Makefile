@@ -7,9 +7,8 @@ NEWEST_PYTHON = $(firstword $(wildcard $(addprefix $(HOME)/.pyenv/versions/,3.13
 OUT ?= runs/figure3-$(shell date +%Y%m%d-%H%M%S)
 QUIETLY := --quiet --disable-pip-version-check
 SEED ?= 0
-FAST = $(addprefix tests/,test_agents.py test_config.py test_discriminators.py test_exploration.py test_golden_latent.py \
-    test_gru.py test_latents.py test_layers.py test_losses.py test_mixers.py test_objectives.py test_qtran.py test_replay.py \
-    test_rollout.py test_rounds.py test_target_moments.py runs/test_grid.py runs/test_memory.py runs/test_results.py \
+FAST = $(addprefix tests/,algorithms config functional latents networks acting/test_rollout.py learning/test_replay.py \
+    training/test_rounds.py experiments/test_grid.py experiments/test_memory.py experiments/test_results.py \
     reports/test_tables.py)
 
 .PHONY: figure3 test test-fast test-newest test-accelerators lint clean
@@ -27,9 +26,10 @@ test-fast: $(VENV)/.installed-dev
 # With the newest Python and packages to be had here: every algorithm trains, the golden cases, and
 # what has differed between versions of Python and PyYAML.
 test-newest: $(VENV)-newest/.installed
-	$(VENV)-newest/bin/python -m pytest -n 2 --dist loadfile tests/test_golden_learner.py \
-	    tests/test_golden_latent.py tests/test_gru.py tests/test_layers.py tests/test_config.py tests/test_env_check.py tests/runs/test_sweep.py \
-	    "tests/test_train.py::test_every_form_trains"
+	$(VENV)-newest/bin/python -m pytest -n 2 --dist loadfile $(addprefix tests/,learning/test_golden_learner.py \
+	    latents/test_golden_latent.py networks/test_gru.py networks/test_layers.py config/test_config.py \
+	    environments/test_checker.py experiments/test_sweep.py) \
+	    "tests/training/test_train.py::test_every_form_trains"
 
 # QMIX and MAVEN compiled for an H100 and for TPUs, on a CPU.
 test-accelerators: $(VENV)-accelerators/.installed

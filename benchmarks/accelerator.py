@@ -43,11 +43,11 @@ from rich.console import Console
 from throughput import describe, rates, time_chunk
 
 from maven_jax import Config, compile_sweep, make_trainer, run_sweep
-from maven_jax.environments import make_env
-from maven_jax.runs.memory import Memory, check_memory, free_bytes, state_memory
-from maven_jax.runs.new_folder import describe_machine
-from maven_jax.runs.options import Options
-from maven_jax.runs.sweep import make_mesh, padded, seed_keys
+from maven_jax.environments.registry import make_env
+from maven_jax.experiments.memory import Memory, check_memory, free_bytes, state_memory
+from maven_jax.experiments.new_folder import describe_machine
+from maven_jax.experiments.options import Options
+from maven_jax.experiments.sweep import make_mesh, padded, seed_keys
 from maven_jax.studies.study import Study
 from maven_jax.studies.training import train_study
 

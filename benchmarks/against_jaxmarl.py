@@ -40,9 +40,9 @@ from maven_jax import (
     seed_keys,
 )
 from maven_jax.config import Hyperparameters
-from maven_jax.environments import make_env
-from maven_jax.rounds import make_parts, play_round
-from maven_jax.runs.sweep import make_mesh, over_lanes, place_lanes, spread, update_lanes
+from maven_jax.environments.registry import make_env
+from maven_jax.experiments.sweep import make_mesh, over_lanes, place_lanes, spread, update_lanes
+from maven_jax.training.rounds import make_parts, play_round
 from maven_jax.types import TrainState
 
 

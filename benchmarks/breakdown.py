@@ -28,13 +28,21 @@ from rich.console import Console
 from rich.table import Table
 
 from maven_jax import Config, make_trainer
-from maven_jax.budget import rounds_per_chunk, updates_per_round
 from maven_jax.config import Hyperparameters
-from maven_jax.environments import make_env
+from maven_jax.environments.registry import make_env
 from maven_jax.episodes import as_floats, swap_time_and_batch
-from maven_jax.evaluation import evaluate
-from maven_jax.learner import loss
-from maven_jax.rounds import (
+from maven_jax.experiments.sweep import (
+    make_mesh,
+    over_lanes,
+    place_lanes,
+    seed_keys,
+    spread,
+    update_lanes,
+)
+from maven_jax.learning.learner import loss
+from maven_jax.training.budget import rounds_per_chunk, updates_per_round
+from maven_jax.training.evaluation import evaluate
+from maven_jax.training.rounds import (
     Collected,
     Parts,
     collect,
@@ -44,7 +52,6 @@ from maven_jax.rounds import (
     play_round,
     store,
 )
-from maven_jax.runs.sweep import make_mesh, over_lanes, place_lanes, seed_keys, spread, update_lanes
 from maven_jax.types import ScalarKey, TrainState
 
 PARTS = "acting", "storing", "gradient step", "latent steps", "evaluation"

@@ -23,9 +23,9 @@ from record import add_out, write_record
 
 from maven_jax import Config, compile_sweep, load_config, make_trainer, run_sweep, seed_keys
 from maven_jax.envs import MStepMatrixGame
-from maven_jax.runs.checkpoint import Checkpointing, CheckpointWriter
-from maven_jax.runs.memory import state_memory
-from maven_jax.runs.metrics import Rows
+from maven_jax.experiments.checkpoint import Checkpointing, CheckpointWriter
+from maven_jax.experiments.memory import state_memory
+from maven_jax.experiments.metrics import Rows
 
 
 def measure(config: Config, num_seeds: int, pairs: int) -> dict[str, Any]:

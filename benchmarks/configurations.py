@@ -3,7 +3,7 @@
 import argparse
 
 from maven_jax import Config, load_config
-from maven_jax.environments import make_env
+from maven_jax.environments.registry import make_env
 from maven_jax.errors import ConfigError
 from maven_jax.studies.study import load_study
 

@@ -30,9 +30,9 @@ from rich.console import Console
 from rich.table import Table
 
 from maven_jax import Config, from_dict, make_trainer, override
-from maven_jax.budget import rounds_per_chunk, steps_of_row
-from maven_jax.environments import ENVIRONMENTS, make_env
-from maven_jax.random_play import RandomStep, random_episode
+from maven_jax.acting.random_play import RandomStep, random_episode
+from maven_jax.environments.registry import ENVIRONMENTS, make_env
+from maven_jax.training.budget import rounds_per_chunk, steps_of_row
 from maven_jax.types import MarlEnv
 
 CONFIG: dict[str, Any] = {

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 from typing import NamedTuple
 
-from maven_jax.runs.folder import checkpoint_folders
+from maven_jax.experiments.folder import checkpoint_folders
 
 TEXTS = ("config.yaml", "run.json", "metrics.csv")
 """Files whose damage may leave another valid file."""

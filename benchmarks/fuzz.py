@@ -23,15 +23,15 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hint
 
 import yaml
 
-from maven_jax.algorithms import ALGORITHMS
+from maven_jax.algorithms.table import ALGORITHMS
 from maven_jax.cli.commands import COMMANDS
 from maven_jax.cli.main import run
 from maven_jax.config import Config, from_dict, to_dict
-from maven_jax.config.files import load_config
 from maven_jax.configs import packaged_configs
-from maven_jax.environments import ENVIRONMENTS, complete, default_options, make_env
+from maven_jax.environments.registry import ENVIRONMENTS, complete, default_options, make_env
 from maven_jax.errors import MavenJaxError
-from maven_jax.train import make_trainer
+from maven_jax.training.train import make_trainer
+from maven_jax.validation.files import load_config
 
 ODD_NUMBERS = (
     0,

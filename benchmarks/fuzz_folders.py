@@ -39,12 +39,12 @@ import numpy as np
 from folder_damage import TEXTS, Example, damage
 
 from maven_jax.cli.main import run
-from maven_jax.runs import part_by_part, runner
-from maven_jax.runs.folder import ENDED
-from maven_jax.runs.metrics import MetricsWriter
-from maven_jax.runs.run import load_run
-from maven_jax.runs.sweep import Sweep
-from maven_jax.runs.weights import read_weights
+from maven_jax.experiments import part_by_part, runner
+from maven_jax.experiments.folder import ENDED
+from maven_jax.experiments.metrics import MetricsWriter
+from maven_jax.experiments.run import load_run
+from maven_jax.experiments.sweep import Sweep
+from maven_jax.experiments.weights import read_weights
 
 TINY = """
 algorithm: vdn

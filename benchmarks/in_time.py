@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from maven_jax.errors import MavenJaxError, first_line
-from maven_jax.runs.new_folder import describe_machine
+from maven_jax.experiments.new_folder import describe_machine
 
 Row = dict[str, Any]
 

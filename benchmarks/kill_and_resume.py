@@ -30,7 +30,7 @@ from record import add_out, write_record
 from rich.console import Console
 from rich.table import Table
 
-from maven_jax.runs.folder import load_setup
+from maven_jax.experiments.folder import load_setup
 
 CONFIG = {
     "algorithm": "maven",

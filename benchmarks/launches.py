@@ -27,9 +27,9 @@ from rich.console import Console
 from rich.table import Table
 
 from maven_jax import Config, make_trainer
-from maven_jax.budget import updates_per_chunk
-from maven_jax.environments import make_env
-from maven_jax.runs.sweep import LANES, padded, seed_keys, spread, update_lanes
+from maven_jax.environments.registry import make_env
+from maven_jax.experiments.sweep import LANES, padded, seed_keys, spread, update_lanes
+from maven_jax.training.budget import updates_per_chunk
 from maven_jax.types import MarlEnv
 
 H100 = Path(__file__).parent / "targets" / "h100_sxm.txtpb"

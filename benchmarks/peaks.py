@@ -11,7 +11,7 @@ import jax
 from throughput import chunk_operations
 
 from maven_jax import Config
-from maven_jax.runs.sweep import Sweep, padded
+from maven_jax.experiments.sweep import Sweep, padded
 
 FP32, TF32, BF16, BYTES = "fp32_flop_per_s", "tf32_flop_per_s", "bf16_flop_per_s", "bytes_per_s"
 

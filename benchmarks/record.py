@@ -5,8 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from maven_jax.runs.files import replace_text
-from maven_jax.runs.new_folder import describe_machine
+from maven_jax.experiments.files import replace_text
+from maven_jax.experiments.new_folder import describe_machine
 
 
 def add_out(parser: argparse.ArgumentParser) -> None:

@@ -18,13 +18,13 @@ from record import add_out, write_record
 from rich.console import Console
 from rich.table import Table
 
-from maven_jax.algorithms import make_algorithm
-from maven_jax.environments import make_env
+from maven_jax.acting.rollout import env_spec, rollout, start_episodes
+from maven_jax.algorithms.table import make_algorithm
+from maven_jax.environments.registry import make_env
 from maven_jax.errors import ConfigError, MavenJaxError
-from maven_jax.exploration import act_greedily
-from maven_jax.rollout import env_spec, rollout, start_episodes
-from maven_jax.runs.evaluating import trained_weights
-from maven_jax.runs.run import Run, load_run
+from maven_jax.experiments.evaluating import trained_weights
+from maven_jax.experiments.run import Run, load_run
+from maven_jax.functional.exploration import act_greedily
 
 
 def play(run: Run, extra: str, num_starts: int) -> Bool[np.ndarray, "K E"]:

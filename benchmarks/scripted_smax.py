@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from maven_jax import from_dict
-from maven_jax.environments import make_env
+from maven_jax.environments.registry import make_env
 from maven_jax.errors import ConfigError
 from maven_jax.types import MarlEnv, ScalarKey
 

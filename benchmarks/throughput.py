@@ -32,10 +32,10 @@ from rich.console import Console
 from rich.table import Table
 
 from maven_jax import Config, compile_sweep, load_config, make_trainer, run_sweep, seed_keys
-from maven_jax.budget import updates_per_chunk
-from maven_jax.environments import make_env
-from maven_jax.runs.memory import state_memory
-from maven_jax.runs.sweep import Sweep, SweepChunk
+from maven_jax.environments.registry import make_env
+from maven_jax.experiments.memory import state_memory
+from maven_jax.experiments.sweep import Sweep, SweepChunk
+from maven_jax.training.budget import updates_per_chunk
 
 MATMUL_SIZE = 2048
 """Of the square matrices that the machine's matmul rate is measured with, one a device."""

@@ -8,16 +8,18 @@ from importlib import import_module, metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from maven_jax import agents, discriminators, information, latents, losses, mixers
+    from maven_jax import latents
     from maven_jax.config import Config, Hyperparameters, from_dict, override, to_dict
-    from maven_jax.config.checks import validate
-    from maven_jax.config.files import load_config
-    from maven_jax.env_check import check_env
+    from maven_jax.environments.checker import check_env
     from maven_jax.errors import ConfigError, MavenJaxError, StorageError
-    from maven_jax.runs.evaluating import trained_weights
-    from maven_jax.runs.run import load_run
-    from maven_jax.runs.sweep import compile_sweep, run_sweep, seed_keys
-    from maven_jax.train import Trainer, make_train, make_trainer
+    from maven_jax.experiments.evaluating import trained_weights
+    from maven_jax.experiments.run import load_run
+    from maven_jax.experiments.sweep import compile_sweep, run_sweep, seed_keys
+    from maven_jax.functional import information, losses
+    from maven_jax.networks import agents, discriminators, mixers
+    from maven_jax.training.train import Trainer, make_train, make_trainer
+    from maven_jax.validation.checks import validate
+    from maven_jax.validation.files import load_config
 
 __version__ = "0.1.0"
 
@@ -51,17 +53,23 @@ __all__ = [
 
 _NAMES_OF = {
     "config": ("Config", "Hyperparameters", "from_dict", "override", "to_dict"),
-    "config.checks": ("validate",),
-    "config.files": ("load_config",),
-    "env_check": ("check_env",),
+    "environments.checker": ("check_env",),
     "errors": ("ConfigError", "MavenJaxError", "StorageError"),
-    "runs.evaluating": ("trained_weights",),
-    "runs.run": ("load_run",),
-    "runs.sweep": ("compile_sweep", "run_sweep", "seed_keys"),
-    "train": ("Trainer", "make_train", "make_trainer"),
+    "experiments.evaluating": ("trained_weights",),
+    "experiments.run": ("load_run",),
+    "experiments.sweep": ("compile_sweep", "run_sweep", "seed_keys"),
+    "training.train": ("Trainer", "make_train", "make_trainer"),
+    "validation.checks": ("validate",),
+    "validation.files": ("load_config",),
 }
-"""The public names that a module defines; the other names of `__all__` are modules."""
+"""The public names that a module defines."""
+_MODULES = {
+    "functional": ("information", "losses"),
+    "networks": ("agents", "discriminators", "mixers"),
+}
+"""The public modules of a package; `latents` is a package."""
 _MODULE_OF = {name: module for module, names in _NAMES_OF.items() for name in names}
+_PACKAGE_OF = {module: package for package, modules in _MODULES.items() for module in modules}
 
 
 def __getattr__(name: str) -> Any:
@@ -71,7 +79,8 @@ def __getattr__(name: str) -> Any:
     if name in _MODULE_OF:
         value = getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
     else:
-        value = import_module(f"{__name__}.{name}")
+        package = f"{_PACKAGE_OF[name]}." if name in _PACKAGE_OF else ""
+        value = import_module(f"{__name__}.{package}{name}")
     globals()[name] = value
     return value
 

@@ -10,7 +10,7 @@ import io
 import os
 import sys
 
-from maven_jax.runs.interruption import INTERRUPTED, exit_on_signals
+from maven_jax.experiments.interruption import INTERRUPTED, exit_on_signals
 
 
 def collect_rarely() -> None:
@@ -54,7 +54,7 @@ def main() -> None:
     exit_on_signals()
     gc.disable()  # while all that a command needs is loaded
     from maven_jax.cli.commands import information, prints_results
-    from maven_jax.runs.streams import discard_unwritten, guard_standard_streams
+    from maven_jax.experiments.streams import discard_unwritten, guard_standard_streams
 
     guard_standard_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):  # a name that it cannot encode is escaped

@@ -1,7 +1,7 @@
 """Small environments of every adapter, for several test modules."""
 
 from maven_jax.config import from_dict
-from maven_jax.environments import make_env
+from maven_jax.environments.registry import make_env
 from maven_jax.types import MarlEnv
 
 OPTIONS = {

@@ -8,11 +8,11 @@ import importlib.util
 import jax
 import pytest
 from benchmark_files import load
-from experiments import small_config
 from jax.experimental.compilation_cache import compilation_cache
+from small_experiments import small_config
 
 from maven_jax import load_config
-from maven_jax.environments import make_env
+from maven_jax.environments.registry import make_env
 from maven_jax.envs import MStepMatrixGame
 
 launches = load("launches")

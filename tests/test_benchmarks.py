@@ -17,14 +17,16 @@ import numpy as np
 import pytest
 import yaml
 from benchmark_files import BENCHMARKS, load
-from experiments import forget_config, small_config
+from small_experiments import forget_config, small_config
 
-from maven_jax import loops, make_trainer, override, rounds
+from maven_jax import make_trainer, override
 from maven_jax.config import LatentConfig, from_dict
-from maven_jax.environments import make_env
-from maven_jax.runs.grid import make_lanes
-from maven_jax.runs.runner import train_run
+from maven_jax.environments.registry import make_env
+from maven_jax.experiments.grid import make_lanes
+from maven_jax.experiments.runner import train_run
+from maven_jax.functional import loops
 from maven_jax.studies.study import Study, StudyRun
+from maven_jax.training import rounds
 
 TINY = from_dict(
     {

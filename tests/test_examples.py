@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from experiments import SMALL
+from small_experiments import SMALL
 
 from maven_jax import (
     check_env,
@@ -19,11 +19,11 @@ from maven_jax import (
     to_dict,
     trained_weights,
 )
-from maven_jax.algorithms import make_algorithm
+from maven_jax.acting.rollout import env_spec, rollout, start_episodes
+from maven_jax.algorithms.table import make_algorithm
 from maven_jax.cli.main import run as command_line
-from maven_jax.environments import make_env
-from maven_jax.exploration import act_greedily
-from maven_jax.rollout import env_spec, rollout, start_episodes
+from maven_jax.environments.registry import make_env
+from maven_jax.functional.exploration import act_greedily
 
 EXAMPLES = Path(__file__).parent.parent / "docs" / "examples"
 

@@ -5,15 +5,15 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from experiments import SMALL
 from nbclient import NotebookClient
+from small_experiments import SMALL
 
 README = Path(__file__).parent.parent / "README.md"
 TRAIN = """
 from maven_jax.config import from_dict
-from maven_jax.environments import make_env
-from maven_jax.runs.grid import make_lanes
-from maven_jax.runs.runner import train_run
+from maven_jax.environments.registry import make_env
+from maven_jax.experiments.grid import make_lanes
+from maven_jax.experiments.runner import train_run
 import yaml
 config = from_dict(yaml.safe_load(open("small.yaml")))
 run = train_run(config, make_env(config), "run", make_lanes(config.hyperparameters, [0]))

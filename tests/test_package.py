@@ -15,7 +15,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 import maven_jax
-from maven_jax.runs.memory import format_bytes
+from maven_jax.experiments.memory import format_bytes
 
 ROOT = Path(__file__).parent.parent
 
@@ -140,9 +140,11 @@ import maven_jax
 assert "jax" not in sys.modules
 assert set(maven_jax.__all__) <= set(dir(maven_jax))
 from maven_jax import *
-import maven_jax.config, maven_jax.train, maven_jax.losses
+import maven_jax.config, maven_jax.training.train, maven_jax.functional.losses
 assert (Config, make_train, losses) == (
-    maven_jax.config.Config, maven_jax.train.make_train, sys.modules["maven_jax.losses"]
+    maven_jax.config.Config,
+    maven_jax.training.train.make_train,
+    sys.modules["maven_jax.functional.losses"],
 )
 assert not hasattr(maven_jax, "no_such_name")
 """
@@ -171,7 +173,7 @@ def test_shapes_and_types_are_checked_while_the_tests_run():
 
 
 def test_the_suite_needs_no_cache_of_pytest():
-    arguments = ["-p", "no:cacheprovider", "-q", "-n", "0", "tests/test_budget.py"]
+    arguments = ["-p", "no:cacheprovider", "-q", "-n", "0", "tests/training/test_budget.py"]
     command = [sys.executable, "-m", "pytest", *arguments]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stdout

@@ -1,11 +1,11 @@
 """What is suggested for names that do not exist: fields that the algorithm reads."""
 
 import pytest
-from experiments import refused
+from small_experiments import refused
 
 from maven_jax.config import Config, from_dict, override
 from maven_jax.errors import ConfigError
-from maven_jax.runs.grid import parse_grid
+from maven_jax.experiments.grid import parse_grid
 from maven_jax.suggestions import nearest
 
 RATE = "hyperparameters.learning_rate"

@@ -7,12 +7,12 @@ argument: another configuration compiles another program, the same one does not.
 import jax
 
 from maven_jax import from_dict
-from maven_jax.algorithms import make_algorithm
+from maven_jax.acting.rollout import env_spec, rollout, start_episodes
+from maven_jax.algorithms.table import make_algorithm
 from maven_jax.envs import MStepMatrixGame
 from maven_jax.episodes import as_floats
-from maven_jax.exploration import act_greedily
-from maven_jax.learner import make_optimizer, update
-from maven_jax.rollout import env_spec, rollout, start_episodes
+from maven_jax.functional.exploration import act_greedily
+from maven_jax.learning.learner import make_optimizer, update
 from maven_jax.types import Params
 
 CONFIG = from_dict({"algorithm": "qmix", "network": {"hidden_size": 16, "mixer_embed_size": 8}})

@@ -8,8 +8,8 @@ The mutual information bound makes the values of z play differently.
 import jax
 import jax.numpy as jnp
 
-from maven_jax.exploration import epsilon_greedy, greedy_actions
-from maven_jax.losses import mi_lower_bound, td_loss
+from maven_jax.functional.exploration import epsilon_greedy, greedy_actions
+from maven_jax.functional.losses import mi_lower_bound, td_loss
 
 PAYOFF = jnp.array([[1.0, 0.0], [0.0, 1.0]])
 NUM_LATENTS, NUM_AGENTS, NUM_ACTIONS = 2, 2, 2

@@ -13,11 +13,11 @@ from pathlib import Path
 import jax
 
 from maven_jax import load_run, trained_weights
-from maven_jax.algorithms import make_algorithm
-from maven_jax.environments import make_env
-from maven_jax.exploration import act_greedily
-from maven_jax.layers import apply
-from maven_jax.rollout import act, env_spec, start_episodes, unmoved
+from maven_jax.acting.rollout import act, env_spec, start_episodes, unmoved
+from maven_jax.algorithms.table import make_algorithm
+from maven_jax.environments.registry import make_env
+from maven_jax.functional.exploration import act_greedily
+from maven_jax.networks.layers import apply
 
 
 def play(path: Path, key: jax.Array, lane: int = 0) -> tuple[float, int]:

@@ -10,24 +10,24 @@ import numpy as np
 import tyro
 from rich.console import Console
 
-from maven_jax.algorithms import make_algorithm
+from maven_jax.acting.rollout import env_spec
+from maven_jax.algorithms.table import make_algorithm
 from maven_jax.cli import smoke
 from maven_jax.cli.shared import play_tests, say
-from maven_jax.config.files import load_config
-from maven_jax.environments import complete, make_env
+from maven_jax.environments.registry import complete, make_env
 from maven_jax.errors import ConfigError, check
-from maven_jax.evaluation import latent_behaviour
+from maven_jax.experiments.evaluating import evaluation_key, trained_weights
+from maven_jax.experiments.grid import lanes_from_columns, make_lanes
+from maven_jax.experiments.new_folder import refuse_existing
+from maven_jax.experiments.provenance import env_of_run
+from maven_jax.experiments.run import load_run
 from maven_jax.pymarl.files import read_folder, write_run
 from maven_jax.reports.plots import check_picture, draw_behaviour
 from maven_jax.reports.render import check_gif, record_episode, write_gif
 from maven_jax.reports.tables import evaluation_table
-from maven_jax.rollout import env_spec
-from maven_jax.runs.evaluating import evaluation_key, trained_weights
-from maven_jax.runs.grid import lanes_from_columns, make_lanes
-from maven_jax.runs.new_folder import refuse_existing
-from maven_jax.runs.provenance import env_of_run
-from maven_jax.runs.run import load_run
-from maven_jax.train import make_trainer
+from maven_jax.training.evaluation import latent_behaviour
+from maven_jax.training.train import make_trainer
+from maven_jax.validation.files import load_config
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ from maven_jax.cli import smoke
 from maven_jax.cli.commands import COMMANDS, information, prints_results
 from maven_jax.cli.parsing import parse, parse_with_config
 from maven_jax.errors import MavenJaxError, unknown
-from maven_jax.runs.console import plain_console
-from maven_jax.runs.interruption import INTERRUPTED, interrupted_by_signals
-from maven_jax.runs.options import InterruptedRunError
-from maven_jax.runs.processes import is_primary_process
+from maven_jax.experiments.console import plain_console
+from maven_jax.experiments.interruption import INTERRUPTED, interrupted_by_signals
+from maven_jax.experiments.options import InterruptedRunError
+from maven_jax.experiments.processes import is_primary_process
 
 
 def run(argv: Sequence[str]) -> int:

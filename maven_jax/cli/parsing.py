@@ -12,15 +12,15 @@ import tyro
 
 from maven_jax.cli.commands import COMMANDS
 from maven_jax.config import override
-from maven_jax.config.checks import validate
 from maven_jax.config.fields import with_field
-from maven_jax.config.files import load_config, parse_yaml
 from maven_jax.config.overrides import whole_number
 from maven_jax.configs import config_names
-from maven_jax.environments import complete
+from maven_jax.environments.registry import complete
 from maven_jax.errors import ConfigError
 from maven_jax.suggestions import nearest
-from maven_jax.unread_fields import DECISIVE, ignored_fields
+from maven_jax.validation.checks import validate
+from maven_jax.validation.files import load_config, parse_yaml
+from maven_jax.validation.ignored_fields import DECISIVE, ignored_fields
 
 T = TypeVar("T")
 

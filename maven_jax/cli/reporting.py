@@ -10,14 +10,14 @@ from rich.console import Console
 
 from maven_jax.cli.shared import say
 from maven_jax.errors import ConfigError
+from maven_jax.experiments.files import replace_text
+from maven_jax.experiments.new_folder import refuse_existing
+from maven_jax.experiments.points import points_of
+from maven_jax.experiments.run import Point, load_runs
+from maven_jax.experiments.text import and_more
 from maven_jax.reports.marl_eval import marl_eval_data
 from maven_jax.reports.plots import check_picture, draw_curves
 from maven_jax.reports.tables import last_evaluation, points_table
-from maven_jax.runs.experiments import points_of
-from maven_jax.runs.files import replace_text
-from maven_jax.runs.new_folder import refuse_existing
-from maven_jax.runs.run import Point, load_runs
-from maven_jax.runs.text import and_more
 
 
 @dataclass(frozen=True)

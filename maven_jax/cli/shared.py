@@ -7,17 +7,17 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from maven_jax.algorithms import make_algorithm
+from maven_jax.acting.rollout import env_spec
+from maven_jax.algorithms.table import make_algorithm
 from maven_jax.config import Config
+from maven_jax.experiments.checkpoint import Checkpointing
+from maven_jax.experiments.console import plain_console
+from maven_jax.experiments.evaluating import evaluate_lanes, evaluation_key
+from maven_jax.experiments.grid import Lanes
+from maven_jax.experiments.options import Options
+from maven_jax.experiments.processes import is_primary_process
+from maven_jax.experiments.sweep import spread
 from maven_jax.reports.plots import draw_curves
-from maven_jax.rollout import env_spec
-from maven_jax.runs.checkpoint import Checkpointing
-from maven_jax.runs.console import plain_console
-from maven_jax.runs.evaluating import evaluate_lanes, evaluation_key
-from maven_jax.runs.grid import Lanes
-from maven_jax.runs.options import Options
-from maven_jax.runs.processes import is_primary_process
-from maven_jax.runs.sweep import spread
 from maven_jax.studies.report import report_lines, write_report
 from maven_jax.types import MarlEnv, NetworkParams, Params
 

@@ -7,13 +7,13 @@ sizes below. It leaves a run like any other, whose `config.yaml` holds the cut s
 import os
 from collections.abc import Collection
 
-from maven_jax.budget import first_batch_steps, rounds_per_chunk, updates_per_round
 from maven_jax.cli.commands import SMOKE_TEST
 from maven_jax.config import Config
 from maven_jax.config.fields import read_field, with_field
-from maven_jax.environments import make_env
+from maven_jax.environments.registry import make_env
 from maven_jax.errors import check
-from maven_jax.train import make_trainer
+from maven_jax.training.budget import first_batch_steps, rounds_per_chunk, updates_per_round
+from maven_jax.training.train import make_trainer
 
 SEEDS = 2
 STEPS_DIVISOR = 1000

@@ -7,17 +7,17 @@ import numpy as np
 import tyro
 from rich.console import Console
 
-from maven_jax.algorithms import ALGORITHMS
+from maven_jax.algorithms.table import ALGORITHMS
 from maven_jax.cli import smoke
 from maven_jax.cli.shared import options_of, show_report
 from maven_jax.config import Config
 from maven_jax.config.fields import with_field
-from maven_jax.environments import make_env
+from maven_jax.environments.registry import make_env
 from maven_jax.envs import MatrixGame
 from maven_jax.envs.matrix_game import PAYOFFS
 from maven_jax.errors import check, unknown
-from maven_jax.runs.checkpoint import Checkpointing
-from maven_jax.runs.options import Options
+from maven_jax.experiments.checkpoint import Checkpointing
+from maven_jax.experiments.options import Options
 from maven_jax.studies.matrix_games import fit_games, fits_table
 from maven_jax.studies.study import Study, load_study
 from maven_jax.studies.training import train_study

@@ -12,27 +12,27 @@ from rich.console import Console
 from maven_jax.cli import smoke
 from maven_jax.cli.shared import options_of, say, show_report
 from maven_jax.config import Config
-from maven_jax.config.files import load_config
-from maven_jax.environments import make_env
+from maven_jax.environments.registry import make_env
 from maven_jax.errors import ConfigError, check
+from maven_jax.experiments.checkpoint import Checkpointing
+from maven_jax.experiments.extending import extend
+from maven_jax.experiments.folder import is_study, load_setup, sweep_parts
+from maven_jax.experiments.grid import at_largest, expand, make_lanes, parse_grid, seeds_of
+from maven_jax.experiments.options import Origin
+from maven_jax.experiments.part_by_part import continue_sweep, train_sweep
+from maven_jax.experiments.points import points_of
+from maven_jax.experiments.processes import is_primary_process
+from maven_jax.experiments.provenance import env_of_run
+from maven_jax.experiments.restoring import newest_weights
+from maven_jax.experiments.run import Run, load_run
+from maven_jax.experiments.runner import continue_run, train_run
+from maven_jax.experiments.text import pluralize
+from maven_jax.experiments.weights import checksum_of_arrays, refuse_normalized
 from maven_jax.reports.tables import last_evaluation, points_table
-from maven_jax.runs.checkpoint import Checkpointing
-from maven_jax.runs.experiments import points_of
-from maven_jax.runs.extending import extend
-from maven_jax.runs.folder import is_study, load_setup, sweep_parts
-from maven_jax.runs.grid import at_largest, expand, make_lanes, parse_grid, seeds_of
-from maven_jax.runs.options import Origin
-from maven_jax.runs.part_by_part import continue_sweep, train_sweep
-from maven_jax.runs.processes import is_primary_process
-from maven_jax.runs.provenance import env_of_run
-from maven_jax.runs.restoring import newest_weights
-from maven_jax.runs.run import Run, load_run
-from maven_jax.runs.runner import continue_run, train_run
-from maven_jax.runs.text import pluralize
-from maven_jax.runs.weights import checksum_of_arrays, refuse_normalized
 from maven_jax.studies.report import report_or_say
 from maven_jax.studies.training import continue_study
-from maven_jax.unread_fields import remarks
+from maven_jax.validation.files import load_config
+from maven_jax.validation.ignored_fields import remarks
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ def _override(section: Any, overrides: Any, prefix: str, config: Config, every: 
 def _fields_read(config: Config, overrides: Mapping[Any, Any]) -> list[str]:
     """The dotted names of the fields that a configuration with overrides reads."""
     from maven_jax.config.fields import flatten, with_field  # which import this module
-    from maven_jax.unread_fields import DECISIVE, ignored_fields
+    from maven_jax.validation.ignored_fields import DECISIVE, ignored_fields
 
     for field in DECISIVE:
         section, _, name = field.rpartition(".")

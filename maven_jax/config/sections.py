@@ -221,7 +221,7 @@ class Config:
     """A whole experiment: what is trained, where, and how; it has a hash."""
 
     algorithm: str = "maven"
-    """A name in `maven_jax.algorithms.ALGORITHMS`."""
+    """A name in `maven_jax.algorithms.table.ALGORITHMS`."""
     fidelity: Literal["paper", "reference"] = "paper"
     """Follow the paper, or the published code where the two differ."""
     env: EnvConfig = field(default_factory=EnvConfig)

@@ -9,7 +9,7 @@ import optax
 from jaxtyping import Array, Float
 
 from maven_jax.latents.distribution import DistributionLatent, StateNetwork
-from maven_jax.layers import apply, fresh_params
+from maven_jax.networks.layers import apply, fresh_params
 from maven_jax.types import NetworkParams
 
 

@@ -6,7 +6,7 @@ import distrax
 import jax.numpy as jnp
 
 from maven_jax.latents.distribution import DistributionLatent, StateNetwork
-from maven_jax.layers import apply, fresh_params
+from maven_jax.networks.layers import apply, fresh_params
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
+from maven_jax.functional.losses import latent_policy_loss
 from maven_jax.latents.latent import Support
-from maven_jax.layers import Linear, relu_layers
-from maven_jax.losses import latent_policy_loss
+from maven_jax.networks.layers import Linear, relu_layers
 from maven_jax.types import NetworkParams
 
 

@@ -17,20 +17,20 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from maven_jax.algorithms import make_algorithm
+from maven_jax.algorithms.table import make_algorithm
 from maven_jax.config import Config
-from maven_jax.config.files import AnyPath
 from maven_jax.errors import MavenJaxError, StorageError
+from maven_jax.experiments.metrics import MetricsWriter, describe_rows
+from maven_jax.experiments.new_folder import create_run_folder, describe_machine, write_info
+from maven_jax.experiments.weights import save_weights
 from maven_jax.pymarl.weights import (
     StateDicts,
     discriminator_to_pymarl,
     expected_state_dicts,
     from_pymarl,
 )
-from maven_jax.runs.metrics import MetricsWriter, describe_rows
-from maven_jax.runs.new_folder import create_run_folder, describe_machine, write_info
-from maven_jax.runs.weights import save_weights
 from maven_jax.types import EnvSpec, NetworkParams, Params
+from maven_jax.validation.files import AnyPath
 
 LATENT_FILES = {"categorical": "ez_bandit_policy", "bandit": "returns_bandit_net"}
 """What the published code calls the weights of each kind of latent."""
@@ -86,7 +86,7 @@ def write_run(
     latent_params: NetworkParams,
     metrics: dict[str, np.ndarray],
 ) -> None:
-    """Makes a finished run's folder (see `runs.folder`) of one lane, seed 0; all of it, or nothing.
+    """Makes a finished run's folder of one lane, seed 0: all of it, or nothing.
 
     `metrics.csv` has one row, of `num_updates` 0 as it is not known how many there were. Its
     `env_steps` are those that the published code names the folder by, or 0.

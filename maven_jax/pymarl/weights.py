@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from maven_jax.algorithms import make_algorithm
+from maven_jax.algorithms.table import make_algorithm
 from maven_jax.config import Config
 from maven_jax.errors import check
 from maven_jax.pymarl.arrays import (

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from maven_jax.config import Config
-from maven_jax.environments import default_options
+from maven_jax.environments.registry import default_options
 from maven_jax.errors import ConfigError, check
-from maven_jax.runs.experiments import experiment_fields, on_grid
-from maven_jax.runs.grid import short_names
-from maven_jax.runs.run import Point, Run
-from maven_jax.runs.text import format_value
+from maven_jax.experiments.grid import short_names
+from maven_jax.experiments.points import experiment_fields, on_grid
+from maven_jax.experiments.run import Point, Run
+from maven_jax.experiments.text import format_value
 
 
 def marl_eval_data(points: Sequence[Point], num_steps: int) -> dict[str, Any]:

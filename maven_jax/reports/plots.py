@@ -12,14 +12,14 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
-from maven_jax.config.files import AnyPath
 from maven_jax.errors import ConfigError, StorageError
-from maven_jax.evaluation import LatentBehaviour
+from maven_jax.experiments.grid import short_names
+from maven_jax.experiments.points import points_of, quartiles
+from maven_jax.experiments.run import Point, Run
+from maven_jax.experiments.text import and_more, format_value, pluralize
 from maven_jax.reports.marl_eval import task_name
-from maven_jax.runs.experiments import points_of, quartiles
-from maven_jax.runs.grid import short_names
-from maven_jax.runs.run import Point, Run
-from maven_jax.runs.text import and_more, format_value, pluralize
+from maven_jax.training.evaluation import LatentBehaviour
+from maven_jax.validation.files import AnyPath
 
 COLORS = {"maven": "#1f5fa8", "qmix": "#d1652a", "maven_team": "#2c8a57"}
 OTHER_COLORS = ("#3a8f5c", "#8457a6", "#a83c4b", "#6b6b6b")

@@ -5,12 +5,12 @@ from typing import Any
 
 import jax
 
-from maven_jax.algorithms import Algorithm
-from maven_jax.config.files import AnyPath
+from maven_jax.acting.rollout import rollout, start_episodes
+from maven_jax.algorithms.table import Algorithm
 from maven_jax.errors import ConfigError, StorageError
-from maven_jax.exploration import act_greedily
-from maven_jax.rollout import rollout, start_episodes
+from maven_jax.functional.exploration import act_greedily
 from maven_jax.types import MarlEnv, NetworkParams, Params, ScalarKey
+from maven_jax.validation.files import AnyPath
 
 FRAMES_A_SECOND = 5
 

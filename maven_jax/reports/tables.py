@@ -6,9 +6,9 @@ import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from maven_jax.runs.grid import short_names
-from maven_jax.runs.run import Point, Run
-from maven_jax.runs.text import format_value, pluralize
+from maven_jax.experiments.grid import short_names
+from maven_jax.experiments.run import Point, Run
+from maven_jax.experiments.text import format_value, pluralize
 
 
 def evaluation_table(run: Run, metrics: dict[str, np.ndarray], episodes: int) -> Table:

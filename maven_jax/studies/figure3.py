@@ -11,7 +11,9 @@ from matplotlib.axes import Axes
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from maven_jax.config.files import AnyPath
+from maven_jax.experiments.points import quartiles
+from maven_jax.experiments.run import Run
+from maven_jax.experiments.text import pluralize
 from maven_jax.reports.plots import (
     COLORS,
     OTHER_COLORS,
@@ -23,10 +25,8 @@ from maven_jax.reports.plots import (
     style_axes,
 )
 from maven_jax.reports.tables import last_evaluation
-from maven_jax.runs.experiments import quartiles
-from maven_jax.runs.run import Run
-from maven_jax.runs.text import pluralize
 from maven_jax.studies import paper_values
+from maven_jax.validation.files import AnyPath
 
 
 def draw_figure3(runs: Mapping[str, Run], path: AnyPath) -> None:

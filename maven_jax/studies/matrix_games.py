@@ -16,14 +16,19 @@ from jaxtyping import Array, Bool, Float, Int
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from maven_jax.algorithms import Algorithm, make_algorithm
+from maven_jax.acting.rollout import env_spec, rollout, start_episodes
+from maven_jax.algorithms.objectives import Networks
+from maven_jax.algorithms.table import Algorithm, make_algorithm
 from maven_jax.config import Config, Hyperparameters, NetworkConfig
-from maven_jax.exploration import Behaviour, epsilon_greedy, greedy_actions, linear_schedule
-from maven_jax.learner import make_optimizer, update, utilities
-from maven_jax.objectives import Networks
-from maven_jax.rollout import env_spec, rollout, start_episodes
-from maven_jax.runs.sweep import lane_keys, map_lanes, spread
-from maven_jax.runs.text import pluralize
+from maven_jax.experiments.sweep import lane_keys, map_lanes, spread
+from maven_jax.experiments.text import pluralize
+from maven_jax.functional.exploration import (
+    Behaviour,
+    epsilon_greedy,
+    greedy_actions,
+    linear_schedule,
+)
+from maven_jax.learning.learner import make_optimizer, update, utilities
 from maven_jax.studies.payoff_tables import best_additive, best_monotone
 from maven_jax.types import Episodes, MarlEnv, Params, ScalarKey
 

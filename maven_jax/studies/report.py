@@ -14,17 +14,17 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console, RenderableType
 from rich.table import Table
 
-from maven_jax.config.files import AnyPath
-from maven_jax.environments import make_env
+from maven_jax.environments.registry import make_env
 from maven_jax.envs import MStepMatrixGame
 from maven_jax.errors import MavenJaxError, StorageError, first_line
+from maven_jax.experiments.files import replace_text
+from maven_jax.experiments.folder import ENDED, is_study, load_setup, read_sweep, sweep_parts
+from maven_jax.experiments.lock import is_locked, lock_here
+from maven_jax.experiments.run import Run, load_run
 from maven_jax.reports.plots import draw_points
 from maven_jax.reports.tables import last_evaluation, points_table
-from maven_jax.runs.files import replace_text
-from maven_jax.runs.folder import ENDED, is_study, load_setup, read_sweep, sweep_parts
-from maven_jax.runs.lock import is_locked, lock_here
-from maven_jax.runs.run import Run, load_run
 from maven_jax.studies.figure3 import draw_figure3, figure3_data, figure3_summary, figure3_table
+from maven_jax.validation.files import AnyPath
 
 REPORT = "report.txt"
 WIDTH = 120

@@ -6,17 +6,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from maven_jax.config import Config, override
-from maven_jax.config.checks import validate
 from maven_jax.config.fields import flatten, with_field
-from maven_jax.config.files import AnyPath, find_yaml, load_config, parse_yaml
 from maven_jax.config.overrides import coerce
 from maven_jax.configs import packaged_studies
-from maven_jax.environments import complete
+from maven_jax.environments.registry import complete
 from maven_jax.errors import ConfigError, check, unknown
-from maven_jax.runs.folder import is_part_name
-from maven_jax.runs.grid import seeds_of
+from maven_jax.experiments.folder import is_part_name
+from maven_jax.experiments.grid import seeds_of
 from maven_jax.studies.report import REPORTS
-from maven_jax.unread_fields import ignored_fields
+from maven_jax.validation.checks import validate
+from maven_jax.validation.files import AnyPath, find_yaml, load_config, parse_yaml
+from maven_jax.validation.ignored_fields import ignored_fields
 
 
 class StudyRun(NamedTuple):

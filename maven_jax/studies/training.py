@@ -4,19 +4,19 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from maven_jax.config import Config
-from maven_jax.config.files import AnyPath
 from maven_jax.errors import unknown
-from maven_jax.runs.console import log_to
-from maven_jax.runs.folder import sweep_parts
-from maven_jax.runs.grid import Part, make_lanes
-from maven_jax.runs.options import Options
-from maven_jax.runs.part_by_part import continue_parts, create_sweep, finished_runs
-from maven_jax.runs.processes import is_primary_process
-from maven_jax.runs.run import Run
-from maven_jax.runs.runner import remove_if_untrained, report_existing
+from maven_jax.experiments.console import log_to
+from maven_jax.experiments.folder import sweep_parts
+from maven_jax.experiments.grid import Part, make_lanes
+from maven_jax.experiments.options import Options
+from maven_jax.experiments.part_by_part import continue_parts, create_sweep, finished_runs
+from maven_jax.experiments.processes import is_primary_process
+from maven_jax.experiments.run import Run
+from maven_jax.experiments.runner import remove_if_untrained, report_existing
 from maven_jax.studies.report import kind_of, report_or_say
 from maven_jax.studies.study import Study
 from maven_jax.types import MarlEnv
+from maven_jax.validation.files import AnyPath
 
 MakeEnv = Callable[[Config], MarlEnv]
 

@@ -24,8 +24,8 @@ INSTALLS = "installs packages"
 BUILDS = "makes a virtual environment and installs packages first"
 BENCHMARK = "takes up to hours; tests/test_benchmarks.py runs it small"
 COMPILERS = "needs the compilers of accelerators; tests/test_accelerators.py runs it small"
-THEIRS = "needs a module of the reader's own; tests/test_environments.py trains such a one"
-HOSTS = "waits for the other host; tests/runs/test_devices.py starts two processes"
+THEIRS = "needs a module of the reader's own; tests/environments/test_registry.py trains such a one"
+HOSTS = "waits for the other host; tests/experiments/test_devices.py starts two processes"
 NOT_RUN = {
     "pip install .": INSTALLS,
     "pip install '.[cuda12]'": INSTALLS,

@@ -12,17 +12,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from experiments import SMALL, refused
+from small_experiments import SMALL, refused
 
 import maven_jax
 from maven_jax.__main__ import collect_rarely
 from maven_jax.cli.commands import COMMANDS
 from maven_jax.cli.main import run
 from maven_jax.config import Config
+from maven_jax.experiments.console import plain_console
+from maven_jax.experiments.new_folder import describe_machine
+from maven_jax.experiments.run import Run, load_run
 from maven_jax.reports import plots
-from maven_jax.runs.console import plain_console
-from maven_jax.runs.new_folder import describe_machine
-from maven_jax.runs.run import Run, load_run
 
 ROOT = Path(__file__).parent.parent.parent
 MAIN = [sys.executable, "-m", "maven_jax"]

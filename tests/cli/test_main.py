@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from experiments import SMALL, refused
 from PIL import Image
+from small_experiments import SMALL, refused
 
 from maven_jax.cli.main import run
 from maven_jax.config import Config
 from maven_jax.configs import packaged_configs
-from maven_jax.environments import ENVIRONMENTS
-from maven_jax.runs.new_folder import write_config
-from maven_jax.runs.run import load_run
+from maven_jax.environments.registry import ENVIRONMENTS
+from maven_jax.experiments.new_folder import write_config
+from maven_jax.experiments.run import load_run
 
 
 @pytest.fixture(scope="module")

@@ -7,14 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from experiments import FORMS, form_config, small_config
 from small_envs import OPTIONS
+from small_experiments import FORMS, form_config, small_config
 
-from maven_jax.environments import ENVIRONMENTS
+from maven_jax.environments.registry import ENVIRONMENTS
 from maven_jax.envs import MatrixGame, MStepMatrixGame
-from maven_jax.runs.sweep import compile_sweep, run_sweep, seed_keys
+from maven_jax.experiments.sweep import compile_sweep, run_sweep, seed_keys
 from maven_jax.studies.matrix_games import Lane, make_fit
-from maven_jax.train import make_train, make_trainer
+from maven_jax.training.train import make_train, make_trainer
 
 
 def wide_leaves(tree):

@@ -11,14 +11,14 @@ from pathlib import Path
 import jax
 import pandas
 import pytest
-from experiments import SMALL
 from helpers import Planted
 from jax.experimental.compilation_cache import compilation_cache
+from small_experiments import SMALL
 
 from maven_jax.cli import program_cache
 from maven_jax.cli.main import run
 from maven_jax.cli.program_cache import LARGEST, cache_programs, folder_in_use
-from maven_jax.environments import ENVIRONMENTS
+from maven_jax.environments.registry import ENVIRONMENTS
 
 
 def train(folder: Path, name: str) -> tuple[bytes, str]:

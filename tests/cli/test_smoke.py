@@ -4,15 +4,15 @@ import json
 
 import pandas as pd
 import pytest
-from experiments import refused
+from small_experiments import refused
 
 from maven_jax.cli import smoke
 from maven_jax.cli.main import run
 from maven_jax.config.fields import with_field
-from maven_jax.config.files import load_config
-from maven_jax.environments import complete, make_env
-from maven_jax.runs.run import load_run
-from maven_jax.train import make_trainer
+from maven_jax.environments.registry import complete, make_env
+from maven_jax.experiments.run import load_run
+from maven_jax.training.train import make_trainer
+from maven_jax.validation.files import load_config
 
 
 @pytest.fixture(autouse=True)

@@ -4,12 +4,12 @@ import re
 
 import pandas as pd
 import pytest
-from experiments import SMALL, refused
+from small_experiments import SMALL, refused
 
 from maven_jax.cli.main import run
 from maven_jax.errors import ConfigError
-from maven_jax.runs import part_by_part, programs
-from maven_jax.runs.options import InterruptedRunError
+from maven_jax.experiments import part_by_part, programs
+from maven_jax.experiments.options import InterruptedRunError
 
 
 @pytest.fixture(scope="module")

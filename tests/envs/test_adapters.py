@@ -24,8 +24,8 @@ from PIL import Image
 from small_envs import OPTIONS, small_env
 
 from maven_jax import check_env, from_dict
-from maven_jax.environments import ENVIRONMENTS, default_options, make_env
-from maven_jax.random_play import random_episode
+from maven_jax.acting.random_play import random_episode
+from maven_jax.environments.registry import ENVIRONMENTS, default_options, make_env
 from maven_jax.reports.render import check_gif, write_gif
 
 NUM_EPISODES = 160

@@ -7,7 +7,7 @@ import pytest
 from small_envs import OPTIONS
 
 from maven_jax import from_dict, make_train, make_trainer, override
-from maven_jax.environments import ENVIRONMENTS, make_env
+from maven_jax.environments.registry import ENVIRONMENTS, make_env
 from maven_jax.errors import ConfigError
 
 NAMES = sorted(OPTIONS)

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from small_envs import OPTIONS, small_env
 
+from maven_jax.acting.random_play import random_episode
 from maven_jax.envs import MatrixGame, MStepMatrixGame
 from maven_jax.envs.adapters import LevelBasedForaging, MpeSpread, Smax
-from maven_jax.random_play import random_episode
 
 BOUND = 10
 SMAX_STOP = 4

@@ -17,10 +17,10 @@ from jumanji.types import StepType
 import maven_jax.envs
 from maven_jax.cli.main import run
 from maven_jax.config import Config, EnvConfig
-from maven_jax.environments import complete, make_env
+from maven_jax.environments.registry import complete, make_env
 from maven_jax.envs import MatrixGame
 from maven_jax.envs.matrix_game import PAYOFFS
-from maven_jax.runs.run import load_run
+from maven_jax.experiments.run import load_run
 
 SMALL = """
 algorithm: qmix

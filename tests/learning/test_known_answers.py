@@ -10,8 +10,8 @@ from jumanji.types import restart, termination, transition, truncation
 
 from maven_jax.config import from_dict
 from maven_jax.envs import MStepMatrixGame
-from maven_jax.runs.sweep import seed_keys
-from maven_jax.train import make_train
+from maven_jax.experiments.sweep import seed_keys
+from maven_jax.training.train import make_train
 
 
 class Observation(NamedTuple):

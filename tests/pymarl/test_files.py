@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 from helpers import Planted
 
+from maven_jax.acting.rollout import env_spec
 from maven_jax.cli.main import run
-from maven_jax.config.files import load_config
-from maven_jax.environments import make_env
+from maven_jax.environments.registry import make_env
 from maven_jax.errors import StorageError
+from maven_jax.experiments.evaluating import trained_weights
+from maven_jax.experiments.run import load_run
 from maven_jax.pymarl import files
 from maven_jax.pymarl.weights import expected_state_dicts, from_pymarl
-from maven_jax.rollout import env_spec
-from maven_jax.runs.evaluating import trained_weights
-from maven_jax.runs.run import load_run
+from maven_jax.validation.files import load_config
 
 SMALL = """
 algorithm: {algorithm}

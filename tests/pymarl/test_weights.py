@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from helpers import random_params
 
-from maven_jax.agents import RecurrentAgent
-from maven_jax.algorithms import ALGORITHMS, make_algorithm
+from maven_jax.algorithms.table import ALGORITHMS, make_algorithm
 from maven_jax.config import from_dict
-from maven_jax.discriminators import FeedForwardDiscriminator, RecurrentDiscriminator
 from maven_jax.errors import ConfigError
 from maven_jax.latents import BanditLatent, CategoricalLatent, UniformLatent
-from maven_jax.mixers import IndependentMixer, JointCritic, QMixer, SumMixer
+from maven_jax.networks.agents import RecurrentAgent
+from maven_jax.networks.discriminators import FeedForwardDiscriminator, RecurrentDiscriminator
+from maven_jax.networks.mixers import IndependentMixer, JointCritic, QMixer, SumMixer
 from maven_jax.pymarl.arrays import WeightsError
 from maven_jax.pymarl.weights import (
     StateDicts,

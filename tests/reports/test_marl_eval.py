@@ -6,16 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from experiments import refused
+from small_experiments import refused
 
 from maven_jax.cli.main import run
 from maven_jax.config import Config, EnvConfig
 from maven_jax.errors import ConfigError
+from maven_jax.experiments.metrics import MetricsWriter
+from maven_jax.experiments.new_folder import create_run_folder
+from maven_jax.experiments.points import points_of
+from maven_jax.experiments.run import load_run
 from maven_jax.reports.marl_eval import marl_eval_data
-from maven_jax.runs.experiments import points_of
-from maven_jax.runs.metrics import MetricsWriter
-from maven_jax.runs.new_folder import create_run_folder
-from maven_jax.runs.run import load_run
 
 
 def write(path, algorithm, options, seeds, rates=None):

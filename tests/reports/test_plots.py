@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from maven_jax.config import EnvConfig
-from maven_jax.config.files import load_config
+from maven_jax.experiments.run import Run
 from maven_jax.reports import plots
-from maven_jax.runs.run import Run
+from maven_jax.validation.files import load_config
 
 
 def run_of(name, config, value):

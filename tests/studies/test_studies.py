@@ -15,28 +15,28 @@ from threading import Barrier
 
 import pandas as pd
 import pytest
-from experiments import refused
+from small_experiments import refused
 
 import maven_jax
 from maven_jax.cli.main import run
-from maven_jax.config.files import load_config
 from maven_jax.configs import packaged_studies
-from maven_jax.environments import make_env
+from maven_jax.environments.registry import make_env
 from maven_jax.errors import ConfigError, StorageError
-from maven_jax.runs import part_by_part
-from maven_jax.runs.extending import extend
-from maven_jax.runs.folder import load_setup
-from maven_jax.runs.grid import Part, make_lanes
-from maven_jax.runs.identity import Setup, create_once
-from maven_jax.runs.lock import LOCK
-from maven_jax.runs.new_folder import create_run_folder
-from maven_jax.runs.options import Options
-from maven_jax.runs.part_by_part import create_sweep
-from maven_jax.runs.run import load_run
-from maven_jax.runs.runner import new_info, remove_if_untrained
+from maven_jax.experiments import part_by_part
+from maven_jax.experiments.extending import extend
+from maven_jax.experiments.folder import load_setup
+from maven_jax.experiments.grid import Part, make_lanes
+from maven_jax.experiments.identity import Setup, create_once
+from maven_jax.experiments.lock import LOCK
+from maven_jax.experiments.new_folder import create_run_folder
+from maven_jax.experiments.options import Options
+from maven_jax.experiments.part_by_part import create_sweep
+from maven_jax.experiments.run import load_run
+from maven_jax.experiments.runner import new_info, remove_if_untrained
 from maven_jax.studies.report import REPORTS, write_report
 from maven_jax.studies.study import load_study, parse_study
 from maven_jax.studies.training import continue_study
+from maven_jax.validation.files import load_config
 
 SMALL = """
 report: {report}
@@ -289,7 +289,9 @@ def test_options_that_cannot_be_are_refused_in_a_line(here, capsys):
         assert refused(capsys, *arguments, *options).startswith(message)
     assert not (here / "runs").exists()
     (here / "runs").mkdir()
-    assert refused(capsys, "study", "four.yaml", *options).startswith("output folder 'runs' already exists")
+    assert refused(capsys, "study", "four.yaml", *options).startswith(
+        "output folder 'runs' already exists"
+    )
 
 
 def test_another_study_is_not_mixed_into_a_folder(here, capsys):

@@ -1,0 +1,1 @@
+"""Episodes from environments: whole, packed, random."""

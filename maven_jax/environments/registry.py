@@ -1,0 +1,191 @@
+"""Environments by their names in a configuration: the only module that knows them all.
+
+A name is one of `ENVIRONMENTS`, or `module:Class` of a custom environment, which is imported from
+the working directory or `PYTHONPATH` and called with `env.options` as keyword arguments.
+"""
+
+import dataclasses
+import difflib
+import importlib
+import inspect
+import os
+import sys
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+from maven_jax.acting.rollout import env_sizes
+from maven_jax.config import Config, coerce
+from maven_jax.config.frozen import FrozenDict
+from maven_jax.config.overrides import TYPE_NAMES
+from maven_jax.envs import MatrixGame, MStepMatrixGame
+from maven_jax.envs.adapters import (
+    Cleaner,
+    Connector,
+    Hanabi,
+    LevelBasedForaging,
+    MpeReference,
+    MpeSpeakerListener,
+    MpeSpread,
+    Overcooked,
+    RobotWarehouse,
+    Smax,
+)
+from maven_jax.errors import ConfigError, first_line, unknown
+from maven_jax.types import MarlEnv
+
+ENVIRONMENTS: dict[str, Callable[..., MarlEnv]] = {
+    "m_step_matrix": MStepMatrixGame,
+    "matrix_game": MatrixGame,
+    "level_based_foraging": LevelBasedForaging,
+    "robot_warehouse": RobotWarehouse,
+    "connector": Connector,
+    "cleaner": Cleaner,
+    "smax": Smax,
+    "mpe_spread": MpeSpread,
+    "mpe_speaker_listener": MpeSpeakerListener,
+    "mpe_reference": MpeReference,
+    "overcooked": Overcooked,
+    "hanabi": Hanabi,
+}
+
+
+def make_env(config: Config) -> MarlEnv:
+    """The environment that `config.env` names; the same object for the same options.
+
+    Raises:
+        ConfigError: no such environment or option, or a value it does not take.
+    """
+    name, options = config.env.name, FrozenDict(_checked_options(config))
+    made = _made if _has_hash(options) else _made.__wrapped__
+    try:
+        env = made(_constructor(name), options)
+    except ValueError as error:
+        raise ConfigError(f"env.options: {error}") from None
+    except Exception as error:
+        if name in ENVIRONMENTS:
+            raise
+        raise ConfigError(f"env.options: {name} raises {_described(error)}") from None
+    env_sizes(env)
+    return env
+
+
+def class_name(env: MarlEnv) -> str:
+    """The `module:Class` of an environment, as `env.name` takes it."""
+    return f"{type(env).__module__}:{type(env).__qualname__}"
+
+
+def _constructor(name: str) -> Callable[..., Any]:
+    """What is called with the options: a class of `ENVIRONMENTS`, or an imported one.
+
+    Raises:
+        ConfigError: there is none of that name, or its module cannot be imported.
+    """
+    if name in ENVIRONMENTS:
+        return ENVIRONMENTS[name]
+    module_name, colon, path = name.partition(":")
+    if not colon:
+        near = difflib.get_close_matches(name, ENVIRONMENTS, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"allowed: {', '.join(ENVIRONMENTS)}"
+        raise ConfigError(f"unknown environment {name!r}; {hint}, or module:Class of your own")
+    found: Any = _imported(name, module_name)
+    for attribute in path.split("."):
+        if not hasattr(found, attribute):
+            classes = [key for key, value in vars(found).items() if isinstance(value, type)]
+            raise unknown(f"class of {module_name!r} in env.name {name!r}:", attribute, classes)
+        found = getattr(found, attribute)
+    if not isinstance(found, type):
+        raise ConfigError(f"env.name is {name!r}, which is no class; allowed: module:Class")
+    for method in ("reset", "step"):  # before the call: a run's folder may name any class
+        if not callable(getattr(found, method, None)):
+            raise ConfigError(f"env.name is {name!r}, which has no {method}; allowed: a MarlEnv")
+    return found
+
+
+def _imported(name: str, module_name: str) -> Any:
+    """The module of a custom environment; the working directory is searched, as by `python -m`."""
+    if not {"", os.getcwd()} & set(sys.path):
+        sys.path.insert(0, os.getcwd())
+    try:
+        return importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name and f"{module_name}.".startswith(f"{error.name}."):
+            raise ConfigError(
+                f"env.name is {name!r}, but there is no module {error.name!r}; allowed: a module "
+                "in the working directory, or in a folder that PYTHONPATH names"
+            ) from None
+        raise ConfigError(_fails(name, module_name, error)) from None
+    except (Exception, SystemExit) as error:
+        raise ConfigError(_fails(name, module_name, error)) from None
+
+
+def _fails(name: str, module_name: str, error: BaseException) -> str:
+    return f"env.name is {name!r}, but importing {module_name!r} raises {_described(error)}"
+
+
+def _described(error: BaseException) -> str:
+    return f"{type(error).__name__}: {first_line(error)}"
+
+
+@lru_cache
+def _made(constructor: Callable[..., Any], options: FrozenDict) -> Any:
+    """One of each: an environment holds no state, and JAX traces its steps once for all uses."""
+    return constructor(**options)
+
+
+def _has_hash(options: FrozenDict) -> bool:
+    """A set among them has none; that it cannot be is for the environment to say."""
+    try:
+        hash(options)
+    except TypeError:
+        return False
+    return True
+
+
+def complete(config: Config) -> Config:
+    """The configuration with every option of its environment spelled out.
+
+    An option whose default is None, such as a payoff table, stands instead of all the defaults.
+    Of a custom environment those whose defaults are numbers, strings or flags are spelled out.
+    """
+    options, known = _checked_options(config), _options(config.env.name)
+    if not any(known.get(option, "") is None for option in options):
+        plain = {key: value for key, value in known.items() if type(value) in TYPE_NAMES}
+        options = plain | options
+    return dataclasses.replace(config, env=dataclasses.replace(config.env, options=options))
+
+
+def _checked_options(config: Config) -> dict[str, Any]:
+    """The options that a configuration gives, as the types that the constructor takes."""
+    name, options = config.env.name, config.env.options
+    known, checked = _options(name), dict(options)
+    for option, value in options.items():
+        if option not in known and not _takes_any(name):
+            raise unknown(f"option of environment {name}", option, known or ["none"])
+        if type(known.get(option)) in TYPE_NAMES:
+            checked[option] = coerce(value, type(known[option]), f"env.options.{option}")
+    return checked
+
+
+def default_options(name: str) -> dict[str, Any]:
+    """The options of an environment of `ENVIRONMENTS`, with their default values; else none."""
+    return {} if name not in ENVIRONMENTS else _options(name)
+
+
+def _options(name: str) -> dict[str, Any]:
+    """What a configuration can give the environment's constructor, with its defaults."""
+    kinds = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
+    return {p.name: p.default for p in _parameters(name) if p.kind in kinds and p.name != "viewer"}
+
+
+def _takes_any(name: str) -> bool:
+    """Whether the constructor takes keyword arguments of any name."""
+    return any(p.kind is inspect.Parameter.VAR_KEYWORD for p in _parameters(name))
+
+
+def _parameters(name: str) -> list[inspect.Parameter]:
+    constructor = _constructor(name)
+    try:
+        return list(inspect.signature(constructor).parameters.values())
+    except ValueError:  # some classes written in C state none
+        return []

@@ -1,0 +1,84 @@
+"""Where text is printed: plain lines, and live displays in terminals alone."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+
+from maven_jax.experiments.streams import UnfailingStream
+
+LEAST_WIDTH = 40
+"""Columns below which no table can be read."""
+
+
+class _PlainConsole(Console):
+    """rich's, but a broken pipe is an error like any other and does not exit."""
+
+    def on_broken_pipe(self) -> None:
+        raise
+
+
+def plain_console(
+    *, stderr: bool = False, quiet: bool = False, unfailing: bool | None = None
+) -> Console:
+    """Prints text unchanged: a folder's name may hold `[brackets]` or `:colons:`.
+
+    Only a terminal gets control codes and live displays; a file, a pipe and a notebook get plain
+    lines.
+
+    Args:
+        stderr: print to standard error, not to standard output.
+        quiet: print nothing.
+        unfailing: discard what cannot be printed; by default so for standard error.
+    """
+
+    def find() -> Any:
+        return sys.stderr if stderr else sys.stdout
+
+    is_unfailing = stderr if unfailing is None else unfailing
+    console = _PlainConsole(
+        file=UnfailingStream(find) if is_unfailing else None,  # type: ignore[arg-type]
+        stderr=stderr,
+        quiet=quiet,
+        markup=False,
+        emoji=False,
+        force_terminal=_is_live(find()),
+        force_jupyter=False,
+    )
+    if console.width < LEAST_WIDTH:  # `COLUMNS=0` would print nothing at all
+        console.width = LEAST_WIDTH
+    return console
+
+
+def _is_live(stream: Any) -> bool:
+    """Whether a stream is a terminal that can redraw lines.
+
+    A notebook runs `!command` in one, but shows every redrawn line as another output.
+    """
+    in_notebook = "JPY_PARENT_PID" in os.environ or "inline" in os.environ.get("MPLBACKEND", "")
+    if in_notebook or os.environ.get("TERM", "dumb") in ("dumb", "unknown"):
+        return False
+    return UnfailingStream(lambda: stream).isatty()
+
+
+def log_to(console: Console) -> Callable[[str], None]:
+    """Prints lines beside the results."""
+
+    def say(line: str) -> None:
+        console.print(f"maven-jax: {line}", highlight=False, soft_wrap=True, markup=False)
+
+    return say
+
+
+@contextmanager
+def show_status(console: Console, text: str) -> Iterator[None]:
+    """Shows what is being done meanwhile: a spinner in a terminal, elsewhere a line."""
+    if console.is_terminal:
+        with console.status(text):
+            yield
+        return
+    console.print(text, highlight=False, soft_wrap=True)
+    yield

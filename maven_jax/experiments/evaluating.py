@@ -1,0 +1,213 @@
+"""A run's weights, and test episodes of many lanes in pieces whose memory is bounded."""
+
+import warnings
+import zlib
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from maven_jax.acting.rollout import rollout, start_episodes
+from maven_jax.algorithms.table import Algorithm
+from maven_jax.config import Config
+from maven_jax.experiments.memory import num_bytes
+from maven_jax.experiments.restoring import newest_weights
+from maven_jax.experiments.run import Run
+from maven_jax.experiments.weights import fit_lanes
+from maven_jax.functional.exploration import act_greedily
+from maven_jax.functional.information import entropy
+from maven_jax.training.evaluation import evaluate
+from maven_jax.training.train import make_trainer, static_part
+from maven_jax.types import MarlEnv, NetworkParams, Params
+
+PIECE_BYTES = 2**28
+"""What a piece takes beside the weights, where one episode, and those of each z, take no more."""
+
+COPIES = 3
+"""How many times over a program holds its episodes: as played, as floats, and on the way."""
+
+
+def trained_weights(
+    run: Run, env: MarlEnv, say: Callable[[str], None] = warnings.warn
+) -> tuple[Params, NetworkParams]:
+    """The newest weights of a run, of its end or of its last checkpoint.
+
+    Args:
+        run: from `load_run`; nothing in its folder is changed.
+        env: of its configuration, for the networks' sizes.
+        say: told in a line of weights that are no run's end, and of what is damaged.
+
+    Returns:
+        Weights and those of the latent policy, as host arrays with a leading axis of lanes, in the
+        order of `run.lanes`.
+
+    Raises:
+        StorageError: there are none, or they are damaged.
+        ConfigError: they do not fit the run's configuration.
+    """
+    what = f"weights of run '{run.path}' do not fit its config.yaml"
+    trainer = make_trainer(run.config, env)
+    return fit_lanes(newest_weights(run, say), trainer, run.config, run.num_lanes, what)
+
+
+def evaluation_key(seed: int, use: str) -> jax.Array:
+    """The key of test episodes of a command, in a stream of their own for each use.
+
+    Training splits `jax.random.key(seed)`, and with threefry `fold_in(key, i)` equals
+    `split(key, n)[i]`. A long hash is no such index. A second one keeps the streams of uses apart;
+    it must differ from the first, since `unsafe_rbg` folds in by XOR.
+
+    Args:
+        seed: in 0, ..., 2**31 - 1.
+        use: what the episodes are for.
+    """
+    key = jax.random.key(seed)
+    for text in (f"test episodes: {use}", f"{use}: test episodes"):
+        key = jax.random.fold_in(key, zlib.crc32(text.encode()) | 2**31)
+    return key
+
+
+class Pieces(NamedTuple):
+    """How an evaluation is cut up."""
+
+    episodes: list[int]
+    """Test episodes of each piece, with z from the latent policy: at least 1; they differ by 1 at
+    most."""
+    lanes: int
+    """Lanes of each piece, of which the last may have fewer."""
+
+
+def cut(params: Any, num_lanes: int, env: MarlEnv, algorithm: Algorithm, config: Config) -> Pieces:
+    """As few pieces as stay within `PIECE_BYTES`, by the shapes of an episode.
+
+    Args:
+        params: weights of one lane and of its latent policy, or their shapes.
+        num_lanes: how many there are.
+        env: where it is played.
+        algorithm: the parts of `params`.
+        config: says how many episodes.
+    """
+
+    def play(params: Params, latent_params: NetworkParams, key: jax.Array) -> Any:
+        start = start_episodes(env, key, 1)
+        z = algorithm.latent.sample(latent_params, key, start.initial_state)
+        played = rollout(env, algorithm.agent, params.agent, key, start, z, act_greedily)
+        hidden = algorithm.agent.initial_carry(1, env.num_agents)
+        return played._replace(env_states=None), hidden
+
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    an_episode = COPIES * num_bytes(jax.eval_shape(play, *params, key))
+    test, latent = config.evaluation, algorithm.latent
+    num_values = latent.size if latent.discrete else test.latent_draws
+    num_each = test.episodes_per_latent * num_values if latent.size else 0
+    count = min(test.episodes, -(-test.episodes * an_episode // PIECE_BYTES))
+    sizes = [len(piece) for piece in np.array_split(np.arange(test.episodes), count)]
+    lanes = max(1, PIECE_BYTES // (an_episode * (sizes[0] + num_each)))
+    return Pieces(sizes, min(lanes, num_lanes))
+
+
+def evaluate_lanes(
+    params: Params,
+    latent_params: NetworkParams,
+    keys: jax.Array,
+    temperatures: np.ndarray,
+    env: MarlEnv,
+    algorithm: Algorithm,
+    config: Config,
+) -> dict[str, np.ndarray]:
+    """`evaluate` of every lane, in `Pieces`.
+
+    The pieces depend on the experiment and the number of lanes alone, not on what memory is free.
+    `return` and `extras/...` are means over all episodes, `latent_probs` and `latent_entropy` over
+    all distinct starts. The episodes of each z are played in the first piece alone:
+    `episodes_per_latent`, however many `episodes` there are.
+
+    Args:
+        params: weights, with an axis of lanes.
+        latent_params: the same of the latent policies.
+        keys: one of each lane, split among its pieces.
+        temperatures: of the Boltzmann policies that q_v reads, one of each lane.
+        env: where it is played.
+        algorithm: the parts of `params`.
+        config: says how many episodes.
+
+    Returns:
+        Metrics in the host's memory, with an axis of lanes.
+    """
+    lanes = params, latent_params
+    one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), lanes)
+    sizes, num_lanes = cut(one, len(keys), env, algorithm, config)
+    tests = []
+    for number, size in enumerate(sizes):
+        test = replace(config.evaluation, episodes=size)
+        test = test if number == 0 else replace(test, episodes_per_latent=0)
+        own = static_part(replace(config, evaluation=test))
+        tests.append(partial(_test_lanes, env=_ByIdentity(env), algorithm=algorithm, config=own))
+    piece_keys = jax.vmap(lambda key: jax.random.split(key, len(sizes)))(keys)
+    groups = []
+    for start in range(0, len(keys), num_lanes):
+        # The last lane stands in for those that a group lacks: one shape, one program.
+        index = np.minimum(np.arange(start, start + num_lanes), len(keys) - 1)
+        group = jax.tree.map(lambda x, index=index: x[index], lanes)
+        rows = [
+            jax.device_get(test(*group, piece_keys[index, number], temperatures[index]))
+            for number, test in enumerate(tests)
+        ]
+        groups.append(_over_all(rows, sizes, config.evaluation.episodes_per_latent))
+    return jax.tree.map(lambda *x: np.concatenate(x)[: len(keys)], *groups)
+
+
+class _ByIdentity:
+    """An environment as a static argument of `jit`, also where it has no hash of its own."""
+
+    def __init__(self, env: MarlEnv) -> None:
+        self.env = env
+
+    def __hash__(self) -> int:
+        return id(self.env)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _ByIdentity) and self.env is other.env
+
+
+@partial(jax.jit, static_argnames=("env", "algorithm", "config"))
+def _test_lanes(
+    params: Params,
+    latent_params: NetworkParams,
+    keys: jax.Array,
+    temperatures: jax.Array,
+    *,
+    env: _ByIdentity,
+    algorithm: Algorithm,
+    config: Config,
+) -> dict[str, jax.Array]:
+    """`evaluate` of lanes, in one program for all runs of the same experiment."""
+    test = partial(evaluate, env=env.env, algorithm=algorithm, config=config)
+    return jax.vmap(test)(params, latent_params, keys, temperatures)
+
+
+def _over_all(
+    rows: list[dict[str, np.ndarray]], sizes: list[int], per_value: int
+) -> dict[str, np.ndarray]:
+    """Metrics of all pieces: means over their episodes, or over their distinct starts.
+
+    Args:
+        rows: metrics of each piece, with an axis of lanes; those of each z in the first alone.
+        sizes: test episodes of each piece.
+        per_value: further starts of the first piece, which every z plays.
+    """
+    num_starts = [sizes[0] + per_value, *sizes[1:]]
+    metrics = dict(rows[0])
+    if len(rows) == 1:
+        return metrics
+    for name in rows[-1]:
+        weights = num_starts if name.startswith("latent_") else sizes
+        means = np.average([row[name] for row in rows], axis=0, weights=weights)
+        metrics[name] = means.astype(rows[0][name].dtype)
+    if "latent_probs" in metrics:  # the entropy of the mean is no mean of entropies
+        metrics["latent_entropy"] = np.asarray(entropy(jnp.asarray(metrics["latent_probs"])))
+    return metrics

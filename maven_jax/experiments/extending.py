@@ -1,0 +1,92 @@
+"""More environment steps for a run or sweep that has some."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from maven_jax.config import Config
+from maven_jax.errors import StorageError, check
+from maven_jax.experiments.folder import ENDED, load_setup, sweep_parts
+from maven_jax.experiments.grid import lanes_from_columns
+from maven_jax.experiments.lock import lock
+from maven_jax.experiments.metrics import refuse_changed_metrics
+from maven_jax.experiments.new_folder import checksum_of, write_config, write_info
+from maven_jax.experiments.processes import on_primary_process
+from maven_jax.experiments.programs import check_run
+from maven_jax.experiments.provenance import check_settings, env_of_run
+from maven_jax.experiments.restoring import can_resume
+from maven_jax.experiments.sweep import lane_keys, spread
+from maven_jax.training.train import make_trainer
+from maven_jax.types import MarlEnv, TrainState
+from maven_jax.validation.checks import validate
+from maven_jax.validation.files import AnyPath
+
+
+def extend(path: AnyPath, total_env_steps: int, make_env: Callable[[Config], MarlEnv]) -> None:
+    """Gives a run, or all runs of a sweep, more environment steps: `continue_run` then takes them.
+
+    A run that has finished must have kept a checkpoint; one that has not may be extended anyway.
+
+    Args:
+        path: folder of a run or of a sweep.
+        total_env_steps: of each seed; more than there are in the configuration.
+        make_env: builds the environment of a configuration.
+
+    Raises:
+        ConfigError: there are no more steps than there were.
+        StorageError: a folder is damaged or is being trained, a run has finished and kept no
+            checkpoint, or there is one that does not fit the folder. Nothing is changed then.
+    """
+    path = Path(path)
+    folders = sweep_parts(path) if (path / "sweep.json").is_file() else [path]
+    for folder in folders:
+        load_setup(folder)  # what is no run's folder is refused before anything is locked
+    with ExitStack() as held:
+        for folder in folders:
+            held.enter_context(lock(folder))
+        _extend(folders, total_env_steps, make_env)
+
+
+def _extend(
+    folders: Sequence[Path], total_env_steps: int, make_env: Callable[[Config], MarlEnv]
+) -> None:
+    changed = {}
+    for folder in folders:
+        config, info = load_setup(folder)
+        check_settings(folder, info)
+        before, name = config.training.total_env_steps, "training.total_env_steps"
+        allowed = f"a whole number above {before}, which run '{folder}' has already"
+        check(total_env_steps > before, name, total_env_steps, allowed)
+        shapes = _state_shapes(config, env_of_run(folder, config, info, make_env), info)
+        if not can_resume(folder, shapes, info["lanes"]) and info["status"] in ENDED:
+            kept = "--checkpoint.keep-final keeps one; " if info["status"] == "finished" else ""
+            raise StorageError(
+                f"run '{folder}' has ended without a checkpoint, so it cannot be extended; {kept}"
+                f"to start from its weights use maven-jax train CONFIG --init-from '{folder}'"
+            )
+        refuse_changed_metrics(folder, info)
+        training = dataclasses.replace(config.training, total_env_steps=total_env_steps)
+        config = dataclasses.replace(config, training=training)
+        validate(config)
+        changed[folder] = config, info
+    for folder, (config, info) in changed.items():
+        # A kill after this leaves a run that ends as it did.
+        status = "interrupted" if info["status"] in ENDED else info["status"]
+        known = info.get("config_yaml")
+        known = {} if known is None else {"config_yaml": [*known, checksum_of(config)]}
+        on_primary_process(partial(write_info, folder, info | {"status": status} | known))
+        on_primary_process(partial(write_config, folder, config))
+
+
+def _state_shapes(config: Config, env: MarlEnv, info: Mapping[str, Any]) -> TrainState:
+    """Those of a run's state, padding not included, of one that fits."""
+    lanes = lanes_from_columns(info["lanes"], config.hyperparameters)
+    check_run(config, env, len(lanes.seeds))
+    hyperparameters = spread(lanes.hyperparameters, len(lanes.seeds))
+    init = jax.vmap(make_trainer(config, env).init)
+    return jax.eval_shape(init, lane_keys(lanes.seeds), hyperparameters)

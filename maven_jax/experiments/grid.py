@@ -1,0 +1,229 @@
+"""A sweep's grid: values of fields, crossed with each other and with the seeds.
+
+Values of a hyperparameter are traced: one compiled program serves them all, each in lanes of its
+own. Numbers of steps share a program, too, but are trained one after the other. Any other field
+fixes shapes or the program, which is compiled once for each of its values.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from maven_jax.config import Config, Hyperparameters
+from maven_jax.config.fields import read_field, with_field
+from maven_jax.environments.registry import complete
+from maven_jax.errors import ConfigError, check, unknown
+from maven_jax.validation.checks import validate
+from maven_jax.validation.files import parse_yaml
+from maven_jax.validation.ignored_fields import ignored_fields
+
+TRACED = "hyperparameters."
+MAX_LANES = 2**16
+
+
+class Lanes(NamedTuple):
+    """The runs of one program, an entry of every array for each."""
+
+    seeds: np.ndarray
+    hyperparameters: Hyperparameters
+    varied: tuple[str, ...] = ()
+    """Names of the hyperparameters that set the lanes apart, beside the seeds."""
+
+    @property
+    def columns(self) -> dict[str, np.ndarray]:
+        """What tells one lane from another: `seed`, and `hyperparameters.NAME` of each varied."""
+        varied = {TRACED + name: getattr(self.hyperparameters, name) for name in self.varied}
+        return {"seed": self.seeds, **varied}
+
+    def take(self, index: slice) -> "Lanes":
+        """Some of the lanes."""
+        values = jax.tree.map(lambda x: x[index], self.hyperparameters)
+        return Lanes(self.seeds[index], values, self.varied)
+
+
+class Part(NamedTuple):
+    """What one compiled program of a sweep runs."""
+
+    name: str
+    """A name for its folder."""
+    config: Config
+    lanes: Lanes
+    coordinates: dict[str, Any]
+    """The grid's static fields, by their dotted names, and this part's values."""
+
+
+def make_lanes(
+    hyperparameters: Hyperparameters,
+    seeds: Sequence[int],
+    varied: Mapping[str, Sequence[float]] | None = None,
+) -> Lanes:
+    """The seeds, once for each combination of the varied hyperparameters' values.
+
+    Args:
+        hyperparameters: numbers, for all that is not varied.
+        seeds: of `jax.random.key`.
+        varied: values by names of hyperparameters.
+
+    Raises:
+        ConfigError: no seed, a seed out of range, or too many lanes.
+    """
+    varied = varied or {}
+    points = list(itertools.product(*varied.values()))
+    num_lanes = len(points) * len(seeds)
+    check(len(seeds) >= 1, "seeds", len(seeds), f"a whole number from 1 to {MAX_LANES}")
+    check(
+        num_lanes <= MAX_LANES,
+        "seeds times values of the grid",
+        num_lanes,
+        f"at most {MAX_LANES}",
+    )
+    check(
+        min(seeds) >= 0 and max(seeds) < 2**31,
+        "seed",
+        min(seeds) if min(seeds) < 0 else max(seeds),
+        "a whole number from 0 to 2**31 - 1",
+    )
+    columns = np.repeat(np.array(points, float).reshape(len(points), -1), len(seeds), axis=0).T
+    return _lanes(
+        np.tile(np.array(seeds), len(points)),
+        dict(zip(varied, columns, strict=True)),
+        hyperparameters,
+    )
+
+
+def seeds_of(first: int, number: int) -> range:
+    """The seeds that a command names by the first and their number.
+
+    Raises:
+        ConfigError: too many, or out of range.
+    """
+    check(1 <= number <= MAX_LANES, "seeds", number, f"a whole number from 1 to {MAX_LANES}")
+    allowed = "a whole number from 0 to 2**31 - seeds"
+    check(0 <= first < 2**31 - number, "seed", first, allowed)
+    return range(first, first + number)
+
+
+def lanes_from_columns(
+    columns: Mapping[str, Sequence[Any]], hyperparameters: Hyperparameters
+) -> Lanes:
+    """The lanes whose `columns` these are; the other hyperparameters are as given.
+
+    Raises:
+        ConfigError: a column of something else than a seed or a hyperparameter.
+    """
+    varied = {name.removeprefix(TRACED): x for name, x in columns.items() if name != "seed"}
+    for name in varied:
+        if name not in Hyperparameters._fields:
+            raise unknown("column of lanes", name, Hyperparameters._fields)
+    return _lanes(np.array(columns["seed"]), varied, hyperparameters)
+
+
+def _lanes(seeds: np.ndarray, varied: Mapping[str, Any], hyperparameters: Hyperparameters) -> Lanes:
+    values: Any = {name: np.array(x, float) for name, x in varied.items()}
+    values = hyperparameters._replace(**values)
+    spread = jax.tree.map(lambda x: np.broadcast_to(x, seeds.shape), values)
+    return Lanes(seeds, spread, tuple(varied))
+
+
+def parse_grid(texts: Sequence[str], config: Config) -> dict[str, list[Any]]:
+    """Dotted field names and their values, from texts such as `latent.size=8,16`.
+
+    Which values work is for `expand` to say: some do only together.
+
+    Raises:
+        ConfigError: not of that form, no such field, or a value of the wrong type.
+    """
+    grid: dict[str, list[Any]] = {}
+    for text in texts:
+        field, equals, values = text.partition("=")
+        field = field.strip().removeprefix("--").replace("-", "_")
+        if not (field and equals and values.strip(" ,")):
+            raise ConfigError(f"grid is {text!r}; allowed: FIELD=VALUE,VALUE,...")
+        if field in grid:
+            raise ConfigError(f"grid names {field!r} twice; allowed: each field once")
+        grid[field] = []
+        for word in values.split(","):
+            try:
+                value = parse_yaml(word)
+            except ConfigError:
+                value = None
+            if isinstance(value, dict | list) or value is None:
+                raise ConfigError(f"grid of {field} has {word!r}; allowed: numbers and words")
+            coerced = read_field(with_field(config, field, value), field)
+            if coerced in grid[field]:
+                raise ConfigError(f"grid of {field} has {value!r} twice; allowed: each value once")
+            grid[field].append(coerced)
+    return grid
+
+
+def at_largest(part: Part) -> Config:
+    """A part's configuration, with the largest value that its lanes give to each hyperparameter."""
+    largest = jax.tree.map(lambda x: float(np.max(x)), part.lanes.hyperparameters)
+    return dataclasses.replace(part.config, hyperparameters=largest)
+
+
+def short_names(fields: Iterable[str]) -> dict[str, str]:
+    """The last part of each field's name; the whole name where two would be the same."""
+    fields = list(fields)
+    last = [field.split(".")[-1] for field in fields]
+    return {
+        field: name if last.count(name) == 1 else field
+        for field, name in zip(fields, last, strict=True)
+    }
+
+
+def expand(
+    config: Config,
+    grid: Mapping[str, Sequence[Any]],
+    seeds: Sequence[int],
+    group_size: int | None = None,
+) -> list[Part]:
+    """The programs of a sweep: one for each combination of static values and group of lanes.
+
+    Args:
+        config: what the grid does not name.
+        grid: from `parse_grid`.
+        seeds: run at every point of the grid.
+        group_size: how many lanes run at once, at most; by default all.
+
+    Raises:
+        ConfigError: a group size below 1, an option that the environment has not, a field that
+            has no effect, what `make_lanes` refuses, or a combination of values that cannot work.
+    """
+    check(
+        group_size is None or group_size >= 1, "group_size", group_size, "a whole number from 1 on"
+    )
+    varied = {name.removeprefix(TRACED): v for name, v in grid.items() if name.startswith(TRACED)}
+    static = {name: values for name, values in grid.items() if not name.startswith(TRACED)}
+    parts = []
+    for point in itertools.product(*static.values()):
+        coordinates = dict(zip(static, point, strict=True))
+        changed = config
+        for field in sorted(coordinates, key="env.name".__ne__):  # its options are the new one's
+            changed = with_field(changed, field, coordinates[field])
+        changed = complete(changed)
+        coordinates = {field: read_field(changed, field) for field in static}
+        name = ",".join(f"{field}={value}" for field, value in coordinates.items())
+        lanes = make_lanes(changed.hyperparameters, seeds, varied)
+        for values in itertools.product(*varied.values()):
+            own = changed.hyperparameters._replace(**dict(zip(varied, values, strict=True)))
+            validate(dataclasses.replace(changed, hyperparameters=own))
+        size = group_size or len(lanes.seeds)
+        for group, start in enumerate(range(0, len(lanes.seeds), size)):
+            several = len(lanes.seeds) > size
+            label = ",".join(filter(None, (name, f"group={group}" if several else "")))
+            taken = lanes.take(slice(start, start + size))
+            parts.append(Part(label or "all", changed, taken, coordinates))
+    names = [part.name for part in parts]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"grid has {name} twice; allowed: each value once")
+    for field in grid:
+        reasons = [ignored_fields(at_largest(part)).get(field) for part in parts]
+        if None not in reasons:
+            raise ConfigError(f"grid of {field} has no effect, since {reasons[0]}")
+    return parts

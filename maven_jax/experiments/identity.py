@@ -1,0 +1,155 @@
+"""What identifies a run, and the same command once more: it finds the folder that it made.
+
+A run is its configuration, its lanes, its place in a sweep's grid and the weights that it starts
+from. Nothing else changes what it computes.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import yaml
+
+from maven_jax.config import Config, to_dict
+from maven_jax.config.fields import flatten
+from maven_jax.environments.registry import default_options
+from maven_jax.errors import StorageError, shown
+from maven_jax.experiments.folder import load_setup, read_sweep, sweep_parts
+from maven_jax.experiments.processes import any_process, on_primary_process
+from maven_jax.experiments.weights import read_initial_weights
+from maven_jax.validation.files import parse_yaml
+
+
+class Setup(NamedTuple):
+    """What a run's folder is made with."""
+
+    config: Config
+    info: dict[str, Any]
+    """`run.json` of a run that has not begun."""
+    initial_weights: Mapping[str, np.ndarray] | None = None
+    """By names such as `params/agent/w`, each with an axis of lanes; None for fresh weights."""
+
+
+def create_once(
+    path: Path,
+    setups: Mapping[str, Setup],
+    create: Callable[[], None],
+    report: str | None = None,
+    check: Callable[[], object] = lambda: None,
+) -> bool:
+    """Creates a folder, unless it holds the very same run, sweep or study already.
+
+    Args:
+        path: folder to create.
+        setups: the runs by their folders' names; a run that is no part of a sweep has none, `""`.
+        create: creates it as a whole; called by the writing process.
+        report: a study's.
+        check: refuses what cannot work; called by all processes before `create`.
+
+    Returns:
+        Whether it was created; all processes agree.
+
+    Raises:
+        StorageError: something else is there, or the folder cannot be made.
+    """
+    found = False
+
+    def look() -> None:
+        nonlocal found
+        found = _holds(path, setups, report)
+
+    def create_or_look() -> None:
+        try:
+            create()
+        except StorageError:  # another process may have been faster
+            look()
+            if not found:
+                raise
+
+    on_primary_process(look)
+    if any_process(found):
+        return False
+    check()
+    on_primary_process(create_or_look)
+    return not any_process(found)
+
+
+def _holds(path: Path, setups: Mapping[str, Setup], report: str | None) -> bool:
+    """Whether a folder holds these very runs.
+
+    Raises:
+        StorageError: it holds others.
+    """
+    is_sweep = (path / "sweep.json").is_file()
+    if not is_sweep and not (path / "run.json").is_file():
+        return False
+    what = "study" if report else "run" if "" in setups else "sweep"
+    if is_sweep == ("" in setups):
+        difference: str | None = f"it is {'several runs' if is_sweep else 'a single run'}"
+    else:
+        difference = _find_difference(path, setups, report)
+    if difference is not None:
+        raise StorageError(
+            f"'{path}' holds another {what}: {difference}; choose a new path, or resume what is "
+            f"there with: maven-jax resume '{path}'"
+        )
+    return True
+
+
+def _find_difference(path: Path, setups: Mapping[str, Setup], report: str | None) -> str | None:
+    if "" in setups:
+        return _find_other_run(path, setups[""])
+    found = read_sweep(path)
+    if found.report != report:
+        return f"its report is {found.report!r}, not {report!r}"
+    if set(found.parts) != set(setups):
+        return f"its runs are {', '.join(found.parts)}"
+    for folder in sweep_parts(path):
+        difference = _find_other_run(folder, setups[folder.name])
+        if difference is not None:
+            return f"run '{folder.name}': {difference}"
+    return None
+
+
+def _find_other_run(path: Path, setup: Setup) -> str | None:
+    """In what the run of a folder differs from what was asked for; None where it does not.
+
+    Raises:
+        StorageError: the folder is damaged.
+    """
+    config, info = load_setup(path)
+    if info["status"] == "converted":
+        return "its weights were converted, not trained"
+    there = _identity(config, info)
+    asked = _identity(setup.config, setup.info)
+    differing = [
+        f"{name} is {shown(there.get(name))} there, {shown(asked.get(name))} here"
+        for name in [*there, *(name for name in asked if name not in there)]
+        if there.get(name) != asked.get(name)
+    ]
+    if differing:
+        others = f" ({len(differing) - 1} more differ)" if differing[1:] else ""
+        return differing[0] + others
+    if ("init_from" in info) != (setup.initial_weights is not None):
+        origin = info.get("init_from", {}).get("run")
+        return f"it starts from {f'the weights of {origin!r}' if origin else 'new weights'}"
+    if setup.initial_weights is not None:
+        arrays = read_initial_weights(path)
+        same = arrays.keys() == setup.initial_weights.keys() and all(
+            np.array_equal(array, setup.initial_weights[name]) for name, array in arrays.items()
+        )
+        if not same:
+            return f"it starts from other weights, of {info['init_from'].get('run')!r}"
+    return None
+
+
+def _identity(config: Config, info: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields, lanes and coordinates by name, as they are read from files."""
+    env = config.env.name
+    options = {f"env.options.{name}": value for name, value in default_options(env).items()}
+    fields = options | flatten(parse_yaml(yaml.safe_dump(to_dict(config))))
+    coordinates = info.get("coordinates", {}).items()
+    rest = info["lanes"] | {f"coordinates.{name}": value for name, value in coordinates}
+    return json.loads(json.dumps(fields | rest, default=str))

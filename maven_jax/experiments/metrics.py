@@ -1,0 +1,201 @@
+"""`metrics.csv`: written chunk by chunk, read as columns."""
+
+import csv
+import io
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from maven_jax.errors import StorageError
+from maven_jax.experiments.files import sync
+
+COUNTERS = ("env_steps", "num_updates")
+
+
+class Rows(NamedTuple):
+    """How much of `metrics.csv` there was, by which a checkpoint knows its rows again."""
+
+    length: int
+    """Bytes."""
+    checksum: int
+    """CRC-32 of these bytes."""
+
+
+class MetricsWriter:
+    """Appends evaluations to `metrics.csv`, in the file after every chunk.
+
+    Attributes:
+        rows: how much there is in it.
+    """
+
+    def __init__(self, path: Path, lanes: Mapping[str, np.ndarray], length: int = 0) -> None:
+        """Opens the file.
+
+        Args:
+            path: the run's folder.
+            lanes: what tells the lanes apart, an entry of each lane by column name.
+            length: bytes of the file to append to; what comes after them is dropped.
+        """
+        self._path = path / "metrics.csv"
+        self._path.touch()
+        sync(path)
+        self._file = self._path.open("r+b")
+        kept = self._file.read(length)
+        self.rows = Rows(len(kept), zlib.crc32(kept))
+        self._file.truncate(len(kept))
+        self._lanes = lanes
+
+    def write(self, metrics: dict[str, np.ndarray], active: np.ndarray) -> None:
+        """One row for each active lane.
+
+        Raises:
+            OSError: they cannot be written.
+        """
+        text = io.StringIO(newline="")
+        writer = csv.writer(text)
+        columns = {**self._lanes, **_columns(metrics)}
+        if not self.rows.length:
+            writer.writerow(columns)
+        for lane in np.flatnonzero(active):
+            writer.writerow([column[lane] for column in columns.values()])
+        added = text.getvalue().encode()
+        try:
+            self._file.write(added)
+            self._file.flush()
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self._path)) from None
+        self.rows = Rows(self.rows.length + len(added), zlib.crc32(added, self.rows.checksum))
+
+    def sync(self) -> None:
+        """Waits until all rows are on the disk."""
+        sync(self._path)
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+
+def find_other_rows(path: Path, rows: Rows) -> str | None:
+    """How `metrics.csv` differs from the rows that a checkpoint goes on from; None if it does not.
+
+    Args:
+        path: the run's folder.
+        rows: those that the file should begin with.
+    """
+    try:
+        with (path / "metrics.csv").open("rb") as file:
+            kept = file.read(rows.length)
+    except OSError as error:
+        return f"metrics.csv cannot be read: {error.strerror}"
+    if len(kept) < rows.length:
+        return f"metrics.csv was cut to {len(kept)} of {rows.length} bytes"
+    if zlib.crc32(kept) != rows.checksum:
+        return f"metrics.csv was changed in its first {rows.length} bytes"
+    return None
+
+
+def describe_rows(path: Path, rows: Rows) -> dict[str, int]:
+    """`metrics.csv` as training wrote it, for `run.json` once a run has ended.
+
+    Args:
+        path: the run's folder.
+        rows: all that were written.
+    """
+    text = (path / "metrics.csv").read_bytes()
+    return {"rows": text.count(b"\n") - 1, **rows._asdict()}
+
+
+def refuse_changed_metrics(path: Path, info: Mapping[str, Any]) -> None:
+    """Refuses a `metrics.csv` that is not as it was when its run ended.
+
+    Args:
+        path: the run's folder.
+        info: its `run.json`; while the run trains, it has no record of the file.
+
+    Raises:
+        StorageError: the file was cut, changed or added to.
+    """
+    if "metrics_csv" not in info:
+        return
+    written = Rows(info["metrics_csv"]["length"], info["metrics_csv"]["checksum"])
+    change = find_other_rows(path, written)
+    if change is None and (size := (path / "metrics.csv").stat().st_size) > written.length:
+        change = f"metrics.csv has {size} bytes, of which training wrote {written.length}"
+    if change is not None:
+        raise StorageError(f"run '{path}' is damaged: {change}; allowed: the file as it was")
+
+
+def set_metrics_aside(path: Path) -> Path | None:
+    """Renames a `metrics.csv` that has rows, for a run that begins again; its new name."""
+    file = path / "metrics.csv"
+    if not file.is_file() or file.read_bytes().count(b"\n") < 2:
+        return None
+    numbers = (path / f"metrics-{number}.csv" for number in range(1, 10**6))
+    aside = next(name for name in numbers if not name.exists())
+    file.rename(aside)
+    sync(path)
+    return aside
+
+
+def _columns(metrics: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Counters first, then the other metrics by name; one column for each z of a vector."""
+    columns = {}
+    for name in [*COUNTERS, *sorted(set(metrics) - set(COUNTERS))]:
+        value = metrics[name]
+        if value.ndim == 1:
+            columns[name] = value
+        else:
+            columns |= {f"{name}_{i}": value[:, i] for i in range(value.shape[1])}
+    return columns
+
+
+def lanes_of_rows(
+    metrics: dict[str, np.ndarray], names: Iterable[str]
+) -> Iterator[tuple[float, ...]]:
+    """The lane that each row is of: its values in the named columns."""
+    none = np.full(len(metrics["seed"]), np.nan)
+    return zip(*(metrics.get(name, none).tolist() for name in names), strict=True)
+
+
+def lanes_in_order(text: str, names: Iterable[str]) -> list[tuple[float, ...]]:
+    """The lanes that the rows of a `metrics.csv` are of, in the order in which they are trained.
+
+    Args:
+        text: of the file, from its beginning.
+        names: the columns that tell them apart.
+    """
+    return list(dict.fromkeys(lanes_of_rows(parse_metrics(text), names))) if text else []
+
+
+def parse_whole_rows(text: str) -> dict[str, np.ndarray]:
+    """Metrics but for a last row that is still being written, or was when its process ended."""
+    return parse_metrics(text[: text.rfind("\n") + 1])
+
+
+def parse_metrics(text: str) -> dict[str, np.ndarray]:
+    """The columns of a `metrics.csv`.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    header, *rows = csv.reader(text.splitlines()) if text else [[]]
+    if not header:
+        raise ValueError("there is no evaluation in it")
+    if not text.endswith("\n"):
+        raise ValueError("it ends within a row: the rest was cut off")
+    for name in header:
+        if header.count(name) > 1:
+            raise ValueError(f"column {name} stands {header.count(name)} times")
+    if any(len(row) != len(header) for row in rows):
+        raise ValueError("its rows are of different lengths")
+    columns = np.array(rows, float).reshape(len(rows), len(header)).T
+    metrics = dict(zip(header, columns, strict=True))
+    for name in ("seed", *COUNTERS):
+        if name not in metrics:
+            raise ValueError(f"column {name} is missing")
+        if not (np.isfinite(metrics[name]) & (metrics[name] >= 0)).all():
+            raise ValueError(f"column {name} holds something else than whole numbers")
+    return metrics

@@ -1,0 +1,54 @@
+"""What a run leaves and says beside its results, and how it is interrupted."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from rich.console import Console
+
+from maven_jax.config import Config
+from maven_jax.experiments.checkpoint import Checkpointing
+from maven_jax.experiments.console import plain_console
+from maven_jax.experiments.run import Run
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a run leaves and says beside its results; none of it changes them."""
+
+    tensorboard: bool = True
+    """Write events for TensorBoard."""
+    checkpoint: Checkpointing = field(default_factory=Checkpointing)
+    """When the whole state is saved."""
+    console: Console = field(default_factory=lambda: plain_console(stderr=True))
+    """Where progress is shown."""
+    remarks: Sequence[str] = ()
+    """Lines to say of the configuration, of each program once it is known to fit."""
+    draw: Callable[[Sequence[Run], Path], None] | None = None
+    """Draws the curves of a folder's runs, as `reports.plots.draw_curves` does; None for no
+    picture."""
+    name: str = ""
+    """What the run is called on the console; by default its algorithm."""
+
+    def name_of(self, config: Config) -> str:
+        """What a run of a configuration is called there."""
+        return self.name or config.algorithm.upper()
+
+
+class InterruptedRunError(Exception):
+    """Ctrl-C or a signal during training; what is saved, if anything, is in the run's folder."""
+
+    def __init__(self, path: Path) -> None:
+        kept = f"progress is saved in '{path}'; resume it with: maven-jax resume '{path}'"
+        super().__init__(f"interrupted; {kept if path.exists() else 'nothing was saved yet'}")
+
+
+class Origin(NamedTuple):
+    """Weights that training starts from, in the place of fresh ones."""
+
+    arrays: Mapping[str, np.ndarray]
+    """By names such as `params/agent/w`, with a leading axis of this run's lanes."""
+    record: dict[str, Any]
+    """Where they are from, for `run.json`."""

@@ -1,0 +1,90 @@
+"""A run's progress on the console."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.text import Text
+
+from maven_jax.experiments.sweep import SweepChunk
+
+SECONDS_BETWEEN_LINES = 60.0
+"""Between two lines of progress where there is no live bar."""
+
+
+@contextmanager
+def show_progress(
+    console: Console,
+    label: str,
+    total: int,
+    start: int = 0,
+    clock: Callable[[], float] = time.monotonic,
+) -> Iterator[Callable[[int, str], None]]:
+    """Shows environment steps: a live bar in a terminal, elsewhere plain lines, a minute apart.
+
+    Yields a function of the steps so far and of the numbers to show with them. Its first call and
+    the one that reaches the end print a line in any case.
+
+    Args:
+        console: where it is shown.
+        label: what is trained.
+        total: environment steps of each run.
+        start: those that were taken before.
+        clock: seconds, from any start.
+    """
+    if console.is_terminal:
+        with _progress_bar(console) as progress:
+            task = progress.add_task(label, total=total, completed=start, live="", before=start)
+            yield lambda completed, live: progress.update(task, completed=completed, live=live)
+        return
+    started, last = clock(), float("-inf")
+
+    def update(completed: int, live: str) -> None:
+        nonlocal last
+        now = clock()
+        if now - last < SECONDS_BETWEEN_LINES and completed < total:
+            return
+        last = now
+        left = _time_left(completed - start, total - completed, now - started)
+        line = f"{label}: {completed:,} of {total:,} steps, {live}, {left}"
+        console.print(line, highlight=False, soft_wrap=True)
+
+    yield update
+
+
+def _progress_bar(console: Console) -> Progress:
+    """A bar of environment steps, with the numbers of the field `live` beside it."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=8),
+        TextColumn("{task.completed:,} steps, {task.fields[live]}"),
+        _TimeLeft(),
+        console=console,
+    )
+
+
+def live_numbers(chunk: SweepChunk, rate: float) -> str:
+    """The median return of the lanes that are finite, and updates a second of all together."""
+    sound = chunk.metrics["return"][~chunk.diverged]
+    median = f"return {np.median(sound):.2f}" if sound.size else "all non-finite"
+    return f"{median}, {rate:,.0f} updates/s"
+
+
+class _TimeLeft(ProgressColumn):
+    """`_time_left` of a task."""
+
+    def render(self, task: Task) -> Text:
+        completed, total = int(task.completed), int(task.total or 0)
+        taken = completed - task.fields["before"]
+        return Text(_time_left(taken, total - completed, task.elapsed or 0.0))
+
+
+def _time_left(taken: int, to_come: int, seconds: float) -> str:
+    """Time left for steps to come at the mean rate of those taken in so many seconds."""
+    if not taken:
+        return "-:-- left"
+    left = int(seconds * max(to_come, 0) / taken)
+    return f"{left // 60}:{left % 60:02d} left"

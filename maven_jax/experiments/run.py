@@ -1,0 +1,208 @@
+"""A run as read from its folder: lanes, curves, final values."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from maven_jax.config import Config
+from maven_jax.config.fields import with_field
+from maven_jax.errors import StorageError, unknown
+from maven_jax.experiments.folder import (
+    ENDED,
+    checkpoint_folders,
+    describe_status,
+    has_rows,
+    load_setup,
+    read_file,
+    sweep_parts,
+)
+from maven_jax.experiments.metrics import (
+    lanes_of_rows,
+    parse_metrics,
+    parse_whole_rows,
+    refuse_changed_metrics,
+)
+from maven_jax.validation.files import AnyPath
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished or interrupted run, as read from its folder."""
+
+    path: Path
+    config: Config
+    info: dict[str, Any]
+    metrics: dict[str, np.ndarray]
+    """Column name to values, one a row of `metrics.csv`."""
+    joined: tuple[Path, ...] = ()
+    """Folders of the other runs whose seeds stand beside this one's (`points_of`)."""
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """Where its lanes are from."""
+        return (self.path, *self.joined)
+
+    @property
+    def lanes(self) -> dict[str, list[Any]]:
+        """What tells the lanes apart: a list with an entry of each lane, by column name."""
+        return self.info["lanes"]
+
+    @property
+    def num_lanes(self) -> int:
+        """How many runs this is."""
+        return len(self.lanes["seed"])
+
+    @property
+    def diverged(self) -> list[dict[str, Any]]:
+        """Lanes that diverged: their columns, and `num_updates`, their last finite one."""
+        return self.info.get("diverged", [])
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it was trained to its end, or converted; otherwise its curves end early."""
+        return self.info.get("status", "finished") in ENDED
+
+    @property
+    def num_evaluations(self) -> int:
+        """How many rows the lane has that has most."""
+        rows = self._lane_of_row[self._lane_of_row >= 0]
+        return int(np.bincount(rows).max()) if rows.size else 0
+
+    @cached_property
+    def _lane_of_row(self) -> np.ndarray:
+        index = {lane: i for i, lane in enumerate(zip(*self.lanes.values(), strict=True))}
+        rows = zip(*(self.metrics[name] for name in self.lanes), strict=True)
+        return np.array([index.get(row, -1) for row in rows], int)
+
+    def points(self) -> list["Point"]:
+        """Coordinates and seeds of every point of a sweep's grid; one point where there is none.
+
+        The configuration of each is its own, with the values that tell its lanes from others.
+        """
+        varied = [name for name in self.lanes if name != "seed"]
+        of_lane = list(zip(*(self.lanes[name] for name in varied), strict=True))
+        of_lane = of_lane or [()] * self.num_lanes
+        points = []
+        for point in dict.fromkeys(of_lane):
+            lanes = [lane for lane, other in enumerate(of_lane) if other == point]
+            rows = np.isin(self._lane_of_row, lanes)
+            seeds = [self.lanes["seed"][lane] for lane in lanes]
+            broken = [lane for lane in self.diverged if tuple(lane[k] for k in varied) == point]
+            coordinates = dict(zip(varied, point, strict=True))
+            config = self.config
+            for field, value in coordinates.items():
+                config = with_field(config, field, value)
+            run = dataclasses.replace(
+                self,
+                config=config,
+                info=self.info | {"lanes": {"seed": seeds}, "diverged": broken},
+                metrics={name: column[rows] for name, column in self.metrics.items()},
+            )
+            points.append((self.info.get("coordinates", {}) | coordinates, run))
+        return points
+
+    def curves(self, metric: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Environment steps and values of one metric, lane by lane; none of a lane without rows.
+
+        Raises:
+            ConfigError: the run has no such metric.
+        """
+        if metric not in self.metrics:
+            raise unknown(f"metric of run {str(self.path)!r}:", metric, self.metrics)
+        for lane in np.unique(self._lane_of_row):
+            rows = self._lane_of_row == lane
+            yield self.metrics["env_steps"][rows], self.metrics[metric][rows]
+
+    @property
+    def last_step(self) -> int:
+        """The environment step up to which lanes have curves; an interrupted run's is less.
+
+        A lane that diverged is not waited for: it keeps its last value.
+        """
+        names = list(self.lanes)
+        broken = {tuple(lane[name] for name in names) for lane in self.diverged}
+        lanes = list(zip(*self.lanes.values(), strict=True))
+        with_rows = np.unique(self._lane_of_row)
+        ends = {
+            lanes[lane]: int(steps[-1])
+            for lane, (steps, _) in zip(with_rows, self.curves("env_steps"), strict=True)
+        }
+        sound = [end for lane, end in ends.items() if lane not in broken]
+        return min([*(sound or ends.values()), self.config.training.total_env_steps])
+
+    def final(self, metric: str) -> np.ndarray:
+        """A metric at each lane's last evaluation, which is that of its final weights.
+
+        Raises:
+            ConfigError: the run has no such metric.
+        """
+        return np.array([values[-1] for _, values in self.curves(metric)])
+
+
+Point = tuple[dict[str, Any], Run]
+"""Coordinates in a sweep's grid, and the lanes there."""
+
+
+def load_run(path: AnyPath) -> Run:
+    """Reads a run's folder; of a run that has not finished, what there is so far.
+
+    Raises:
+        StorageError: no such folder, a file in it is missing or damaged, or it has no row yet.
+    """
+    path = Path(path)
+    config, info = load_setup(path)
+    ended = info["status"] in ENDED
+    lanes = set(zip(*info["lanes"].values(), strict=True))
+    broken = {tuple(lane[name] for name in info["lanes"]) for lane in info.get("diverged", [])}
+    begun = checkpoint_folders(path) or has_rows(path) or not lanes - broken
+    if not (ended or begun):
+        raise StorageError(f"run '{path}' has no evaluation yet: it {describe_status(path, info)}")
+    metrics = read_file(path, "metrics.csv", parse_metrics if ended else parse_whole_rows)
+    run = Run(path, config, info, metrics)
+    found = set(lanes_of_rows(metrics, run.lanes))
+    if not found and lanes - broken:
+        raise StorageError(f"run '{path}' is damaged: metrics.csv: there is no evaluation in it")
+    if not found <= lanes or (ended and not lanes - broken <= found):
+        raise StorageError(
+            f"run '{path}' is damaged: metrics.csv holds other lanes than run.json names"
+        )
+    if any((np.diff(steps) <= 0).any() for steps, _ in run.curves("env_steps")):
+        raise StorageError(f"run '{path}' is damaged: metrics.csv: env_steps do not increase")
+    refuse_changed_metrics(path, info)
+    return run
+
+
+def load_runs(path: AnyPath, say: Callable[[str], None] = lambda _: None) -> list[Run]:
+    """Reads a run's folder, or those of a sweep of several programs that have finished.
+
+    Of a sweep in which none has, those that have rows so far are read.
+
+    Args:
+        path: folder of a run or sweep.
+        say: told in a line of each part that is left out, or has not finished.
+
+    Raises:
+        StorageError: no such folder, a file in it is missing or damaged, or there is no row yet.
+    """
+    path = Path(path)
+    if not (path / "sweep.json").is_file():
+        return [load_run(path)]
+    infos = {part: load_setup(part)[1] for part in sweep_parts(path)}
+    taken = [part for part, info in infos.items() if info["status"] in ENDED]
+    taken = taken or [part for part in infos if has_rows(part)]
+    if not taken:
+        (first, info), *_ = infos.items()
+        raise StorageError(
+            f"sweep '{path}' has no evaluation yet: its part '{first.name}' "
+            f"{describe_status(first, info)}"
+        )
+    for part, info in infos.items():
+        if info["status"] not in ENDED:
+            used = "its rows so far are used" if part in taken else "it is missing here"
+            say(f"part '{part.name}' of sweep '{path}' {describe_status(part, info)}; {used}")
+    return [load_run(part) for part in taken]

@@ -1,0 +1,285 @@
+"""Runs a sweep in a folder: progress, live metrics, checkpoints, interruption, going on.
+
+A folder is made with all that a run needs to start, and `continue_run` takes it from wherever it
+stands: from the start, or from its last checkpoint.
+"""
+
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+from maven_jax.acting.shaping import check_shaping
+from maven_jax.config import Config
+from maven_jax.environments.registry import class_name
+from maven_jax.errors import ConfigError, MavenJaxError, StorageError, first_line
+from maven_jax.experiments.checkpoint import remove_checkpoints
+from maven_jax.experiments.console import log_to
+from maven_jax.experiments.files import draft_of
+from maven_jax.experiments.folder import ENDED, has_rows, load_setup
+from maven_jax.experiments.grid import Lanes
+from maven_jax.experiments.identity import Setup, create_once
+from maven_jax.experiments.interruption import StopRequest
+from maven_jax.experiments.lock import lock, lock_here
+from maven_jax.experiments.loop import NO_COUNTS, train_lanes
+from maven_jax.experiments.new_folder import create_run_folder, write_info
+from maven_jax.experiments.options import InterruptedRunError, Options, Origin
+from maven_jax.experiments.processes import any_process, is_primary_process, on_primary_process
+from maven_jax.experiments.programs import compile_run, explain_out_of_memory
+from maven_jax.experiments.provenance import (
+    check_env_of_run,
+    check_settings,
+    current_settings,
+    describe_changes,
+    record_start,
+)
+from maven_jax.experiments.restoring import load_checkpoint
+from maven_jax.experiments.run import Run, load_run
+from maven_jax.experiments.sweep import Sweep
+from maven_jax.experiments.text import pluralize
+from maven_jax.experiments.weights import fit_lanes, read_initial_weights, refuse_normalized
+from maven_jax.training.budget import late_evaluation
+from maven_jax.training.train import make_trainer
+from maven_jax.types import MarlEnv
+from maven_jax.validation.files import AnyPath
+
+NO_START = "weights to start from do not fit the configuration"
+
+
+def train_run(
+    config: Config,
+    env: MarlEnv,
+    path: AnyPath,
+    lanes: Lanes,
+    options: Options | None = None,
+    origin: Origin | None = None,
+) -> Run:
+    """Trains all lanes in one program and leaves a run's folder (see `folder`).
+
+    A folder that holds the same run, of the same configuration, lanes and weights to start from, is
+    resumed; one in which it has finished is unchanged.
+
+    Args:
+        config: the experiment.
+        env: its environment.
+        path: folder to make, or of the same run.
+        lanes: from `make_lanes`.
+        options: what it leaves and says beside.
+        origin: weights to start from; optimisers and replay are fresh all the same.
+
+    Returns:
+        The run, as it stands on disk.
+
+    Raises:
+        ConfigError: a value that cannot work, or lanes or weights that do not fit.
+        StorageError: the folder holds something else, or cannot be made.
+        InterruptedRunError: after a signal to stop.
+    """
+    path = Path(path)
+    options = options or Options()
+    options.checkpoint.validate()
+    trainer = make_trainer(config, env)  # refuses what cannot work before a folder is made
+    check_shaping(env, lanes.hyperparameters)
+    info, arrays = new_info(lanes, {}), None
+    if origin is not None:
+        refuse_normalized(config)
+        arrays = origin.arrays
+        fit_lanes(arrays, trainer, config, len(lanes.seeds), NO_START)
+        info["init_from"] = origin.record
+    setup = Setup(config, info, arrays)
+    if create_once(path, {"": setup}, lambda: create_run_folder(path, *setup)):
+        (run,) = remove_if_untrained(path, lambda: [continue_run(path, env, options)])
+        return run
+    found = load_setup(path)[1]
+    check_env_of_run(path, found, env)
+    if any_process(found["status"] in ENDED):
+        run = load_run(path)
+        report_existing(path, [path], options)
+        return run
+    with lock(path):
+        report_existing(path, [path], options)
+        return continue_run(path, env, options)
+
+
+def report_existing(path: Path, folders: Sequence[Path], options: Options) -> bool:
+    """Says that a folder holds these runs already; returns whether all of them have ended.
+
+    Raises:
+        StorageError: one of them cannot be resumed.
+    """
+    unfinished = [folder for folder in folders if load_setup(folder)[1]["status"] not in ENDED]
+    for folder in unfinished:
+        _load_unfinished(folder)
+    found = "exists; it is resumed" if unfinished else "has finished; there is nothing to train"
+    log_to(options.console)(f"'{path}' {found}")
+    return not unfinished
+
+
+def already_finished(what: str, path: Path) -> str:
+    """The error of a run or sweep that is finished and cannot be resumed."""
+    return (
+        f"{what} '{path}' has already finished; to train longer, raise --training.total-env-steps"
+    )
+
+
+def continue_run(
+    path: AnyPath,
+    env: MarlEnv,
+    options: Options | None = None,
+    compiled: Sweep | None = None,
+    stop: StopRequest | None = None,
+) -> Run:
+    """Takes a run from where its folder stands, the start or a checkpoint, to its end.
+
+    On as many devices as before, what it leaves is bit for bit that of a run that never stopped.
+
+    Args:
+        path: the run's folder.
+        env: the environment of its configuration.
+        options: what it leaves and says beside.
+        compiled: the program of this configuration, whatever its number of steps, and of as many
+            lanes, if there is one already.
+        stop: tells the caller of a signal; one that comes too late to stop this run is not raised.
+
+    Raises:
+        StorageError: the folder is damaged, is being trained, or the run has finished.
+        ConfigError: the lanes do not fit.
+        InterruptedRunError: after a signal to stop.
+    """
+    path = Path(path)
+    options = options or Options()
+    options.checkpoint.validate()
+    stop = stop or StopRequest(log_to(options.console))
+    _load_unfinished(path)
+    with lock(path), ExitStack() as training:
+        try:
+            return _continue_run(path, env, options, compiled, stop, training)
+        except KeyboardInterrupt:
+            raise InterruptedRunError(path) from None
+
+
+def _load_unfinished(path: Path) -> tuple[Config, dict[str, Any]]:
+    config, info = load_setup(path)
+    if info["status"] == "finished":
+        raise StorageError(already_finished("run", path))
+    if info["status"] == "converted":
+        raise StorageError(
+            f"run '{path}' was converted and cannot be resumed; to start from its weights use "
+            f"maven-jax train CONFIG --init-from '{path}'"
+        )
+    check_settings(path, info)
+    return config, info
+
+
+def _continue_run(
+    path: Path,
+    env: MarlEnv,
+    options: Options,
+    compiled: Sweep | None,
+    stop: StopRequest,
+    training: ExitStack,
+) -> Run:
+    config, info = _load_unfinished(path)
+    check_env_of_run(path, info, env)
+    if changes := describe_changes(info):
+        log_to(options.console)(f"run '{path}' is {changes}")
+    started = time.perf_counter()
+    from_weights = "init_from" in info
+    arrays = read_initial_weights(path) if from_weights else None
+    num_lanes = len(info["lanes"]["seed"])
+    late = late_evaluation(config.training, env.time_limit)
+    if late and not has_rows(path):
+        log_to(options.console)(late)
+    if compiled is None:
+        sweep = compile_run(config, env, num_lanes, options, from_weights)
+    else:
+        sweep = compiled._replace(total_env_steps=config.training.total_env_steps)
+    training.enter_context(stop)  # once compiled: from here on a signal waits for what is written
+    start = load_checkpoint(
+        path, sweep.state_shapes, num_lanes, log_to(options.console), info["lanes"]
+    )
+    weights = None
+    if start:
+        log_to(options.console)(f"resuming after {start.num_chunks} evaluations")
+    elif arrays is not None:
+        weights = fit_lanes(arrays, make_trainer(config, env), config, num_lanes, NO_START)
+    info |= start.info if start else NO_COUNTS
+    info |= {"status": "running", **record_start(info)}
+    info.pop("metrics_csv", None)
+    info["environment"] = class_name(env)
+    info["compile_seconds"] = round(sweep.compile_seconds, 2)
+    info["keep_final"] = options.checkpoint.keep_final or info.get("keep_final", False)
+    on_primary_process(lambda: write_info(path, info))
+
+    def end_as(status: str) -> None:
+        seconds = time.perf_counter() - started + info.get("wall_seconds", 0)
+        write_info(path, info | {"status": status, "wall_seconds": round(seconds, 2)})
+
+    try:
+        if any_process(stop.requested):
+            raise KeyboardInterrupt
+        with explain_out_of_memory(num_lanes):
+            train_lanes(sweep, config, path, options, info, start, weights, stop)
+        draw_runs([load_run(path)], path, options)
+        on_primary_process(lambda: end_as("finished"))
+    except BaseException as error:
+        if is_primary_process():
+            with suppress(OSError):  # such as a full disk: `status` stays as it was
+                end_as("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
+        raise
+    if not info["keep_final"]:
+        on_primary_process(lambda: remove_checkpoints(path))
+    return load_run(path)
+
+
+def draw_runs(runs: Sequence[Run], path: Path, options: Options) -> None:
+    """The figure of a folder; what has been learned does not depend on it."""
+    if options.draw is None or not is_primary_process():
+        return
+    try:
+        options.draw(runs, path / "figures" / "return.png")
+    except (MavenJaxError, OSError) as error:
+        log_to(options.console)(f"no figure: {first_line(error)}")
+
+
+def new_info(lanes: Lanes, coordinates: dict[str, Any]) -> dict[str, Any]:
+    """`run.json` of a run that has not begun."""
+    columns = {name: column.tolist() for name, column in lanes.columns.items()}
+    return {
+        "status": "waiting",
+        "lanes": columns,
+        "coordinates": coordinates,
+        "settings": current_settings(),
+    }
+
+
+def remove_if_untrained(path: Path, train: Callable[[], list[Run]]) -> list[Run]:
+    """Trains in a new folder; one in which nothing was learned is removed again."""
+    try:
+        runs = train()
+        if runs and not any(run.metrics["seed"].size for run in runs):
+            raise ConfigError(
+                f"all {pluralize(sum(run.num_lanes for run in runs), 'run')} diverged at "
+                "once; use hyperparameters that do not diverge, such as a lower learning_rate"
+            )
+        return runs
+    except BaseException as error:
+        if is_primary_process():
+            _remove_untrained(path)
+        if isinstance(error, InterruptedRunError):
+            raise InterruptedRunError(path) from None
+        raise
+
+
+def _remove_untrained(path: Path) -> None:
+    """Removes a folder in which nothing was learned and no other process trains."""
+    folders = [file.parent for file in path.rglob("run.json")]
+    with ExitStack() as held, suppress(StorageError):
+        for folder in folders:
+            if not held.enter_context(lock_here(folder)) or has_rows(folder):
+                return
+        if folders:
+            removed = path.rename(draft_of(path))  # in one step
+            shutil.rmtree(removed, ignore_errors=True)

@@ -1,0 +1,1 @@
+"""Arrays in, arrays out: losses, targets, estimates, exploration, loops."""

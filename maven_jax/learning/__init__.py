@@ -1,0 +1,1 @@
+"""The gradient step and the replay."""

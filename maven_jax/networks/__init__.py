@@ -1,0 +1,1 @@
+"""Flax modules: agents, mixers, discriminators and their layers."""

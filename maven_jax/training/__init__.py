@@ -1,0 +1,1 @@
+"""Whole runs as pure functions: rounds, evaluation, train."""

@@ -1,0 +1,141 @@
+"""Configurations in YAML: files of overrides, and those that come with the package."""
+
+import os
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from maven_jax.config.overrides import from_dict, override
+from maven_jax.config.sections import Config
+from maven_jax.configs import algorithm_configs, config_names, packaged_configs
+from maven_jax.errors import ConfigError, unknown
+from maven_jax.validation.checks import validate
+
+AnyPath = str | os.PathLike[str]
+"""What public functions take for a path: text, or a path of `pathlib`."""
+
+
+def load_config(source: AnyPath) -> Config:
+    """Reads a YAML file of overrides, or one of the packaged configurations by its name.
+
+    The name of an algorithm that has no configuration stands for its family's (`ALGORITHMS_OF`).
+
+    Raises:
+        ConfigError: no such file or name, unknown key, wrong type, or a value that cannot work.
+    """
+    algorithms, name = algorithm_configs(), str(source)
+    is_algorithm = name in algorithms and not Path(source).is_file()
+    packaged = algorithms[name] if is_algorithm else source
+    file = find_yaml("config", packaged, packaged_configs, config_names())
+    try:
+        overrides = parse_yaml(file.read_bytes())
+    except OSError as error:
+        raise ConfigError(f"config {str(source)!r} cannot be read: {error.strerror}") from None
+    except ConfigError as error:
+        raise ConfigError(f"config {str(source)!r} {error}") from None
+    config = from_dict({} if overrides is None else overrides)
+    if is_algorithm:
+        config = override(config, {"algorithm": name})
+    validate(config)
+    return config
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """Refuses a key that stands twice in one mapping, where YAML would keep the last.
+
+    Keys are compared as they are written: what a merge key (`<<`) brings gives way to what stands
+    beside it.
+    """
+
+    def compose_mapping_node(self, anchor: Any) -> Any:
+        node = super().compose_mapping_node(anchor)
+        seen: list[Any] = []
+        for key, _ in node.value:
+            merges = key.tag == "tag:yaml.org,2002:merge"
+            value = "<<" if merges else self.construct_object(key, deep=True)
+            if value in seen:
+                raise yaml.MarkedYAMLError(problem_mark=key.start_mark)
+            seen.append(value)
+        return node
+
+    def flatten_mapping(self, node: Any) -> None:
+        """Of a list of mappings to merge the first that has a key decides, as YAML's merge says.
+
+        Versions of PyYAML differ there.
+        """
+        own, merged = [], []
+        for key, value in node.value:
+            if key.tag != "tag:yaml.org,2002:merge":
+                if key.tag == "tag:yaml.org,2002:value":  # a key that is `=`
+                    key.tag = "tag:yaml.org,2002:str"
+                own.append((key, value))
+                continue
+            sources = value.value if isinstance(value, yaml.SequenceNode) else [value]
+            for source in reversed(sources):  # the last of equal keys is what is read
+                if not isinstance(source, yaml.MappingNode):
+                    raise yaml.MarkedYAMLError(problem_mark=source.start_mark)
+                self.flatten_mapping(source)
+                merged += source.value
+        node.value = merged + own
+
+
+def parse_yaml(text: str | bytes) -> Any:
+    """Plain values from YAML.
+
+    Raises:
+        ConfigError: it is not valid YAML, or a key stands twice.
+    """
+    try:
+        value = yaml.load(text, Loader=_StrictLoader)
+        if _size(value, {}) > LARGEST_YAML:
+            raise ConfigError(f"holds more than {LARGEST_YAML} values, its aliases written out")
+        return value
+    except ConfigError:
+        raise
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f": look at line {mark.line + 1}" if mark else ""
+        raise ConfigError(f"is not valid YAML{where}") from None
+    except (ValueError, TypeError, AttributeError, LookupError, RecursionError):  # odd scalars
+        raise ConfigError("is not valid YAML") from None
+
+
+LARGEST_YAML = 10**5
+"""Values of a file: aliases of aliases must not fill memory."""
+
+
+def _size(value: Any, known: dict[int, int]) -> int:
+    """How many values there are in lists and dictionaries, as if none were shared."""
+    if not isinstance(value, dict | list):
+        return 1
+    if id(value) not in known:
+        known[id(value)] = 0  # one that holds itself is refused by what reads it
+        inner = value.values() if isinstance(value, dict) else value
+        known[id(value)] = 1 + sum(_size(entry, known) for entry in inner)
+    return known[id(value)]
+
+
+def find_yaml(
+    kind: str, source: AnyPath, packaged: Callable[[], dict[str, Any]], names: Collection[str] = ()
+) -> Any:
+    """The file that a path or a packaged name stands for.
+
+    Args:
+        kind: what it holds, for errors.
+        source: a path, or a name.
+        packaged: name to file of what comes with the package.
+        names: all names that are allowed, for errors; by default those of `packaged`.
+
+    Raises:
+        ConfigError: no such file or name.
+    """
+    path, name = Path(source), str(source)
+    if path.is_file():
+        return path
+    if path.suffix or len(path.parts) > 1:
+        raise ConfigError(f"{kind} {name!r} is not a file")
+    if name not in packaged():
+        raise unknown(kind, name, names or packaged())
+    return packaged()[name]

@@ -1,0 +1,179 @@
+"""What a sweep holds, counted by hand, and what is free."""
+
+import sys
+from argparse import Namespace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import psutil
+import pytest
+from small_experiments import small_config
+
+from maven_jax.environments.registry import complete, make_env
+from maven_jax.errors import ConfigError
+from maven_jax.experiments.memory import (
+    Memory,
+    check_memory,
+    control_group_free,
+    format_bytes,
+    free_bytes,
+    state_memory,
+)
+from maven_jax.training.train import make_trainer
+from maven_jax.types import TrainState
+from maven_jax.validation.files import load_config
+
+
+def test_bytes_are_counted_by_hand():
+    state = TrainState(
+        params={"a": jnp.zeros((2, 3))},  # 24
+        target_params={"a": jnp.zeros(4, jnp.int8)},  # 4
+        opt_state=(),
+        latent_params={},
+        latent_opt_state=(),
+        replay=jnp.zeros((5, 2), bool),  # 10
+        latent_replay=jnp.zeros(2),  # 8
+        key=jax.random.key(0),  # 8
+        num_updates=jnp.int32(0),  # 4
+        env_steps=jnp.int32(0),  # 4
+        diverged=jnp.array(False),  # 1
+        moments=None,
+        target_moments=None,
+    )
+    assert state_memory(state) == Memory(replay=18, weights=45)
+    assert Memory(replay=18, weights=45, scratch=100, checkpoint=63).total == 226
+
+
+def test_one_seed_of_the_paper_takes_less_than_four_megabytes():
+    config = complete(load_config("maven"))
+    trainer = make_trainer(config, make_env(config))
+    state = jax.eval_shape(trainer.init, jax.random.key(0), config.hyperparameters)
+    assert state_memory(state).total < 4e6
+    stored = state.replay.experience
+    assert (stored.actions.dtype, stored.mask.dtype, stored.action_mask.dtype) == (
+        jnp.int8,
+        jnp.bool_,
+        jnp.bool_,
+    )
+
+
+def test_training_copies_no_replay():
+    """The temporary memory of a chunk does not grow with the replay."""
+    config = small_config("maven", replay_size=20_000)
+    trainer = make_trainer(config, make_env(config))
+    state = jax.eval_shape(trainer.init, jax.random.key(0), config.hyperparameters)
+    chunk = jax.jit(trainer.chunk, donate_argnums=0).lower(state, config.hyperparameters).compile()
+    assert chunk.memory_analysis().temp_size_in_bytes < state_memory(state).total / 2
+
+
+def test_a_cpu_has_no_more_free_than_the_machine():
+    free = free_bytes(jax.devices("cpu"))
+    assert 0 < free <= psutil.virtual_memory().total
+
+
+V1, V2 = "sys/fs/cgroup/memory", "sys/fs/cgroup"
+NO_LIMIT_V1 = 9223372036854771712
+
+
+def group(root, folder, limit, used=0, cache=0, version=2):
+    """Writes a control group's files of memory."""
+    names = {
+        1: ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+        2: ("memory.max", "memory.current", "inactive_file"),
+    }[version]
+    (root / folder).mkdir(parents=True, exist_ok=True)
+    (root / folder / names[0]).write_text(f"{limit}\n")
+    (root / folder / names[1]).write_text(f"{used}\n")
+    (root / folder / "memory.stat").write_text(f"rss 1\n{names[2]} {cache}\n")
+
+
+def belongs(root, text):
+    """What `/proc/self/cgroup` says."""
+    (root / "proc/self").mkdir(parents=True)
+    (root / "proc/self/cgroup").write_text(text)
+
+
+def test_a_container_of_version_2(tmp_path):
+    """It sees its own group as the root, and what the kernel caches for it is given back."""
+    belongs(tmp_path, "0::/\n")
+    group(tmp_path, V2, 1500, used=600, cache=100)
+    assert control_group_free(tmp_path) == 1000
+
+
+@pytest.mark.parametrize("limits", [(1500, "max", 900), (900, "max", 1500), ("max", 900, "max")])
+def test_of_nested_groups_the_smallest_limit_counts(tmp_path, limits):
+    """A service in a slice; the root itself has no files."""
+    belongs(tmp_path, "0::/a/b.slice/c.scope\n")
+    for folder, limit in zip(("a", "a/b.slice", "a/b.slice/c.scope"), limits, strict=True):
+        group(tmp_path, f"{V2}/{folder}", limit, used=100)
+    group(tmp_path, f"{V2}/other", 1)
+    assert control_group_free(tmp_path) == 800
+
+
+def test_what_is_left_counts_and_not_the_limit(tmp_path):
+    """The group above has more to give, but others have taken most of it; below nothing."""
+    belongs(tmp_path, "0::/a/b\n")
+    group(tmp_path, f"{V2}/a", 5000, used=4900)
+    group(tmp_path, f"{V2}/a/b", 1000, used=10)
+    assert control_group_free(tmp_path) == 100
+    group(tmp_path, f"{V2}/a", 5000, used=5001)
+    assert control_group_free(tmp_path) == 0
+
+
+def test_version_1_and_both_at_once(tmp_path):
+    """Version 2 is mounted too, without memory; version 1 has a number where there is no limit."""
+    belongs(tmp_path, "9:name=systemd:/x\n5:cpu,memory:/docker/7\n3:cpuset:/\n0::/user:1\n")
+    group(tmp_path, V1, NO_LIMIT_V1, version=1)
+    assert control_group_free(tmp_path) == NO_LIMIT_V1
+    group(tmp_path, f"{V1}/docker/7", 1500, used=600, cache=100, version=1)
+    assert control_group_free(tmp_path) == 1000
+    group(tmp_path, f"{V1}/docker", 700, version=1)
+    assert control_group_free(tmp_path) == 700
+    group(tmp_path, f"{V2}/unified/user:1", 300)
+    assert control_group_free(tmp_path) == 300
+
+
+@pytest.mark.parametrize(
+    "line", ["4:memory:/docker/7/seen/outside", "4:memory:/../..", "4:memory:"]
+)
+def test_a_container_that_is_told_its_path_outside(tmp_path, line):
+    belongs(tmp_path, f"{line}\n")
+    group(tmp_path, V1, 1500, used=500, version=1)
+    assert control_group_free(tmp_path) == 1000
+
+
+@pytest.mark.parametrize("damage", ["", "many", "-"])
+def test_without_groups_or_where_they_cannot_be_read_nothing_is_limited(tmp_path, damage):
+    assert control_group_free(tmp_path) == sys.maxsize
+    belongs(tmp_path, f"0::/\n{damage}:\n::\n")
+    group(tmp_path, V2, 1500)
+    assert control_group_free(tmp_path) == 1500
+    (tmp_path / V2 / "memory.max").write_text(damage)
+    assert control_group_free(tmp_path) == sys.maxsize
+    (tmp_path / V2 / "memory.max").unlink()
+    (tmp_path / V2 / "memory.max").mkdir()
+    assert control_group_free(tmp_path) == sys.maxsize
+    (tmp_path / "proc/self/cgroup").write_bytes(b"0::/\xff\n")
+    assert control_group_free(tmp_path) == sys.maxsize
+
+
+def test_a_sweep_that_a_container_cannot_hold_is_refused_with_the_groups_that_fit(
+    tmp_path, monkeypatch
+):
+    """100 lanes of 45 MB each, in 1.5 GB: 33 fit, of which two devices take an even number."""
+    belongs(tmp_path, "0::/kube/pod\n")
+    group(tmp_path, f"{V2}/kube", 1_500_000_000)
+    group(tmp_path, f"{V2}/kube/pod", "max")
+    free = partial(control_group_free, tmp_path)
+    monkeypatch.setattr("maven_jax.experiments.memory.control_group_free", free)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: Namespace(available=64 * 10**9))
+    devices = jax.devices("cpu")[:2]
+    assert free_bytes(devices) == 1_500_000_000
+    with pytest.raises(ConfigError, match=r"--group-size 32, or less"):
+        check_memory(Memory(4_500_000_000, 0), free_bytes(devices), 100, len(devices))
+
+
+def test_bytes_as_text():
+    assert format_bytes(1_500_000) == "1.5 MB"
+    assert format_bytes(2_340_000_000) == "2.3 GB"
