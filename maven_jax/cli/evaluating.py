@@ -2,7 +2,6 @@
 
 import dataclasses
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import jax
@@ -16,7 +15,7 @@ from maven_jax.cli import smoke
 from maven_jax.cli.shared import play_tests, say
 from maven_jax.environments.registry import complete, make_env
 from maven_jax.errors import ConfigError, check
-from maven_jax.experiments.evaluating import evaluation_key, trained_weights
+from maven_jax.experiments.evaluating import evaluation_key, play_behaviour, trained_weights
 from maven_jax.experiments.grid import lanes_from_columns, make_lanes
 from maven_jax.experiments.new_folder import refuse_existing
 from maven_jax.experiments.provenance import env_of_run
@@ -25,7 +24,6 @@ from maven_jax.pymarl.files import read_folder, write_run
 from maven_jax.reports.plots import check_picture, draw_behaviour
 from maven_jax.reports.render import check_gif, record_episode, write_gif
 from maven_jax.reports.tables import evaluation_table
-from maven_jax.training.evaluation import latent_behaviour
 from maven_jax.training.train import make_trainer
 from maven_jax.validation.files import load_config
 
@@ -96,9 +94,8 @@ def evaluate_run(command: Evaluate, console: Console) -> None:
         key = evaluation_key(seed, "render")
         write_gif(env, record_episode(env, algorithm, params, latent_params, key), command.render)
     if command.behaviour is not None:
-        test = partial(latent_behaviour, env=env, algorithm=algorithm, config=config, episodes=64)
         key = evaluation_key(seed, "behaviour")
-        seen = jax.device_get(jax.jit(test)(params, latent_params, key))
+        seen = play_behaviour(params, latent_params, key, env, algorithm, config, starts=64)
         title = f"greedy episodes of each z: {command.run}, lane {lane}"
         draw_behaviour(seen, command.behaviour, title)
     console.print(evaluation_table(run, metrics, episodes))  # once all files are written

@@ -20,7 +20,7 @@ from maven_jax.experiments.run import Run
 from maven_jax.experiments.weights import fit_lanes
 from maven_jax.functional.exploration import act_greedily
 from maven_jax.functional.information import entropy
-from maven_jax.training.evaluation import evaluate
+from maven_jax.training.evaluation import LatentBehaviour, evaluate, latent_behaviour
 from maven_jax.training.train import make_trainer, static_part
 from maven_jax.types import MarlEnv, NetworkParams, Params
 
@@ -81,6 +81,20 @@ class Pieces(NamedTuple):
     """Lanes of each piece, of which the last may have fewer."""
 
 
+def _episode_bytes(params: Any, env: MarlEnv, algorithm: Algorithm) -> int:
+    """What an episode takes in memory while it is played."""
+
+    def play(params: Params, latent_params: NetworkParams, key: jax.Array) -> Any:
+        start = start_episodes(env, key, 1)
+        z = algorithm.latent.sample(latent_params, key, start.initial_state)
+        played = rollout(env, algorithm.agent, params.agent, key, start, z, act_greedily)
+        hidden = algorithm.agent.initial_carry(1, env.num_agents)
+        return played._replace(env_states=None), hidden
+
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    return COPIES * num_bytes(jax.eval_shape(play, *params, key))
+
+
 def cut(params: Any, num_lanes: int, env: MarlEnv, algorithm: Algorithm, config: Config) -> Pieces:
     """As few pieces as stay within `PIECE_BYTES`, by the shapes of an episode.
 
@@ -91,16 +105,7 @@ def cut(params: Any, num_lanes: int, env: MarlEnv, algorithm: Algorithm, config:
         algorithm: the parts of `params`.
         config: says how many episodes.
     """
-
-    def play(params: Params, latent_params: NetworkParams, key: jax.Array) -> Any:
-        start = start_episodes(env, key, 1)
-        z = algorithm.latent.sample(latent_params, key, start.initial_state)
-        played = rollout(env, algorithm.agent, params.agent, key, start, z, act_greedily)
-        hidden = algorithm.agent.initial_carry(1, env.num_agents)
-        return played._replace(env_states=None), hidden
-
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    an_episode = COPIES * num_bytes(jax.eval_shape(play, *params, key))
+    an_episode = _episode_bytes(params, env, algorithm)
     test, latent = config.evaluation, algorithm.latent
     num_values = latent.size if latent.discrete else test.latent_draws
     num_each = test.episodes_per_latent * num_values if latent.size else 0
@@ -159,6 +164,49 @@ def evaluate_lanes(
         ]
         groups.append(_over_all(rows, sizes, config.evaluation.episodes_per_latent))
     return jax.tree.map(lambda *x: np.concatenate(x)[: len(keys)], *groups)
+
+
+def play_behaviour(
+    params: Params,
+    latent_params: NetworkParams,
+    key: jax.Array,
+    env: MarlEnv,
+    algorithm: Algorithm,
+    config: Config,
+    starts: int,
+) -> LatentBehaviour:
+    """`latent_behaviour` of one lane, in pieces of its starts that stay within `PIECE_BYTES`.
+
+    Args:
+        params: weights.
+        latent_params: of the latent policy.
+        key: split among the pieces.
+        env: where it is played.
+        algorithm: the parts of `params`.
+        config: says how many draws stand for a continuous z.
+        starts: of which every z plays one episode each.
+
+    Returns:
+        Means over all starts.
+    """
+    latent = algorithm.latent
+    num_values = latent.size if latent.discrete else config.evaluation.latent_draws
+    an_episode = _episode_bytes((params, latent_params), env, algorithm)
+    count = min(starts, -(-starts * num_values * an_episode // PIECE_BYTES))
+    sizes = [len(piece) for piece in np.array_split(np.arange(starts), count)]
+
+    @partial(jax.jit, static_argnames="size")
+    def play(params: Params, latent_params: NetworkParams, key: jax.Array, size: int) -> Any:
+        return latent_behaviour(params, latent_params, key, env, algorithm, config, size)
+
+    keys = jax.random.split(key, count)
+    pieces = [
+        jax.device_get(play(params, latent_params, own, size))
+        for own, size in zip(keys, sizes, strict=True)
+    ]
+    probs, returns, counts = (np.stack(values) for values in zip(*pieces, strict=True))
+    probs, returns = (np.average(values, axis=0, weights=sizes) for values in (probs, returns))
+    return LatentBehaviour(jnp.float32(probs), jnp.float32(returns), jnp.asarray(counts.sum(0)))
 
 
 class _ByIdentity:

@@ -55,8 +55,13 @@ class LatentBehaviour(NamedTuple):
     """p(z), the latent policy's mean over the starts; of draws 1 / K."""
     returns: Float[Array, "K"]
     """Mean undiscounted returns."""
-    action_share: Float[Array, "K N A"]
-    """How often each agent takes each action, of all its steps."""
+    action_counts: Float[Array, "K N A"]
+    """How often each agent takes each action."""
+
+    @property
+    def action_share(self) -> Float[Array, "K N A"]:
+        """How often each agent takes each action, of all its steps."""
+        return self.action_counts / self.action_counts.sum(-1, keepdims=True)
 
 
 def latent_behaviour(
@@ -90,7 +95,7 @@ def latent_behaviour(
     taken = taken * played.mask[..., None, None]
     taken = taken.sum(0).reshape(num_values, episodes, *taken.shape[2:]).sum(1)
     returns = played.reward.sum(0).reshape(num_values, episodes).mean(1)
-    return LatentBehaviour(support.probs.mean(-1), returns, taken / taken.sum(-1, keepdims=True))
+    return LatentBehaviour(support.probs.mean(-1), returns, taken)
 
 
 @jax.named_scope("evaluation")

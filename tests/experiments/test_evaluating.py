@@ -15,9 +15,10 @@ from maven_jax.cli.shared import play_tests
 from maven_jax.config import Config, from_dict
 from maven_jax.envs import MStepMatrixGame
 from maven_jax.experiments import evaluating
-from maven_jax.experiments.evaluating import cut, evaluate_lanes, evaluation_key
+from maven_jax.experiments.evaluating import cut, evaluate_lanes, evaluation_key, play_behaviour
 from maven_jax.experiments.grid import make_lanes
 from maven_jax.experiments.sweep import seed_keys
+from maven_jax.training.evaluation import latent_behaviour
 from maven_jax.training.train import make_trainer
 
 LANES = 3
@@ -61,6 +62,28 @@ def evaluated(fresh, episodes):
     params, latent_params, *rest = of_episodes(fresh, episodes)
     keys = jax.random.split(jax.random.key(0), LANES)
     return evaluate_lanes(params, latent_params, keys, np.ones(LANES), *rest)
+
+
+def test_what_each_z_does_is_the_mean_over_pieces_of_starts(fresh, monkeypatch):
+    """Five starts in pieces of two, two and one: by starts, and by steps for actions."""
+    if not fresh.algorithm.latent.size:
+        pytest.skip("QMIX has no z")
+    params, latent_params = jax.tree.map(lambda x: x[0], fresh[:2])
+    rest, key = fresh[2:], jax.random.key(3)
+    an_episode = evaluating._episode_bytes((params, latent_params), *rest[:2])
+    monkeypatch.setattr(evaluating, "PIECE_BYTES", 2 * 2 * an_episode)
+    found = play_behaviour(params, latent_params, key, *rest, starts=5)
+    keys = jax.random.split(key, 3)
+    parts = [
+        latent_behaviour(params, latent_params, own, *rest, size)
+        for own, size in zip(keys, (2, 2, 1), strict=True)
+    ]
+    weights = np.array([2, 2, 1]) / 5
+    for name in ("probs", "returns"):
+        mean = sum(w * getattr(part, name) for w, part in zip(weights, parts, strict=True))
+        np.testing.assert_allclose(getattr(found, name), mean, rtol=1e-6)
+    np.testing.assert_array_equal(found.action_counts, sum(part.action_counts for part in parts))
+    np.testing.assert_allclose(found.action_share.sum(-1), 1, rtol=1e-6)
 
 
 def sizes_of(fresh, episodes, lanes):
