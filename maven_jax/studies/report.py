@@ -100,7 +100,7 @@ def _finished_runs(path: Path) -> tuple[dict[str, Run], list[str]]:
 
 
 STANDING = {
-    "waiting": "has not begun",
+    "waiting": "has not started",
     "running": "has begun",
     "interrupted": "was interrupted",
     "failed": "failed",

@@ -208,9 +208,9 @@ def test_sweeps_that_cannot_be_are_refused(workspace, capsys, arguments, message
 def test_what_is_no_interrupted_run_is_not_resumed(workspace, swept, capsys):
     part = swept / "network.hidden_size=2,group=0"
     before = (part / "metrics.csv").read_bytes()
-    assert "has finished" in refused(capsys, "resume", part)
+    assert "has already finished" in refused(capsys, "resume", part)
     assert (part / "metrics.csv").read_bytes() == before
-    assert "has finished" in refused(capsys, "resume", swept)
+    assert "has already finished" in refused(capsys, "resume", swept)
     assert "is not a folder" in refused(capsys, "resume", workspace / "nowhere")
     assert "config.yaml is missing" in refused(capsys, "resume", workspace)
     assert "is not a folder" in refused(capsys, "table", workspace / "nowhere")

@@ -542,7 +542,7 @@ def test_a_group_that_diverges_leaves_the_others_alone(tmp_path):
 def test_the_size_that_is_said_to_fit_does():
     """Groups are padded to an even share of the devices: the advice allows for it."""
     held = Memory(replay=1000 * 100, weights=0)
-    with pytest.raises(ConfigError, match="group-size 4, or less"):
+    with pytest.raises(ConfigError, match="group-size 4 or less"):
         check_memory(held, 5900, num_lanes=100, num_devices=4)
     check_memory(Memory(replay=1000 * 4, weights=0), 5900, num_lanes=4, num_devices=4)
     with pytest.raises(ConfigError, match="a smaller replay_size"):

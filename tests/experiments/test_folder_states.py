@@ -451,7 +451,11 @@ SWEEPS = {
         "",
         "sweep 'RUN' has no evaluation yet: its part 'a' is being trained",
     ),
-    "finished": (["finished", "finished, one lane diverged"], "sweep 'RUN' has finished", []),
+    "finished": (
+        ["finished", "finished, one lane diverged"],
+        "sweep 'RUN' has already finished",
+        [],
+    ),
     "a damaged and a killed part": (
         ["metrics gone", "killed"],
         "run 'PART 0' is damaged: metrics.csv is missing",
@@ -459,7 +463,7 @@ SWEEPS = {
     ),
     "a damaged part": (
         ["finished", "metrics gone"],
-        "sweep 'RUN' has finished",
+        "sweep 'RUN' has already finished",
         "run 'RUN/b' is damaged: metrics.csv is missing",
     ),
 }

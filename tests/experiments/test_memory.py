@@ -170,7 +170,7 @@ def test_a_sweep_that_a_container_cannot_hold_is_refused_with_the_groups_that_fi
     monkeypatch.setattr(psutil, "virtual_memory", lambda: Namespace(available=64 * 10**9))
     devices = jax.devices("cpu")[:2]
     assert free_bytes(devices) == 1_500_000_000
-    with pytest.raises(ConfigError, match=r"--group-size 32, or less"):
+    with pytest.raises(ConfigError, match=r"--group-size 32 or less"):
         check_memory(Memory(4_500_000_000, 0), free_bytes(devices), 100, len(devices))
 
 
