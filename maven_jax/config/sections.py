@@ -182,8 +182,7 @@ class TrainingConfig:
     """Double Q-learning: next actions by the online network, their values by the target's."""
     normalize_targets: bool = False
     """Learn values in units of the targets' running mean and standard deviation (van Hasselt et al.
-    2016), whatever the reward's scale; not in the published code. QMIX's mixer should then begin
-    near 0, by `network.mixer_init_scale`."""
+    2016), whatever the reward's scale; not in the published code."""
     num_envs: int = 1
     """Environments that each seed plays side by side."""
     row_slots: int = 0

@@ -47,12 +47,8 @@ def remarks(config: Config, base: Config) -> list[str]:
         changed = [name for name in names if _read(config, name) != _read(base, name)]
         if changed:
             lines.append(f"ignored because {reason}: {', '.join(changed)}")
-    known = [*_discriminator_unused(base), *_may_diverge(base)]
-    return lines + [
-        line
-        for line in (*_discriminator_unused(config), *_may_diverge(config))
-        if line not in known
-    ]
+    known = _discriminator_unused(base)
+    return lines + [line for line in _discriminator_unused(config) if line not in known]
 
 
 def _reasons(config: Config) -> Iterator[tuple[str, Sequence[str]]]:
@@ -139,16 +135,6 @@ def _discriminator_unused(config: Config) -> list[str]:
         reason = f"discriminator.signal is gradient, but {discriminator.reads} have none"
         return [f"{end}: {reason}"]
     return []
-
-
-def _may_diverge(config: Config) -> list[str]:
-    """Where what a fresh mixer makes up is the larger part of the first targets."""
-    of_qmixers = row(config).mixer not in (independent, additive, joint)
-    scale = config.network.mixer_init_scale
-    if not (config.training.normalize_targets and of_qmixers and scale >= 1):
-        return []
-    end = "with training.normalize_targets values may diverge; use 0.001"
-    return [f"network.mixer_init_scale is {scale:g}: {end}"]
 
 
 def _dotted(section: str, names: Sequence[str]) -> list[str]:

@@ -124,15 +124,6 @@ END = "the discriminator is trained but does not affect the utilities"
             },
             [],
         ),
-        (
-            {"training": {"normalize_targets": True}},
-            [
-                "network.mixer_init_scale is 1: with training.normalize_targets values may "
-                "diverge; use 0.001"
-            ],
-        ),
-        ({"training": {"normalize_targets": True}, "network": {"mixer_init_scale": 0.01}}, []),
-        ({"training": {"normalize_targets": True}, "algorithm": "maven_vdn"}, []),
     ],
 )
 def test_what_a_user_hears(overrides, said):
