@@ -12,15 +12,14 @@ import tyro
 
 from maven_jax.cli.commands import COMMANDS
 from maven_jax.config import override
-from maven_jax.config.fields import with_field
 from maven_jax.config.overrides import whole_number
 from maven_jax.configs import config_names
 from maven_jax.environments.registry import complete
 from maven_jax.errors import ConfigError
 from maven_jax.suggestions import nearest
 from maven_jax.validation.checks import validate
-from maven_jax.validation.files import load_config, parse_yaml
-from maven_jax.validation.ignored_fields import DECISIVE, ignored_fields
+from maven_jax.validation.files import load_config
+from maven_jax.validation.ignored_fields import DECISIVE, ignored_beside
 
 T = TypeVar("T")
 
@@ -93,12 +92,8 @@ def _options(kind: type[Any], args: list[str], default: Any) -> list[str]:
     options = [name for action in parser._actions for name in action.option_strings]
     left_out: Collection[str] = ()
     if config := getattr(default, "config", None):
-        for field in DECISIVE:
-            value = last_value(f"--{field.replace('_', '-')}", args)
-            with contextlib.suppress(ConfigError):  # no such value
-                config = config if value is None else with_field(config, field, parse_yaml(value))
-        with contextlib.suppress(ConfigError):  # no such algorithm
-            left_out = ignored_fields(config)
+        given = {field: last_value(f"--{field.replace('_', '-')}", args) for field in DECISIVE}
+        left_out = ignored_beside(config, {k: v for k, v in given.items() if v is not None})
     return [
         name
         for name in options

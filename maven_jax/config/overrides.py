@@ -3,7 +3,6 @@
 import dataclasses
 import typing
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any, Literal
 
 import jax
@@ -72,19 +71,10 @@ def _override(section: Any, overrides: Any, prefix: str, config: Config, every: 
 
 def _fields_read(config: Config, overrides: Mapping[Any, Any]) -> list[str]:
     """The dotted names of the fields that a configuration with overrides reads."""
-    from maven_jax.config.fields import flatten, with_field  # which import this module
-    from maven_jax.validation.ignored_fields import DECISIVE, ignored_fields
+    from maven_jax.config.fields import flatten  # which imports this module, as the next one does
+    from maven_jax.validation.ignored_fields import ignored_beside
 
-    for field in DECISIVE:
-        section, _, name = field.rpartition(".")
-        inner = overrides.get(section, {}) if section else overrides
-        if isinstance(inner, Mapping) and name in inner:
-            with suppress(ConfigError):  # no such value, which another line will say
-                config = with_field(config, field, inner[name])
-    try:
-        left_out = ignored_fields(config)
-    except (ConfigError, TypeError):  # no such algorithm
-        left_out = {}
+    left_out = ignored_beside(config, flatten(overrides))
     return [name for name in flatten(to_dict(config)) if name not in left_out]
 
 

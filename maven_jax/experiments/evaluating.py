@@ -95,6 +95,18 @@ def _episode_bytes(params: Any, env: MarlEnv, algorithm: Algorithm) -> int:
     return COPIES * num_bytes(jax.eval_shape(play, *params, key))
 
 
+def _num_values(algorithm: Algorithm, config: Config) -> int:
+    """How many values of z, or draws of a continuous one, play every start."""
+    latent = algorithm.latent
+    return latent.size if latent.discrete or not latent.size else config.evaluation.latent_draws
+
+
+def _sizes(number: int, bytes_each: int) -> list[int]:
+    """Episodes of each piece: as few pieces as stay within `PIECE_BYTES`, none of them empty."""
+    count = min(number, -(-number * bytes_each // PIECE_BYTES))
+    return [len(piece) for piece in np.array_split(np.arange(number), count)]
+
+
 def cut(params: Any, num_lanes: int, env: MarlEnv, algorithm: Algorithm, config: Config) -> Pieces:
     """As few pieces as stay within `PIECE_BYTES`, by the shapes of an episode.
 
@@ -106,11 +118,9 @@ def cut(params: Any, num_lanes: int, env: MarlEnv, algorithm: Algorithm, config:
         config: says how many episodes.
     """
     an_episode = _episode_bytes(params, env, algorithm)
-    test, latent = config.evaluation, algorithm.latent
-    num_values = latent.size if latent.discrete else test.latent_draws
-    num_each = test.episodes_per_latent * num_values if latent.size else 0
-    count = min(test.episodes, -(-test.episodes * an_episode // PIECE_BYTES))
-    sizes = [len(piece) for piece in np.array_split(np.arange(test.episodes), count)]
+    test = config.evaluation
+    num_each = test.episodes_per_latent * _num_values(algorithm, config)
+    sizes = _sizes(test.episodes, an_episode)
     lanes = max(1, PIECE_BYTES // (an_episode * (sizes[0] + num_each)))
     return Pieces(sizes, min(lanes, num_lanes))
 
@@ -189,17 +199,14 @@ def play_behaviour(
     Returns:
         Means over all starts.
     """
-    latent = algorithm.latent
-    num_values = latent.size if latent.discrete else config.evaluation.latent_draws
     an_episode = _episode_bytes((params, latent_params), env, algorithm)
-    count = min(starts, -(-starts * num_values * an_episode // PIECE_BYTES))
-    sizes = [len(piece) for piece in np.array_split(np.arange(starts), count)]
+    sizes = _sizes(starts, an_episode * _num_values(algorithm, config))
 
     @partial(jax.jit, static_argnames="size")
     def play(params: Params, latent_params: NetworkParams, key: jax.Array, size: int) -> Any:
         return latent_behaviour(params, latent_params, key, env, algorithm, config, size)
 
-    keys = jax.random.split(key, count)
+    keys = jax.random.split(key, len(sizes))
     pieces = [
         jax.device_get(play(params, latent_params, own, size))
         for own, size in zip(keys, sizes, strict=True)

@@ -77,8 +77,9 @@ def _extend(
     for folder, (config, info) in changed.items():
         # A kill after this leaves a run that ends as it did.
         status = "interrupted" if info["status"] in ENDED else info["status"]
-        known = info.get("config_yaml")
-        known = {} if known is None else {"config_yaml": [*known, checksum_of(config)]}
+        known = {}
+        if "config_yaml" in info:
+            known["config_yaml"] = [*info["config_yaml"], checksum_of(config)]
         on_primary_process(partial(write_info, folder, info | {"status": status} | known))
         on_primary_process(partial(write_config, folder, config))
 

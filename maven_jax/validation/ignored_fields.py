@@ -1,6 +1,7 @@
 """Fields of a configuration that have no effect, because of its algorithm or of another field."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields
 from functools import reduce
 from typing import Any
@@ -8,6 +9,8 @@ from typing import Any
 from maven_jax.algorithms.objectives import penalised_q_learning, qtran
 from maven_jax.algorithms.table import additive, independent, joint, row
 from maven_jax.config import Config, DiscriminatorConfig, Hyperparameters, LatentConfig
+from maven_jax.config.fields import with_field
+from maven_jax.errors import ConfigError
 
 DECISIVE = (
     "algorithm",
@@ -30,6 +33,23 @@ def ignored_fields(config: Config) -> dict[str, str]:
         ConfigError: no such algorithm.
     """
     return {field: reason for reason, names in _reasons(config) for field in names}
+
+
+def ignored_beside(config: Config, given: Mapping[str, Any]) -> dict[str, str]:
+    """`ignored_fields`, where some of the `DECISIVE` fields are given other values.
+
+    Args:
+        config: the other fields.
+        given: values by dotted names; those that cannot be, another line will refuse.
+    """
+    for field in DECISIVE:
+        if field in given:
+            with suppress(ConfigError):
+                config = with_field(config, field, given[field])
+    try:
+        return ignored_fields(config)
+    except (ConfigError, TypeError):  # no such algorithm
+        return {}
 
 
 def remarks(config: Config, base: Config) -> list[str]:

@@ -64,10 +64,9 @@ def evaluated(fresh, episodes):
     return evaluate_lanes(params, latent_params, keys, np.ones(LANES), *rest)
 
 
+@pytest.mark.parametrize("fresh", ["maven"], indirect=True)
 def test_what_each_z_does_is_the_mean_over_pieces_of_starts(fresh, monkeypatch):
     """Five starts in pieces of two, two and one: by starts, and by steps for actions."""
-    if not fresh.algorithm.latent.size:
-        pytest.skip("QMIX has no z")
     params, latent_params = jax.tree.map(lambda x: x[0], fresh[:2])
     rest, key = fresh[2:], jax.random.key(3)
     an_episode = evaluating._episode_bytes((params, latent_params), *rest[:2])
