@@ -19,16 +19,17 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from configurations import add_configs, read_configs
 from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding
 from record import add_out, write_record
 from rich.console import Console
 from rich.table import Table
 
-from maven_jax import Config, make_trainer
+from maven_jax import Config, load_config, make_trainer
 from maven_jax.environments.registry import make_env
+from maven_jax.errors import ConfigError
 from maven_jax.experiments.sweep import LANES, padded, seed_keys, spread, update_lanes
+from maven_jax.studies.study import load_study
 from maven_jax.training.budget import updates_per_chunk
 from maven_jax.types import MarlEnv
 
@@ -219,18 +220,28 @@ def print_tables(rows: list[dict[str, Any]]) -> None:
     Console().print(table)
 
 
+def read_configs(names: list[str], study: str | None) -> dict[str, Config]:
+    """Configurations by their names, or those of a study's runs."""
+    if study is None:
+        return {name: load_config(name) for name in names}
+    return {name: run.config for name, run in load_study(study).runs.items()}
+
+
 def main(argv: list[str] | None = None, configs: dict[str, Config] | None = None) -> None:
     """Compiles, prints and, if asked to, writes a record."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[20])
-    add_configs(parser)
+    parser.add_argument("--configs", nargs="+", default=["qmix", "maven"], help="names or files")
     parser.add_argument("--study", help="name or file: the configurations of its runs instead")
     parser.add_argument("--targets", nargs="+", choices=TARGETS, default=[*TARGETS])
     add_out(parser)
     arguments = parser.parse_args(argv)
     if min(arguments.seeds) < 1:
         parser.error("--seeds; allowed: whole numbers of at least 1")
-    configs = configs or read_configs(parser, arguments.configs, arguments.study)
+    try:
+        configs = configs or read_configs(arguments.configs, arguments.study)
+    except ConfigError as error:
+        parser.error(str(error))
     rows = []
     for name, config in configs.items():
         for num_seeds, target in product(arguments.seeds, arguments.targets):

@@ -31,6 +31,11 @@ def packaged_studies() -> dict[str, Any]:
     return _yaml_files(importlib.resources.files(__name__) / "studies")
 
 
+def packaged_overrides() -> dict[str, Any]:
+    """Name to file of the overrides that come with the package, such as `smoke`."""
+    return _yaml_files(importlib.resources.files(__name__) / "overrides")
+
+
 def _yaml_files(folder: Any) -> dict[str, Any]:
     files = (file for file in folder.iterdir() if file.name.endswith(".yaml"))
     return {file.name.removesuffix(".yaml"): file for file in files}

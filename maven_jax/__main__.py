@@ -27,16 +27,11 @@ def start(arguments: list[str]) -> int:
     """Starts JAX, then runs one command; returns the exit code."""
     import jax
 
-    from maven_jax.cli.devices import join_processes, show_every_core, start_devices
+    from maven_jax.cli.devices import show_every_core, start_devices
 
     show_every_core()
     if not {"-h", "--help"}.isdisjoint(arguments):
         jax.config.update("jax_platforms", "cpu")  # help needs no other device
-    if "--distributed" in arguments:
-        arguments.remove("--distributed")
-        if not join_processes():
-            return 2
-        exit_on_signals()  # joining sets another handler
     if not start_devices():
         return 2
     from maven_jax.cli.program_cache import cache_programs
@@ -70,9 +65,7 @@ def main() -> None:
     except OSError as error:  # a reader such as `head` has ended, or a disk is full
         with contextlib.suppress(OSError):
             discard_unwritten()
-        if not isinstance(error, BrokenPipeError) and prints_results(
-            arguments[0]
-        ):  # without --distributed, which `start` removes
+        if not isinstance(error, BrokenPipeError) and prints_results(arguments[0]):
             print(f"maven-jax: error: {error}", file=sys.stderr)
             code = 2
     if code == INTERRUPTED:  # compiling threads may still run: neither wait nor free their memory

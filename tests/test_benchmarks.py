@@ -3,30 +3,20 @@
 import argparse
 import json
 import os
-import re
-import shutil
 import subprocess
 import sys
-from dataclasses import replace
-from pathlib import Path
-from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 import yaml
 from benchmark_files import BENCHMARKS, load
-from small_experiments import forget_config, small_config
 
 from maven_jax import make_trainer, override
-from maven_jax.config import LatentConfig, from_dict
+from maven_jax.config import from_dict
 from maven_jax.environments.registry import make_env
-from maven_jax.experiments.grid import make_lanes
-from maven_jax.experiments.runner import train_run
 from maven_jax.functional import loops
 from maven_jax.studies.study import Study, StudyRun
-from maven_jax.training import rounds
 
 TINY = from_dict(
     {
@@ -50,47 +40,6 @@ def test_throughput(tmp_path, capsys):
     assert 0 < row["matmul_share"] < 1
     with pytest.raises(SystemExit, match="2"):
         throughput.main(arguments, {"tiny": TINY})
-
-
-def test_breakdown(tmp_path, capsys):
-    out = tmp_path / "record.json"
-    arguments = ["--seeds", "2", "--turns", "1", "--out", str(out)]
-    latent = {"size": 2, "hidden_size": 4, "updates": 2, "batch_size": 2}
-    maven = replace(TINY, algorithm="maven", latent=LatentConfig(**latent))
-    breakdown = load("breakdown")
-    breakdown.main(arguments, {"tiny": TINY, "tiny_maven": maven})
-    assert "latent steps" in capsys.readouterr().out
-    vdn, maven = json.loads(out.read_text())["rows"]
-    assert set(maven) - set(vdn) == {"latent steps"}
-    for row in (vdn, maven):
-        parts = [row[part] for part in breakdown.PARTS if part in row]
-        assert min(*parts, row[breakdown.LOSS], row["whole"]) > 0
-        assert row["together"] == pytest.approx(sum(parts))
-    with pytest.raises(SystemExit, match="2"):
-        breakdown.main(arguments, {"tiny": TINY})
-
-
-def test_a_round_of_parts_is_a_round():
-    """What is timed computes what it is called by: one after the other, the state of a round."""
-    breakdown, env = load("breakdown"), make_env(TINY)
-    parts, trainer = rounds.make_parts(TINY, env), make_trainer(TINY, env)
-    numbers = TINY.hyperparameters
-    state = jax.jit(trainer.init)(jax.random.key(0), numbers)
-
-    @jax.jit
-    def in_parts(state):
-        timed = {name: part for name, (part, _) in breakdown.timed_parts(parts).items()}
-        next_key, collect_key, step_key, _ = jax.random.split(state.key, 4)
-        _, (collected, _) = timed["acting"](state, collect_key, None, numbers)
-        state, _ = timed["storing"](state._replace(key=next_key), None, collected, numbers)
-        return timed["gradient step"](state, step_key, collected, numbers)[0]
-
-    whole, _ = jax.jit(lambda s: rounds.play_round(parts, s, numbers, jnp.array(False)))(state)
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
-        in_parts(state)._replace(key=0),
-        whole._replace(key=0),
-    )
 
 
 def test_operations_of_matmuls_are_counted():
@@ -287,65 +236,6 @@ def test_kill_and_resume(tmp_path, capsys):
     assert len(json.loads(out.read_text())["rows"]) == 2
 
 
-def test_checkpoints(tmp_path, capsys):
-    out = tmp_path / "record.json"
-    checkpoints = load("checkpoints")
-    checkpoints.main(["--seeds", "3", "--pairs", "1", "--out", str(out)], TINY)
-    assert "percent_of_training" in capsys.readouterr().out
-    record = json.loads(out.read_text())
-    assert 0 < record["weights_mb_per_seed"] < record["state_mb_per_seed"] < 4
-    assert record["mb_on_disk"] > 0
-
-
-def test_fuzz(capsys):
-    """The short form of it: none fails, and both ends are met."""
-    fuzz = load("fuzz")
-    assert fuzz.main(["--configurations", "40", "--command-lines", "60"]) == 0
-    printed = capsys.readouterr().out
-    found = re.findall(r"(\d+) works, (\d+) refused, 0 FAILED", printed)
-    assert [int(works) + int(refused) for works, refused in found] == [40, 60]
-    assert all(min(int(works), int(refused)) > 0 for works, refused in found)
-
-
-def test_fuzz_folders(capsys):
-    """The short form of it: of each kind of folder two or three, damaged."""
-    assert load("fuzz_folders").main(["--number", "12"]) == 0
-    printed = capsys.readouterr().out
-    found = re.findall(r"(\w+): (\d+) works, (\d+) refused, (\d+) other, 0 FAILED", printed)
-    numbers = {command: sum(map(int, counts)) for command, *counts in found}
-    assert numbers == {"table": 12, "plot": 12, "export": 12, "evaluate": 4, "resume": 12}
-    assert all(int(works) > 0 for _, works, *_ in found)
-
-
-def test_fuzz_folders_tells_harm_from_damage(tmp_path, monkeypatch):
-    """A command that writes into what it reads, one that says nothing, and one that raises."""
-    fuzz_folders = load("fuzz_folders")
-    example = fuzz_folders.Example(tmp_path / "run", tmp_path / "run")
-    example.path.mkdir()
-
-    def outcome(run):
-        monkeypatch.setattr(fuzz_folders, "run", run)
-        words = ["table", example.path]
-        return fuzz_folders.try_command(words, example, example.path, None)[0]
-
-    assert outcome(lambda words: 0) == "works"
-    assert outcome(lambda words: 2) == "FAILED"
-    assert outcome(lambda words: print("maven-jax: error: no", file=sys.stderr) or 2) == "refused"
-    assert outcome(lambda words: 1 / 0) == "FAILED"
-    assert outcome(lambda words: (example.path / "new").touch() or 0) == "FAILED"
-
-
-def test_fuzz_counts_what_fails(capsys):
-    fuzz = load("fuzz")
-    outcomes = iter(["works", "FAILED", "refused"])
-    assert (
-        fuzz.fuzz("things", 3, 0, lambda *_: ("[shown]", fuzz.Outcome(next(outcomes), "why"))) == 1
-    )
-    printed = capsys.readouterr().out
-    assert "things 1: [shown]\n    why" in printed
-    assert "3 things, seed 0: 1 works, 1 refused, 1 FAILED" in printed
-
-
 def test_a_record_is_a_new_file_with_the_machine_in_it(tmp_path, capsys):
     record, out = load("record"), tmp_path / "record.json"
     parser = argparse.ArgumentParser()
@@ -410,15 +300,14 @@ def test_launches_are_counted_in_loops_and_calls():
 
 
 def test_configurations_are_named_or_those_of_a_study_s_runs():
-    read_configs, parser = load("configurations").read_configs, argparse.ArgumentParser()
-    assert list(read_configs(parser, ["qmix", "maven"])) == ["qmix", "maven"]
-    assert read_configs(parser, [], "ten_step")["qtran"].algorithm == "qtran"
+    read_configs = load("launches").read_configs
+    assert list(read_configs(["qmix", "maven"], None)) == ["qmix", "maven"]
+    assert read_configs([], "ten_step")["qtran"].algorithm == "qtran"
 
 
 @pytest.mark.parametrize(
     ("script", "words"),
     [
-        ("breakdown", ["--configs", "nowhere"]),
         ("launches", ["--configs", "nowhere"]),
         ("launches", ["--study", "nowhere"]),
     ],
@@ -564,73 +453,3 @@ def test_tasks_are_of_the_sizes_of_jaxmarl_s(checkout):
         assert learnt.training.total_env_steps == 50
         _, first = jax.eval_shape(env.reset, jax.random.key(0))
         assert each.scores[1] in {"return", *(f"extras/{name}" for name in first.extras)}
-
-
-@pytest.mark.parametrize(
-    ("play", "actions"), [("closest", [5, 1, 4]), ("focus", [6, 1, 4]), ("ambush", [6, 1, 4])]
-)
-def test_scripted_units_choose_their_targets(play, actions):
-    """One has both enemies in reach, the second walks east to them, the third is dead."""
-    units = SimpleNamespace(
-        unit_positions=jnp.array([[10.0, 10], [2, 10], [0, 0], [12, 10], [10, 13]]),
-        unit_health=jnp.array([45.0, 45, 0, 45, 9]),
-        unit_alive=jnp.array([True, True, False, True, True]),
-    )
-    alive, dead = [1, 1, 1, 1, 1], [0, 0, 0, 0, 1]
-    legal = jnp.array([[*alive, 1, 1], [*alive, 0, 0], [*dead, 0, 0]], bool)
-    scripted = load("scripted_smax")
-    assert scripted.choose(play, 3, units, legal).tolist() == actions
-    nobody = legal.at[0, 5:].set(False)
-    waits = scripted.choose(play, 3, units, nobody).tolist() == [4, 4, 4]
-    assert waits == (play == "ambush")
-
-
-def test_scripted_smax(tmp_path, capsys):
-    out = tmp_path / "record.json"
-    scripted = load("scripted_smax")
-    scripted.main(["--battles", "3", "--plays", "focus", "--out", str(out)])
-    assert "battles won" in capsys.readouterr().out
-    (row,) = json.loads(out.read_text())["rows"]
-    assert round(3 * row["won"]) in range(4)
-    assert row["won"] == pytest.approx(round(3 * row["won"]) / 3)
-    with pytest.raises(SystemExit, match="2"):
-        scripted.main(["--scenarios", "3m", "4m"])
-    assert "scenario is '4m'; allowed: " in capsys.readouterr().err
-
-
-def test_agreement_of_seeds_by_hand():
-    """Three seeds of four starts: two the same, and their opposite."""
-    same_starts = load("same_starts")
-    won = np.array([[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 1]], bool)
-    found = same_starts.agreement(won)
-    assert found["won"] == [0.5, 0.5, 0.5]
-    assert found["correlation"] == pytest.approx((1 - 1 - 1) / 3)
-    assert found["won_by"] == [0, 0.5, 0.5, 0]
-    assert found["independent"] == [0.125, 0.375, 0.375, 0.125]
-    assert np.isnan(same_starts.agreement(won[:1])["correlation"])
-
-
-def test_same_starts(tmp_path, capsys):
-    """A run beside itself, from the same starts; runs that cannot be are refused in a line."""
-    one, other, out = (str(tmp_path / name) for name in ("one", "other", "record.json"))
-    config = override(small_config("maven"), {"env": {"options": {"m": 3}}})
-    lanes = make_lanes(config.hyperparameters, range(2))
-    train_run(config, make_env(config), Path(one), lanes)
-    same_starts = load("same_starts")
-    same_starts.main([one, one, "--extra", "branch_0", "--starts", "3", "--out", out])
-    assert "seeds that win a start" in capsys.readouterr().out
-    record = json.loads(Path(out).read_text())
-    assert record["won"][:2] == record["won"][2:]
-    assert sum(record["won_by"]) == pytest.approx(1)
-    shutil.copytree(one, other)
-    file = Path(other) / "config.yaml"
-    file.write_text(file.read_text().replace("m: 3", "m: 4"))
-    forget_config(Path(other))
-    for words, message in (
-        ([one, other], "runs of several environments; allowed: of one"),
-        ([one], "extra is 'win_rate'; allowed: branch_0, branch_1"),
-        ([f"{one}s"], "is not a folder"),
-    ):
-        with pytest.raises(SystemExit, match="2"):
-            same_starts.main(words)
-        assert message in capsys.readouterr().err

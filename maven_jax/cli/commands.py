@@ -82,9 +82,6 @@ COMMANDS = {
     ),
 }
 
-SMOKE_TEST = "MAVEN_JAX_SMOKE"
-"""The environment variable that asks for a smoke test: 1; 0 is as if it were not set."""
-
 
 def information(argument: str) -> str | None:
     """What `maven-jax` prints of itself; None for any other argument than `--help` and `--version`.
@@ -116,9 +113,8 @@ def _usage() -> str:
             f"other algorithms, as configurations: {', '.join(sorted(algorithm_configs()))}",
             f"packaged studies: {', '.join(sorted(packaged_studies()))}",
             "maven-jax COMMAND --help prints the options of a command.",
-            "maven-jax --distributed COMMAND ... shares the work among several processes.",
             "Compiled programs are cached in $JAX_COMPILATION_CACHE_DIR, by default in "
             "~/.cache/maven-jax.",
-            f"Set {SMOKE_TEST}=1 to try a command with tiny sizes.",
+            "Add --config smoke --seeds 2 to try a command that trains with tiny sizes.",
         ]
     )

@@ -11,7 +11,6 @@ from rich.console import Console
 
 from maven_jax.acting.rollout import env_spec
 from maven_jax.algorithms.table import make_algorithm
-from maven_jax.cli import smoke
 from maven_jax.cli.shared import play_tests, say
 from maven_jax.environments.registry import complete, make_env
 from maven_jax.errors import ConfigError, check
@@ -70,7 +69,6 @@ def evaluate_run(command: Evaluate, console: Console) -> None:
     check(0 <= lane < run.num_lanes, "lane", lane, f"a whole number from 0 to {run.num_lanes - 1}")
     if command.lane is not None and command.render is None and command.behaviour is None:
         raise ConfigError(f"lane is {command.lane}; --lane needs --render or --behaviour")
-    episodes = smoke.cut(episodes, smoke.SIZES["evaluation.episodes"])
     evaluation = dataclasses.replace(run.config.evaluation, episodes=episodes)
     config = dataclasses.replace(run.config, evaluation=evaluation)
     env = env_of_run(run.path, config, run.info)
@@ -106,7 +104,7 @@ def evaluate_run(command: Evaluate, console: Console) -> None:
 
 def convert(command: Convert, console: Console) -> None:
     """`maven-jax convert FOLDER --config CONFIG --out RUN`."""
-    config = smoke.cut_test(complete(load_config(command.config)))
+    config = complete(load_config(command.config))
     env = make_env(config)
     make_trainer(config, env)  # checks what `evaluate` will
     refuse_existing("output folder", command.out)

@@ -8,25 +8,21 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 from rich.console import Console
 
-from maven_jax.cli import smoke
 from maven_jax.cli.commands import COMMANDS, information, prints_results
 from maven_jax.cli.parsing import parse, parse_with_config
 from maven_jax.errors import MavenJaxError, unknown
 from maven_jax.experiments.console import plain_console
 from maven_jax.experiments.interruption import INTERRUPTED, interrupted_by_signals
 from maven_jax.experiments.options import InterruptedRunError
-from maven_jax.experiments.processes import is_primary_process
 
 
 def run(argv: Sequence[str]) -> int:
     """Runs one command; returns the exit code."""
     try:
-        silent = jax.distributed.is_initialized() and not is_primary_process()
         name, *rest = argv or ["--help"]
-        console = plain_console(quiet=silent, unfailing=not prints_results(name))
+        console = plain_console(unfailing=not prints_results(name))
         return _run_command(name, rest, console)
     except (MavenJaxError, OSError) as error:
         if isinstance(error, BrokenPipeError):
@@ -52,9 +48,6 @@ def _run_command(name: str, rest: list[str], console: Console) -> int:
     parser = parse_with_config if COMMANDS[name].takes_config else parse
     command: Any = parser(kind, name, rest)
     if command is not None:
-        smoke_test = smoke.is_on()  # a value that is not allowed ends it here
         with interrupted_by_signals():  # until here there is nothing to clean up or to keep
             execute(command, console)
-        if smoke_test and name in smoke.CUT:
-            console.print(smoke.SAID, highlight=False, soft_wrap=True)
     return 0

@@ -18,7 +18,7 @@ from maven_jax.environments.registry import complete
 from maven_jax.errors import ConfigError
 from maven_jax.suggestions import nearest
 from maven_jax.validation.checks import validate
-from maven_jax.validation.files import load_config
+from maven_jax.validation.files import load_config, load_overrides
 from maven_jax.validation.ignored_fields import DECISIVE, ignored_beside
 
 T = TypeVar("T")
@@ -76,6 +76,8 @@ def parse_with_config(kind: type[Any], name: str, args: list[str]) -> Any:
         raise ConfigError(f"{name} needs CONFIG first; allowed: a YAML file, or one of {names}")
     source = args[0] if args and not args[0].startswith("-") else "maven"
     config = load_config(source)
+    if (overrides := last_value("--config", args)) is not None:
+        config = override(config, load_overrides(overrides))
     environment = last_value("--env.name", args)
     if environment is not None:
         config = override(config, {"env": {"name": environment}})

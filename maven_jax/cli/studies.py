@@ -8,9 +8,8 @@ import tyro
 from rich.console import Console
 
 from maven_jax.algorithms.table import ALGORITHMS
-from maven_jax.cli import smoke
-from maven_jax.cli.shared import options_of, show_report
-from maven_jax.config import Config
+from maven_jax.cli.shared import Overrides, options_of, show_report
+from maven_jax.config import Config, override
 from maven_jax.config.fields import with_field
 from maven_jax.environments.registry import make_env
 from maven_jax.envs import MatrixGame
@@ -21,6 +20,7 @@ from maven_jax.experiments.options import Options
 from maven_jax.studies.matrix_games import fit_games, fits_table
 from maven_jax.studies.study import Study, load_study
 from maven_jax.studies.training import train_study
+from maven_jax.validation.files import load_overrides
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,8 @@ class RunStudy:
     """Seeds of each run; by default as many as the study says."""
     steps: int | None = None
     """Environment steps of each seed; by default as many as the study says."""
+    overrides: Overrides = None
+    """More values for every run: a YAML file, or `smoke` for tiny sizes."""
     tensorboard: bool = True
     """Write events for TensorBoard."""
     checkpoint: Checkpointing = field(default_factory=Checkpointing)
@@ -60,6 +62,8 @@ class Figure3:
     """Which of maven, qmix and maven_team to train; by default all."""
     m: int = 10
     """Length of the game."""
+    overrides: Overrides = None
+    """More values for every algorithm: a YAML file, or `smoke` for tiny sizes."""
     tensorboard: bool = True
     """Write events for TensorBoard."""
     checkpoint: Checkpointing = field(default_factory=Checkpointing)
@@ -82,6 +86,7 @@ class MatrixGames:
 def study(command: RunStudy, console: Console) -> None:
     """`maven-jax study STUDY`."""
     chosen = load_study(command.study).with_seeds(command.seed, command.seeds)
+    chosen = _overridden(chosen, command.overrides)
     if command.steps is not None:
         chosen = chosen.with_steps(command.steps)
     out = command.out or Path("runs") / Path(command.study).stem
@@ -101,22 +106,25 @@ def figure3(command: Figure3, console: Console) -> None:
             raise unknown("configuration of figure3", name, packaged.runs)
     runs = {name: packaged.runs[name] for name in command.configs or packaged.runs}
     chosen = packaged._replace(runs=runs).with_seeds(command.seed, command.seeds)
-    chosen = chosen.with_configs(for_length)
+    chosen = _overridden(chosen.with_configs(for_length), command.overrides)
     if command.steps is not None:
         chosen = chosen.with_steps(command.steps)
     options = options_of(command.tensorboard, command.checkpoint)
     _train(chosen, command.out, options, (), console)
 
 
+def _overridden(study: Study, source: str | None) -> Study:
+    """A study with the overrides of `--config`."""
+    if source is None:
+        return study
+    values = load_overrides(source)
+    return study.with_configs(lambda config: override(config, values))
+
+
 def _train(
     study: Study, out: Path, options: Options, only: tuple[str, ...], console: Console
 ) -> None:
-    """Trains a study, in a smoke test cut, and shows its report."""
-    if smoke.is_on():
-        runs = {
-            name: run._replace(seeds=run.seeds[: smoke.SEEDS]) for name, run in study.runs.items()
-        }
-        study = study._replace(runs=runs).with_configs(smoke.cut_config)
+    """Trains a study and shows its report."""
     train_study(study, make_env, out, options, only)
     show_report(out, console)
 
@@ -134,7 +142,7 @@ def matrix_games(command: MatrixGames, console: Console) -> None:
         for name in given:
             if name not in known:
                 raise unknown(kind, name, known)
-    seeds, steps = smoke.cut(command.seeds, smoke.SEEDS), smoke.cut_steps(command.steps, 1)
+    seeds, steps = command.seeds, command.steps
     games = {name: np.array(PAYOFFS[name], np.float32) for name in command.games}
     tables, env = np.stack(list(games.values())), MatrixGame(command.games[0])
     for algorithm in command.algorithms:

@@ -9,19 +9,17 @@ import numpy as np
 import tyro
 from rich.console import Console
 
-from maven_jax.cli import smoke
-from maven_jax.cli.shared import options_of, say, show_report
-from maven_jax.config import Config
+from maven_jax.cli.shared import Overrides, options_of, say, show_report
+from maven_jax.config import Config, override
 from maven_jax.environments.registry import make_env
 from maven_jax.errors import ConfigError, check
 from maven_jax.experiments.checkpoint import Checkpointing
 from maven_jax.experiments.extending import extend
-from maven_jax.experiments.folder import is_study, load_setup, sweep_parts
+from maven_jax.experiments.folder import is_study, load_setup
 from maven_jax.experiments.grid import at_largest, expand, make_lanes, parse_grid, seeds_of
 from maven_jax.experiments.options import Origin
 from maven_jax.experiments.part_by_part import continue_sweep, train_sweep
 from maven_jax.experiments.points import points_of
-from maven_jax.experiments.processes import is_primary_process
 from maven_jax.experiments.provenance import env_of_run
 from maven_jax.experiments.restoring import newest_weights
 from maven_jax.experiments.run import Run, load_run
@@ -31,7 +29,7 @@ from maven_jax.experiments.weights import checksum_of_arrays, refuse_normalized
 from maven_jax.reports.tables import last_evaluation, points_table
 from maven_jax.studies.report import report_or_say
 from maven_jax.studies.training import continue_study
-from maven_jax.validation.files import load_config
+from maven_jax.validation.files import load_config, load_overrides
 from maven_jax.validation.ignored_fields import remarks
 
 
@@ -47,6 +45,8 @@ class Experiment:
     """The first seed."""
     seeds: int = 8
     """How many seeds, counted up from the first."""
+    overrides: Overrides = None
+    """Values over those of CONFIG: a YAML file, or `smoke` for tiny sizes. Options come last."""
     tensorboard: bool = True
     """Write events for TensorBoard."""
     checkpoint: Checkpointing = field(default_factory=Checkpointing)
@@ -99,9 +99,8 @@ class Resume:
 def train(command: Train, console: Console) -> None:
     """`maven-jax train CONFIG`."""
     out = command.out or Path("runs") / Path(command.config_source).stem
-    config = smoke.cut_config(command.config)
-    seeds = seeds_of(command.seed, command.seeds)
-    lanes = make_lanes(config.hyperparameters, seeds[: smoke.cut(len(seeds), smoke.SEEDS)])
+    config = command.config
+    lanes = make_lanes(config.hyperparameters, seeds_of(command.seed, command.seeds))
     origin = _origin(command, len(lanes.seeds))
     remarks = _remarks(command, [command.config])
     options = options_of(command.tensorboard, command.checkpoint, remarks)
@@ -152,9 +151,6 @@ def sweep(command: Sweep, console: Console) -> None:
         command.checkpoint,
         _remarks(command, [at_largest(part) for part in parts]),
     )
-    if smoke.is_on():
-        parts = expand(command.config, grid, seeds[: smoke.SEEDS], command.group_size)
-        parts = [part._replace(config=smoke.cut_config(part.config, grid)) for part in parts]
     if len(parts) == 1:
         (part,) = parts
         runs = [train_run(part.config, make_env(part.config), out, part.lanes, options)]
@@ -166,10 +162,6 @@ def sweep(command: Sweep, console: Console) -> None:
 def resume(command: Resume, console: Console) -> None:
     """`maven-jax resume RUN`."""
     steps, is_sweep = command.training.total_env_steps, (command.run / "sweep.json").is_file()
-    if steps is not None and smoke.is_on():
-        folders = sweep_parts(command.run) if is_sweep else [command.run]
-        had = max(load_setup(folder)[0].training.total_env_steps for folder in folders)
-        steps = smoke.cut_steps(steps, had + 1) if steps > had else steps  # the latter is refused
     if steps is not None:
         extend(command.run, steps, make_env)
     options = options_of(command.tensorboard, command.checkpoint)
@@ -181,16 +173,15 @@ def resume(command: Resume, console: Console) -> None:
     else:
         env = env_of_run(command.run, *load_setup(command.run))
         _print_end([continue_run(command.run, env, options)], command.run, console)
-        if is_primary_process():
-            report_or_say(command.run.resolve().parent, say)  # of a study, if it is one's run
-    if steps != command.training.total_env_steps:
-        console.print(smoke.SAID, highlight=False, soft_wrap=True)
+        report_or_say(command.run.resolve().parent, say)  # of a study, if it is one's run
 
 
 def _remarks(command: Experiment, configs: Sequence[Config]) -> list[str]:
     """Fields that the user has set and that no point of a sweep reads."""
     source = command.config_source
     base = Config() if Path(source).is_file() else load_config(source)
+    if command.overrides is not None:
+        base = override(base, load_overrides(command.overrides))
     first, *others = [remarks(config, base) for config in configs]
     return [line for line in first if all(line in other for other in others)]
 

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,6 @@ from maven_jax.errors import check, first_line
 from maven_jax.experiments.files import remove_folder, write_checksums
 from maven_jax.experiments.folder import CHECKPOINTS, checkpoint_folders
 from maven_jax.experiments.metrics import Rows
-from maven_jax.experiments.processes import all_or_none, any_process, on_primary_process
 from maven_jax.experiments.weights import orbax_path
 from maven_jax.types import TrainState
 
@@ -114,7 +112,7 @@ class CheckpointWriter:
         }
         self.settle()
         try:
-            all_or_none(lambda: self._open().save(num_chunks, args=_arguments(state, progress)))
+            self._open().save(num_chunks, args=_arguments(state, progress))
             self._unsettled = num_chunks
         except Exception as error:  # Orbax and TensorStore raise many kinds
             self._give_up(error)
@@ -128,8 +126,8 @@ class CheckpointWriter:
             return
         step, self._unsettled = self._unsettled, None
         try:
-            all_or_none(self._open().wait_until_finished)
-            on_primary_process(partial(self._seal, self._folder / str(step)))
+            self._open().wait_until_finished()
+            self._seal(self._folder / str(step))
         except Exception as error:
             self._give_up(error)
 
@@ -139,8 +137,8 @@ class CheckpointWriter:
             remove_folder(old)
 
     def settle_if_written(self) -> None:
-        """`settle`, unless a process would have to wait."""
-        if not any_process(self._manager is not None and self._manager.is_saving_in_progress()):
+        """`settle`, unless that would have to wait."""
+        if self._manager is None or not self._manager.is_saving_in_progress():
             self.settle()
 
     def close(self) -> None:
@@ -159,7 +157,7 @@ class CheckpointWriter:
         return self._manager
 
     def _give_up(self, error: Exception) -> None:
-        """Says so, and begins anew with the next checkpoint; all processes come here together."""
+        """Says so, and begins anew with the next checkpoint."""
         self._say(f"a checkpoint could not be saved in '{self._folder}': {first_line(error)}")
         manager, self._manager = self._manager, None
         if manager is not None:

@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ from maven_jax.experiments.grid import lanes_from_columns
 from maven_jax.experiments.lock import lock
 from maven_jax.experiments.metrics import refuse_changed_metrics
 from maven_jax.experiments.new_folder import checksum_of, write_config, write_info
-from maven_jax.experiments.processes import on_primary_process
 from maven_jax.experiments.programs import check_run
 from maven_jax.experiments.provenance import check_settings, env_of_run
 from maven_jax.experiments.restoring import can_resume
@@ -80,8 +78,8 @@ def _extend(
         known = {}
         if "config_yaml" in info:
             known["config_yaml"] = [*info["config_yaml"], checksum_of(config)]
-        on_primary_process(partial(write_info, folder, info | {"status": status} | known))
-        on_primary_process(partial(write_config, folder, config))
+        write_info(folder, info | {"status": status} | known)
+        write_config(folder, config)
 
 
 def _state_shapes(config: Config, env: MarlEnv, info: Mapping[str, Any]) -> TrainState:

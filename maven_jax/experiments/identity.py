@@ -17,7 +17,6 @@ from maven_jax.config.fields import flatten
 from maven_jax.environments.registry import default_options
 from maven_jax.errors import StorageError, shown
 from maven_jax.experiments.folder import load_setup, read_sweep, sweep_parts
-from maven_jax.experiments.processes import any_process, on_primary_process
 from maven_jax.experiments.weights import read_initial_weights
 from maven_jax.validation.files import parse_yaml
 
@@ -44,36 +43,26 @@ def create_once(
     Args:
         path: folder to create.
         setups: the runs by their folders' names; a run that is no part of a sweep has none, `""`.
-        create: creates it as a whole; called by the writing process.
+        create: creates it as a whole.
         report: a study's.
-        check: refuses what cannot work; called by all processes before `create`.
+        check: refuses what cannot work; called before `create`.
 
     Returns:
-        Whether it was created; all processes agree.
+        Whether it was created.
 
     Raises:
         StorageError: something else is there, or the folder cannot be made.
     """
-    found = False
-
-    def look() -> None:
-        nonlocal found
-        found = _holds(path, setups, report)
-
-    def create_or_look() -> None:
-        try:
-            create()
-        except StorageError:  # another process may have been faster
-            look()
-            if not found:
-                raise
-
-    on_primary_process(look)
-    if any_process(found):
+    if _holds(path, setups, report):
         return False
     check()
-    on_primary_process(create_or_look)
-    return not any_process(found)
+    try:
+        create()
+    except StorageError:  # another process may have been faster
+        if _holds(path, setups, report):
+            return False
+        raise
+    return True
 
 
 def _holds(path: Path, setups: Mapping[str, Setup], report: str | None) -> bool:

@@ -3,13 +3,12 @@
 import errno
 import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 from maven_jax.errors import StorageError
-from maven_jax.experiments.processes import any_process, on_primary_process
 
 try:
     import fcntl
@@ -38,28 +37,10 @@ def lock(folder: Path, what: str = "run") -> Iterator[None]:
 
 
 @contextmanager
-def try_lock(folder: Path) -> Iterator[bool]:
-    """Locks a folder if no other process has; yields whether it has. All processes agree.
+def try_lock(folder: Path, wait: float = WAIT) -> Iterator[bool]:
+    """Locks a folder if no other process has; yields whether it has.
 
-    Raises:
-        StorageError: the lock cannot be written.
-    """
-    with ExitStack() as held:
-        taken = True
-
-        def take() -> None:
-            nonlocal taken
-            taken = held.enter_context(lock_here(folder))
-
-        on_primary_process(take)
-        yield not any_process(not taken)
-
-
-@contextmanager
-def lock_here(folder: Path, wait: float = WAIT) -> Iterator[bool]:
-    """`try_lock` in this process alone; a thread may take a lock that it holds again.
-
-    On a file system without locks every lock is free.
+    A thread may take a lock that it holds again. On a file system without locks every lock is free.
 
     Args:
         folder: a run's folder.

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,6 @@ from maven_jax.experiments.interruption import StopRequest
 from maven_jax.experiments.metrics import MetricsWriter, Rows, describe_rows, set_metrics_aside
 from maven_jax.experiments.new_folder import write_info
 from maven_jax.experiments.options import Options
-from maven_jax.experiments.processes import (
-    all_or_none,
-    any_process,
-    is_primary_process,
-    on_primary_process,
-)
 from maven_jax.experiments.progress import live_numbers, show_progress
 from maven_jax.experiments.restoring import Checkpoint
 from maven_jax.experiments.sweep import Sweep, SweepChunk, lane_keys, run_sweep, take_lanes
@@ -56,7 +49,7 @@ def train_lanes(
 
     def save(chunk: SweepChunk) -> None:
         counts = {name: info[name] for name in NO_COUNTS}
-        all_or_none(results.sync)
+        results.sync()
         rows = results.rows
         checkpoints.save(chunk.state, chunk.metrics, num_chunks, num_updates, rows, counts)
 
@@ -68,19 +61,19 @@ def train_lanes(
             keys, hyperparameters = lane_keys(lanes.seeds), lanes.hyperparameters
             for chunk in run_sweep(sweep, keys, hyperparameters, position, weights):
                 num_chunks += 1
-                all_or_none(partial(results.write, chunk))
+                results.write(chunk)
                 seconds = time.perf_counter() - started
                 info["train_seconds"] = round(seconds_before + seconds, 2)
                 info["seed_updates"] += updates_per_chunk(config.training) * int(chunk.active.sum())
                 info.update(_ratios(config.training, chunk))
                 if _report_divergence(chunk, lanes, info, log_to(options.console)):
-                    on_primary_process(lambda: write_info(path, info))
+                    write_info(path, info)
                 sound = chunk.metrics["env_steps"][~chunk.diverged]
                 rate = (info["seed_updates"] - updates_before) / seconds
                 show(min(int(sound.min(initial=total)), total), live_numbers(chunk, rate))
-                stopped = any_process(stop.requested)
+                stopped = stop.requested
                 num_updates = int(chunk.metrics["num_updates"].max())
-                if stopped or any_process(checkpoints.is_due(num_updates)):
+                if stopped or checkpoints.is_due(num_updates):
                     save(chunk)
                     saved_chunks = num_chunks
                 else:
@@ -89,7 +82,7 @@ def train_lanes(
                     break
             if chunk is not None and info["keep_final"] and saved_chunks < num_chunks:
                 save(chunk)
-        all_or_none(results.sync)
+        results.sync()
     finally:
         results.close()
         checkpoints.close()
@@ -118,14 +111,11 @@ NO_COUNTS: dict[str, Any] = {"seed_updates": 0, "train_seconds": 0.0, "diverged"
 
 
 class Results:
-    """What the writing process adds after every chunk; other processes write nothing."""
+    """What is added to a run's folder after every chunk."""
 
     def __init__(
         self, path: Path, lanes: Lanes, options: Options, start: Checkpoint | None
     ) -> None:
-        self._metrics = self._events = None
-        if not is_primary_process():
-            return
         if start is None and (aside := set_metrics_aside(path)):
             log_to(options.console)(
                 f"no checkpoint found: '{path}' restarts from step 0; its metrics so far are "
@@ -134,6 +124,7 @@ class Results:
         if start is not None and start.text is not None:
             replace_text(path / "metrics.csv", start.text)
         self._metrics = MetricsWriter(path, lanes.columns, start.rows.length if start else 0)
+        self._events: Any = None
         if options.tensorboard:
             from tensorboardX import SummaryWriter
 
@@ -147,26 +138,24 @@ class Results:
 
     def write(self, chunk: SweepChunk) -> None:
         """A row of every active lane, and what TensorBoard shows of all."""
-        if self._metrics is not None:
-            self._metrics.write(chunk.metrics, chunk.active)
+        self._metrics.write(chunk.metrics, chunk.active)
         if self._events is not None:
             write_events(self._events, chunk)
 
     def sync(self) -> None:
         """Waits until all rows are on the disk."""
-        if self._metrics is not None:
-            self._metrics.sync()
+        self._metrics.sync()
 
     @property
     def rows(self) -> Rows:
         """How much of `metrics.csv` there is."""
-        return self._metrics.rows if self._metrics is not None else Rows(0, 0)
+        return self._metrics.rows
 
     def close(self) -> None:
         """Closes the files."""
-        for file in (self._metrics, self._events):
-            if file is not None:
-                file.close()
+        self._metrics.close()
+        if self._events is not None:
+            self._events.close()
 
 
 def _report_divergence(

@@ -44,7 +44,7 @@ def state_memory(state: TrainState) -> Memory:
 
 
 def free_bytes(devices: list[jax.Device]) -> int | None:
-    """What the devices of this process can still hold together; None where nothing tells.
+    """What the devices can still hold together; None where nothing tells.
 
     CPU devices share the machine's memory, or what its control groups allow.
     """
@@ -60,9 +60,9 @@ def check_memory(held: Memory, free: int | None, num_lanes: int, num_devices: in
     """Refuses what does not fit, with the number of runs that does.
 
     Args:
-        held: by this process's share of the lanes.
+        held: by all lanes.
         free: bytes; None where nothing tells.
-        num_lanes: of all processes, without padding.
+        num_lanes: without padding.
         num_devices: that share them.
 
     Raises:

@@ -20,7 +20,6 @@ from maven_jax.experiments.interruption import StopRequest
 from maven_jax.experiments.lock import try_lock
 from maven_jax.experiments.new_folder import create_sweep_folder
 from maven_jax.experiments.options import InterruptedRunError, Options
-from maven_jax.experiments.processes import any_process, on_primary_process
 from maven_jax.experiments.programs import check_run, compile_run
 from maven_jax.experiments.provenance import check_settings, env_of_run
 from maven_jax.experiments.run import Run, load_run
@@ -166,7 +165,7 @@ def continue_parts(
         folders: which of its parts.
         make_env: builds the environment of a configuration.
         options: what the runs leave and say beside.
-        after_each: called by the writing process whenever a run has finished.
+        after_each: called whenever a run has finished.
 
     Raises:
         StorageError: a folder is missing or damaged.
@@ -183,16 +182,16 @@ def continue_parts(
     stop = StopRequest(say)
     try:
         for index, folder in enumerate(folders):
-            if any_process(load_setup(folder)[1]["status"] in ENDED):
+            if load_setup(folder)[1]["status"] in ENDED:
                 continue
-            if any_process(stop.requested):
+            if stop.requested:
                 raise KeyboardInterrupt
             with try_lock(folder) as taken:  # before compiling, so that no other process does
                 if not taken:
                     say(f"'{folder.name}' is skipped: another process trains it")
                     continue
                 config, info = load_setup(folder)
-                if any_process(info["status"] in ENDED):  # meanwhile
+                if info["status"] in ENDED:  # meanwhile
                     continue
                 program = _program(config, info)
                 named = dataclasses.replace(options, name=folder.name)
@@ -203,7 +202,7 @@ def continue_parts(
                     continue_run(folder, env, named, compiled[program], stop)
             to_come = [_program(*load_setup(other)) for other in folders[index + 1 :]]
             compiled = {p: sweep for p, sweep in compiled.items() if p in to_come}
-            on_primary_process(after_each)
+            after_each()
     except (InterruptedRunError, KeyboardInterrupt):
         raise InterruptedRunError(path) from None
 

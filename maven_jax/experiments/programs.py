@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import jax
-from jax.sharding import Mesh
 
 from maven_jax.config import Config, Hyperparameters
 from maven_jax.errors import ConfigError, first_line
@@ -17,7 +16,6 @@ from maven_jax.experiments.memory import (
     state_memory,
 )
 from maven_jax.experiments.options import Options
-from maven_jax.experiments.processes import all_or_none
 from maven_jax.experiments.sweep import Sweep, compile_sweep, make_mesh, padded
 from maven_jax.experiments.text import pluralize
 from maven_jax.training.train import Trainer, make_trainer
@@ -28,7 +26,7 @@ def check_run(config: Config, env: MarlEnv, num_lanes: int) -> Memory:
     """Refuses a run that cannot be or whose state does not fit, before anything compiles.
 
     Returns:
-        What the state holds on the devices of this process.
+        What the state holds on the devices.
 
     Raises:
         ConfigError: a value that cannot work, or the lanes do not fit.
@@ -39,16 +37,12 @@ def check_run(config: Config, env: MarlEnv, num_lanes: int) -> Memory:
 def _check_trainer(trainer: Trainer, num_lanes: int) -> Memory:
     state = jax.eval_shape(trainer.init, jax.random.key(0), Hyperparameters())
     lane, mesh = state_memory(state), make_mesh(num_lanes)
-    here = _devices_here(mesh)
-    lanes_here = padded(num_lanes, mesh) // mesh.size * len(here)
-    copy = lane.total if here[0].platform == "cpu" else 0
-    held = Memory(*(number * lanes_here for number in lane._replace(checkpoint=copy)))
-    all_or_none(lambda: check_memory(held, free_bytes(here), num_lanes, mesh.size))
+    devices = list(mesh.devices.flat)
+    copy = lane.total if devices[0].platform == "cpu" else 0
+    lanes = padded(num_lanes, mesh)
+    held = Memory(*(number * lanes for number in lane._replace(checkpoint=copy)))
+    check_memory(held, free_bytes(devices), num_lanes, mesh.size)
     return held
-
-
-def _devices_here(mesh: Mesh) -> list[jax.Device]:
-    return [device for device in mesh.devices.flat if device.process_index == jax.process_index()]
 
 
 def compile_run(
@@ -60,8 +54,7 @@ def compile_run(
         ConfigError: a value that cannot work, or the lanes do not fit.
     """
     trainer, mesh, name = make_trainer(config, env), make_mesh(num_lanes), options.name_of(config)
-    here = _devices_here(mesh)
-    free = free_bytes(here)
+    free = free_bytes(list(mesh.devices.flat))
     runs = pluralize(num_lanes, "run")
     held = _check_trainer(trainer, num_lanes)
     with (
@@ -69,8 +62,8 @@ def compile_run(
         explain_out_of_memory(num_lanes),
     ):
         sweep = compile_sweep(trainer, num_lanes, mesh, from_weights=from_weights)
-    held = held._replace(scratch=sweep.scratch_bytes * len(here))
-    all_or_none(lambda: check_memory(held, free, num_lanes, mesh.size))
+    held = held._replace(scratch=sweep.scratch_bytes * mesh.size)
+    check_memory(held, free, num_lanes, mesh.size)
     known = f"; {format_bytes(free)} are free" if free is not None else ""
     options.console.print(
         f"{name}: memory for {runs}: {held}{known}", highlight=False, soft_wrap=True

@@ -16,7 +16,6 @@ from maven_jax.experiments.checkpoint import by_path, with_plain_keys
 from maven_jax.experiments.files import CHECKSUMS, find_damage, replaced
 from maven_jax.experiments.folder import ENDED, WEIGHTS, checkpoint_folders, describe_status
 from maven_jax.experiments.metrics import Rows, find_other_rows, lanes_in_order
-from maven_jax.experiments.processes import on_primary_process
 from maven_jax.experiments.run import Run
 from maven_jax.experiments.sweep import Position
 from maven_jax.experiments.weights import Weights, orbax_path, read_arrays, read_weights
@@ -67,7 +66,7 @@ def load_checkpoint(
 
     found, passed = _latest(path, restore, say)
     for folder, name in passed.items():
-        on_primary_process(partial(_set_aside, folder, name))
+        _set_aside(folder, name)
     return found
 
 

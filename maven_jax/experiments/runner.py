@@ -22,11 +22,10 @@ from maven_jax.experiments.folder import ENDED, has_rows, load_setup
 from maven_jax.experiments.grid import Lanes
 from maven_jax.experiments.identity import Setup, create_once
 from maven_jax.experiments.interruption import StopRequest
-from maven_jax.experiments.lock import lock, lock_here
+from maven_jax.experiments.lock import lock, try_lock
 from maven_jax.experiments.loop import NO_COUNTS, train_lanes
 from maven_jax.experiments.new_folder import create_run_folder, write_info
 from maven_jax.experiments.options import InterruptedRunError, Options, Origin
-from maven_jax.experiments.processes import any_process, is_primary_process, on_primary_process
 from maven_jax.experiments.programs import compile_run, explain_out_of_memory
 from maven_jax.experiments.provenance import (
     check_env_of_run,
@@ -94,7 +93,7 @@ def train_run(
         return run
     found = load_setup(path)[1]
     check_env_of_run(path, found, env)
-    if any_process(found["status"] in ENDED):
+    if found["status"] in ENDED:
         run = load_run(path)
         report_existing(path, [path], options)
         return run
@@ -211,32 +210,31 @@ def _continue_run(
     info["environment"] = class_name(env)
     info["compile_seconds"] = round(sweep.compile_seconds, 2)
     info["keep_final"] = options.checkpoint.keep_final or info.get("keep_final", False)
-    on_primary_process(lambda: write_info(path, info))
+    write_info(path, info)
 
     def end_as(status: str) -> None:
         seconds = time.perf_counter() - started + info.get("wall_seconds", 0)
         write_info(path, info | {"status": status, "wall_seconds": round(seconds, 2)})
 
     try:
-        if any_process(stop.requested):
+        if stop.requested:
             raise KeyboardInterrupt
         with explain_out_of_memory(num_lanes):
             train_lanes(sweep, config, path, options, info, start, weights, stop)
         draw_runs([load_run(path)], path, options)
-        on_primary_process(lambda: end_as("finished"))
+        end_as("finished")
     except BaseException as error:
-        if is_primary_process():
-            with suppress(OSError):  # such as a full disk: `status` stays as it was
-                end_as("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
+        with suppress(OSError):  # such as a full disk: `status` stays as it was
+            end_as("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
         raise
     if not info["keep_final"]:
-        on_primary_process(lambda: remove_checkpoints(path))
+        remove_checkpoints(path)
     return load_run(path)
 
 
 def draw_runs(runs: Sequence[Run], path: Path, options: Options) -> None:
     """The figure of a folder; what has been learned does not depend on it."""
-    if options.draw is None or not is_primary_process():
+    if options.draw is None:
         return
     try:
         options.draw(runs, path / "figures" / "return.png")
@@ -266,8 +264,7 @@ def remove_if_untrained(path: Path, train: Callable[[], list[Run]]) -> list[Run]
             )
         return runs
     except BaseException as error:
-        if is_primary_process():
-            _remove_untrained(path)
+        _remove_untrained(path)
         if isinstance(error, InterruptedRunError):
             raise InterruptedRunError(path) from None
         raise
@@ -278,7 +275,7 @@ def _remove_untrained(path: Path) -> None:
     folders = [file.parent for file in path.rglob("run.json")]
     with ExitStack() as held, suppress(StorageError):
         for folder in folders:
-            if not held.enter_context(lock_here(folder)) or has_rows(folder):
+            if not held.enter_context(try_lock(folder)) or has_rows(folder):
                 return
         if folders:
             removed = path.rename(draft_of(path))  # in one step

@@ -1,7 +1,6 @@
 """Many runs as one compiled program: vmapped, sharded over devices, driven in chunks.
 
-A lane is one run of a sweep: a key, and hyperparameters of its own. Lanes never communicate. They
-are shared by all devices of all processes (`jax.distributed`), every process driving the same loop.
+A lane is one run of a sweep: a key, and hyperparameters of its own. Lanes never communicate.
 """
 
 import time
@@ -13,7 +12,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Int
 
@@ -92,15 +90,13 @@ def lane_keys(seeds: Sequence[int] | np.ndarray) -> jax.Array:
 
 
 def make_mesh(num_lanes: int) -> Mesh:
-    """One axis of devices: of several processes all, of one process at most one a lane.
+    """One axis of devices, at most one a lane.
 
     A single lane has two CPU devices, of which one is idle: its program is then the one that it
     shares with others, to the last bit.
     """
     devices = jax.devices()
     used = max(num_lanes, 2) if devices[0].platform == "cpu" else num_lanes
-    if jax.process_count() > 1:
-        used = len(devices)
     return Mesh(np.array(devices[:used]), ("lanes",))
 
 
@@ -119,8 +115,7 @@ def place_lanes(lanes: Any, mesh: Mesh) -> Any:
     """Shares a tree of arrays among a mesh's devices, with a padding that makes the shares even.
 
     Args:
-        lanes: arrays, every process's the same, with a leading axis of lanes. The last lane is
-            repeated as padding.
+        lanes: arrays with a leading axis of lanes. The last lane is repeated as padding.
         mesh: from `make_mesh`.
     """
 
@@ -289,8 +284,6 @@ def spread(hyperparameters: Hyperparameters, num_lanes: int) -> Hyperparameters:
 
 def take_lanes(tree: Any, num_lanes: int) -> Any:
     """Copies a sweep's arrays to the host's memory, without its padding lanes."""
-    if jax.process_count() > 1:
-        tree = multihost_utils.process_allgather(tree, tiled=True)
     return jax.tree.map(lambda x: np.asarray(x)[:num_lanes].copy(), tree)  # cut on the host
 
 

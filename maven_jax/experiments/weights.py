@@ -26,7 +26,6 @@ from maven_jax.experiments.files import (
     write_checksums,
 )
 from maven_jax.experiments.folder import INITIAL_WEIGHTS, WEIGHTS
-from maven_jax.experiments.processes import on_primary_process
 from maven_jax.training.train import Trainer
 from maven_jax.types import NetworkParams, Params
 from maven_jax.validation.files import AnyPath
@@ -62,23 +61,16 @@ def save_weights(
     path = Path(path)
     draft = path / f".{WEIGHTS}"
     weights = {"params": params, "latent_params": latent_params}
-
-    def clean() -> None:
+    try:
         for left in path.glob(f"{draft.name}*"):  # by a process that was killed here
             if not left.name.endswith(".old"):
                 shutil.rmtree(left, ignore_errors=True)
-
-    def settle() -> None:
-        replace_text(draft / "progress.json", json.dumps({"num_chunks": num_chunks}))
-        write_checksums(draft)
-        replace_folder(draft, path / WEIGHTS)
-
-    try:
-        on_primary_process(clean)
         with ocp.StandardCheckpointer() as checkpointer, orbax_path(path) as folder:
             checkpointer.save(folder / draft.name, weights, force=True)
             checkpointer.wait_until_finished()
-        on_primary_process(settle)
+        replace_text(draft / "progress.json", json.dumps({"num_chunks": num_chunks}))
+        write_checksums(draft)
+        replace_folder(draft, path / WEIGHTS)
     except Exception as error:  # Orbax and TensorStore raise many kinds, for a full disk too
         raise StorageError(f"weights cannot be written in '{path}': {first_line(error)}") from None
 

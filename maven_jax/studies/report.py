@@ -19,7 +19,7 @@ from maven_jax.envs import MStepMatrixGame
 from maven_jax.errors import MavenJaxError, StorageError, first_line
 from maven_jax.experiments.files import replace_text
 from maven_jax.experiments.folder import ENDED, is_study, load_setup, read_sweep, sweep_parts
-from maven_jax.experiments.lock import is_locked, lock_here
+from maven_jax.experiments.lock import is_locked, try_lock
 from maven_jax.experiments.run import Run, load_run
 from maven_jax.reports.plots import draw_points
 from maven_jax.reports.tables import last_evaluation, points_table
@@ -62,7 +62,7 @@ def write_report(path: AnyPath) -> Report:
     """
     path = Path(path)
     kind = kind_of(path)
-    with lock_here(path, wait=-1.0):  # of several processes, the last reads all that has finished
+    with try_lock(path, wait=-1.0):  # of several processes, the last reads all that has finished
         runs, missing = _finished_runs(path)
         shown: list[RenderableType] = kind.show(runs) if runs else []
         files: list[Path] = []

@@ -10,7 +10,6 @@ from maven_jax.experiments.folder import sweep_parts
 from maven_jax.experiments.grid import Part, make_lanes
 from maven_jax.experiments.options import Options
 from maven_jax.experiments.part_by_part import continue_parts, create_sweep, finished_runs
-from maven_jax.experiments.processes import is_primary_process
 from maven_jax.experiments.run import Run
 from maven_jax.experiments.runner import remove_if_untrained, report_existing
 from maven_jax.studies.report import kind_of, report_or_say
@@ -96,6 +95,5 @@ def continue_study(
     try:
         continue_parts(path, folders, make_env, options, lambda: report_or_say(path, say))
     finally:
-        if is_primary_process():
-            report_or_say(path, say)
+        report_or_say(path, say)
     return finished_runs(folders)

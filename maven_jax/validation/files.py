@@ -9,7 +9,12 @@ import yaml
 
 from maven_jax.config.overrides import from_dict, override
 from maven_jax.config.sections import Config
-from maven_jax.configs import algorithm_configs, config_names, packaged_configs
+from maven_jax.configs import (
+    algorithm_configs,
+    config_names,
+    packaged_configs,
+    packaged_overrides,
+)
 from maven_jax.errors import ConfigError, unknown
 from maven_jax.validation.checks import validate
 
@@ -29,17 +34,34 @@ def load_config(source: AnyPath) -> Config:
     is_algorithm = name in algorithms and not Path(source).is_file()
     packaged = algorithms[name] if is_algorithm else source
     file = find_yaml("config", packaged, packaged_configs, config_names())
-    try:
-        overrides = parse_yaml(file.read_bytes())
-    except OSError as error:
-        raise ConfigError(f"config {str(source)!r} cannot be read: {error.strerror}") from None
-    except ConfigError as error:
-        raise ConfigError(f"config {str(source)!r} {error}") from None
-    config = from_dict({} if overrides is None else overrides)
+    config = from_dict(_read_overrides(file, f"config {str(source)!r}"))
     if is_algorithm:
         config = override(config, {"algorithm": name})
     validate(config)
     return config
+
+
+def load_overrides(source: AnyPath) -> Any:
+    """Reads a YAML file of overrides, or packaged ones by their name, such as `smoke`.
+
+    Returns:
+        Nested values for `config.override`.
+
+    Raises:
+        ConfigError: no such file or name, or it is not valid YAML.
+    """
+    file = find_yaml("overrides", source, packaged_overrides)
+    return _read_overrides(file, f"overrides {str(source)!r}")
+
+
+def _read_overrides(file: Any, what: str) -> Any:
+    try:
+        overrides = parse_yaml(file.read_bytes())
+    except OSError as error:
+        raise ConfigError(f"{what} cannot be read: {error.strerror}") from None
+    except ConfigError as error:
+        raise ConfigError(f"{what} {error}") from None
+    return {} if overrides is None else overrides
 
 
 class _StrictLoader(yaml.SafeLoader):

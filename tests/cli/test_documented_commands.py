@@ -1,4 +1,4 @@
-"""Every command that README.md and docs/*.md show is one: parsed, and six run as smoke tests."""
+"""Every command that README.md and docs/*.md show is one: parsed, and six run with tiny sizes."""
 
 import json
 import re
@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import pytest
 
-from maven_jax.cli import smoke
 from maven_jax.cli.commands import COMMANDS
 from maven_jax.cli.main import run
 from maven_jax.cli.parsing import parse, parse_with_config
@@ -25,7 +24,6 @@ BUILDS = "makes a virtual environment and installs packages first"
 BENCHMARK = "takes up to hours; tests/test_benchmarks.py runs it small"
 COMPILERS = "needs the compilers of accelerators; tests/test_accelerators.py runs it small"
 THEIRS = "needs a module of the reader's own; tests/environments/test_registry.py trains such a one"
-HOSTS = "waits for the other host; tests/experiments/test_devices.py starts two processes"
 NOT_RUN = {
     "pip install .": INSTALLS,
     "pip install '.[cuda12]'": INSTALLS,
@@ -37,16 +35,12 @@ NOT_RUN = {
     "make test-accelerators": BUILDS,
     "python benchmarks/accelerator.py --out accelerator.json": BENCHMARK,
     "python benchmarks/kill_and_resume.py": BENCHMARK,
-    "python benchmarks/checkpoints.py": BENCHMARK,
-    "python benchmarks/checkpoints.py --pairs 4": BENCHMARK,
     "python benchmarks/throughput.py": BENCHMARK,
     "python benchmarks/throughput.py --seeds 20 --chunks 6": BENCHMARK,
-    "python benchmarks/breakdown.py --configs qmix maven smax_3m --turns 10": BENCHMARK,
     "python benchmarks/launches.py": COMPILERS,
     "python benchmarks/launches.py --study foraging": COMPILERS,
     "python benchmarks/launches.py --study smax": COMPILERS,
     "python benchmarks/launches.py --configs foraging spread smax_3m warehouse": COMPILERS,
-    "python benchmarks/scripted_smax.py": BENCHMARK,
     "python benchmarks/against_jaxmarl.py --jaxmarl CHECKOUT --tasks mpe_spread --seeds 1 "
     "--rounds 20 --turns 5": BENCHMARK,
     "python benchmarks/against_jaxmarl.py --jaxmarl CHECKOUT --tasks smax_3m --seeds 1 "
@@ -55,8 +49,6 @@ NOT_RUN = {
     "--seeds 3": BENCHMARK,
     "python benchmarks/against_jaxmarl.py --jaxmarl CHECKOUT --tasks mpe_spread --learn 300000 "
     "--seeds 3": BENCHMARK,
-    "python benchmarks/fuzz.py": BENCHMARK,
-    "python benchmarks/fuzz_folders.py": BENCHMARK,
     "python benchmarks/environments.py --environments smax level_based_foraging --parallel 8 "
     "--row-slots 0 200 --repeats 2": BENCHMARK,
     "python benchmarks/environments.py --environments robot_warehouse --parallel 8 "
@@ -64,8 +56,6 @@ NOT_RUN = {
     "python benchmarks/environments.py --repeats 1": BENCHMARK,
     "python benchmarks/environments.py --environments overcooked mpe_speaker_listener "
     "mpe_reference hanabi --repeats 1": BENCHMARK,
-    "python benchmarks/same_starts.py RUN RUN": BENCHMARK,
-    "maven-jax --distributed sweep maven --seeds 1000": HOSTS,
     "maven-jax train qmix --env.name game:TwoStep --env.options.time-limit 5": THEIRS,
 }
 """What no test can run, and why; that it exists and takes its options is tested."""
@@ -176,10 +166,11 @@ def assert_parsed(words) -> None:
 
 def test_commands_run_one_after_the_other(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv(smoke.SMOKE_TEST, "1")
-    assert run(["train", "qmix", "--no-tensorboard", "--out", "runs/other"]) == 0
+    tiny = ["--config", "smoke", "--seeds", "2"]
+    assert run(["train", "qmix", *tiny, "--no-tensorboard", "--out", "runs/other"]) == 0
     for shown in RUN:
         _, *words = PARSED[shown].words
+        words += tiny if words[0] in ("train", "sweep") else []
         if words[0] == "resume":  # as a kill before the first checkpoint leaves it
             file = tmp_path / words[1] / "run.json"
             file.write_text(json.dumps(json.loads(file.read_text()) | {"status": "running"}))
@@ -219,6 +210,6 @@ def test_what_is_not_run_is_there(shown, monkeypatch, capfd, tmp_path):
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
         try:
-            assert_parsed([word for word in words if word != "--distributed"])
+            assert_parsed(words)
         finally:
             sys.modules.pop("game", None)

@@ -14,6 +14,7 @@ import yaml
 
 from maven_jax.algorithms.table import ALGORITHMS
 from maven_jax.config import Config, EnvConfig, from_dict, override, to_dict
+from maven_jax.config.fields import flatten
 from maven_jax.configs import config_names, packaged_configs
 from maven_jax.environments.registry import ENVIRONMENTS, complete, make_env
 from maven_jax.envs.adapters.jaxmarl_adapter import JaxMarlAdapter
@@ -345,6 +346,31 @@ def test_values_that_cannot_work_are_named(overrides, message):
     with pytest.raises(ConfigError) as error:
         validate(from_dict(overrides))
     assert str(error.value) == message
+
+
+ODD_VALUES = (
+    *(0, -1, 2**63, 10**400, 0.5, 1e308, float("inf"), float("nan")),
+    *(None, True, "x", "\ud800", [[1], [2, 3]], {"a": 1}, object),
+)
+
+
+def test_any_value_of_any_field_works_or_is_settled_in_one_line():
+    settled = 0
+    for field in flatten(to_dict(Config())):
+        *sections, name = field.split(".")
+        for value in ODD_VALUES:
+            plain = {name: value}
+            for section in reversed(sections):
+                plain = {section: plain}
+            try:
+                config = from_dict(plain)
+                validate(config)
+                hash(config)
+            except ConfigError as error:
+                settled += "\n" not in str(error)
+                continue
+            settled += 1
+    assert settled == len(flatten(to_dict(Config()))) * len(ODD_VALUES)
 
 
 def test_nothing_of_a_latent_is_checked_where_there_is_none():

@@ -1,9 +1,7 @@
-"""The same sweep on one device, on four, in two processes, and moved from one to another."""
+"""The same sweep on one device, on four, and moved from one to another."""
 
 import os
 import re
-import signal
-import socket
 import subprocess
 import sys
 import time
@@ -23,7 +21,7 @@ network: {hidden_size: 8}
 training: {total_env_steps: 60, batch_size: 4, replay_size: 16, updates_per_evaluation: 5}
 evaluation: {episodes: 4}
 """
-"""VDN, since processes of their own compile it nine times; test_row_runs has all of MAVEN."""
+"""VDN, since processes of their own compile it five times; test_row_runs has all of MAVEN."""
 SWEEP = ("--seeds", "3", "--grid", "hyperparameters.learning_rate=5e-4,1e-3", "--no-tensorboard")
 
 
@@ -83,25 +81,6 @@ def test_four_devices_give_the_metrics_of_one(workspace, on_four):
     assert len(np.unique(load_run(on_four).metrics["seed"])) == 3
 
 
-def start_two(*arguments, devices: int) -> list[subprocess.Popen]:
-    """Two processes that share the work, with so many devices each."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    group = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2"}
-    group |= {"JAX_NUM_CPU_DEVICES": str(devices)}
-    return [start("--distributed", *arguments, **group, JAX_PROCESS_ID=str(i)) for i in (0, 1)]
-
-
-def test_two_processes_give_the_metrics_of_one(workspace, on_four):
-    """Two devices each; the first process alone writes."""
-    out = workspace / "processes_2"
-    arguments = ["sweep", workspace / "small.yaml", *SWEEP, "--out", out]
-    finish(*start_two(*arguments, "--checkpoint.updates", "5", devices=2))
-    assert load_run(out).info["num_devices"] == 4
-    assert_same_metrics(on_four, out)
-
-
 LONG = (
     "--training.total-env-steps",
     "1200",
@@ -136,40 +115,9 @@ def test_a_run_goes_on_where_there_are_other_devices(workspace, unbroken):
         np.testing.assert_array_equal(one[:3], other[:3])
 
 
-def test_two_processes_stop_together_and_go_on_together(workspace, unbroken):
-    """SIGTERM to the one that writes nothing; then both resume from what both have saved."""
-    out = workspace / "stopped"
-    arguments = ["train", workspace / "small.yaml", "--seeds", "3", *LONG, "--out", out]
-    processes = start_two(*arguments, devices=1)
-    wait_for_rows(out / "metrics.csv", processes[0], 30)
-    processes[1].send_signal(signal.SIGTERM)
-    for process in processes:
-        _, errors = process.communicate(timeout=120)
-        assert process.returncode == 130, errors
-    stopped = load_run(out)
-    assert stopped.info["status"] == "interrupted"
-    finish(*start_two("resume", out, "--no-tensorboard", devices=1))
-    ended, whole = load_run(out), load_run(unbroken)
-    assert ended.info["status"] == "finished"
-    assert ended.last_step == whole.last_step > stopped.last_step
-    rows = {name: column[: len(stopped.metrics["seed"])] for name, column in ended.metrics.items()}
-    for name, column in stopped.metrics.items():
-        np.testing.assert_array_equal(rows[name], column, err_msg=name)
-    for (_, one), (_, other) in zip(ended.curves("loss"), whole.curves("loss"), strict=True):
-        np.testing.assert_allclose(one[:3], other[:3], rtol=2e-3)
-
-
 def wait_for_rows(path: Path, process: subprocess.Popen, rows: int, limit: float = 180.0) -> None:
     deadline = time.monotonic() + limit
     while not path.exists() or path.read_bytes().count(b"\n") < rows:
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < deadline
         time.sleep(0.05)
-
-
-def test_processes_that_cannot_join_are_told_in_a_line():
-    process = start("--distributed", "train", "maven", JAX_COORDINATOR_ADDRESS="127.0.0.1:1")
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == 2
-    assert errors.startswith("maven-jax: error: --distributed: ")
-    assert errors.count("\n") == 1

@@ -8,7 +8,7 @@ import pytest
 from filelock import FileLock, Timeout
 
 from maven_jax.errors import StorageError
-from maven_jax.experiments.lock import LOCK, _acquire, is_locked, lock, lock_here
+from maven_jax.experiments.lock import LOCK, _acquire, is_locked, lock, try_lock
 
 
 def test_a_lock_keeps_others_out_and_is_taken_again_by_its_holder(tmp_path):
@@ -21,7 +21,7 @@ def test_a_lock_keeps_others_out_and_is_taken_again_by_its_holder(tmp_path):
     assert not is_locked(tmp_path)
     with (tmp_path / LOCK).open() as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        with lock_here(tmp_path) as taken:
+        with try_lock(tmp_path) as taken:
             assert not taken
 
 
@@ -68,7 +68,7 @@ def test_on_a_file_system_without_locks_all_are_free(number, copied, tmp_path, m
     if copied:
         (tmp_path / LOCK).touch()
     for _ in range(2):
-        with lock_here(tmp_path) as taken, lock_here(tmp_path) as again:
+        with try_lock(tmp_path) as taken, try_lock(tmp_path) as again:
             assert taken
             assert again
             assert not is_locked(tmp_path)

@@ -165,9 +165,9 @@ def assert_figure3_tells_what_it_shows(out: Path, printed: str) -> None:
     assert table["env_steps"].max() == 1000
 
 
-def test_figure3_that_was_killed_resumes_bit_for_bit(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("MAVEN_JAX_SMOKE", "1")
-    sizes = ["--seeds", "2", "--m", "3", "--steps", "1000000", "--no-tensorboard"]
+def test_figure3_that_was_killed_resumes_bit_for_bit(tmp_path, capsys):
+    sizes = ["--seeds", "2", "--m", "3", "--steps", "1000", "--config", "smoke"]
+    sizes += ["--no-tensorboard"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     start_and_kill(["figure3", *sizes, "--out", str(killed)], killed / "qmix")
     assert load_setup(killed / "maven")[1]["status"] == "finished"
