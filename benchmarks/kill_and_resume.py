@@ -22,15 +22,14 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
-import orbax.checkpoint as ocp
 import yaml
 from record import add_out, write_record
 from rich.console import Console
 from rich.table import Table
 
 from maven_jax.experiments.folder import load_setup
+from maven_jax.experiments.weights import read_weights
 
 CONFIG = {
     "algorithm": "maven",
@@ -73,10 +72,10 @@ def are_identical(one: Path, other: Path) -> bool:
     """Whether two runs have the same bytes of metrics and the same bits of weights."""
     if (one / "metrics.csv").read_bytes() != (other / "metrics.csv").read_bytes():
         return False
-    with ocp.PyTreeCheckpointer() as checkpointer:
-        weights = [checkpointer.restore((path / "weights").absolute()) for path in (one, other)]
-    first, second = map(jax.tree.leaves, weights)
-    return all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+    first, second = (read_weights(path).arrays for path in (one, other))
+    return first.keys() == second.keys() and all(
+        np.array_equal(array, second[name]) for name, array in first.items()
+    )
 
 
 def count_rows(path: Path) -> int:

@@ -6,10 +6,12 @@ is whole. Then it is synchronised with the disk, and the checksums of its files 
 by which a reader tells a sound one from a damaged. Only then are older ones removed.
 """
 
+import glob
 import json
+import tempfile
 import time
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ from maven_jax.errors import check, first_line
 from maven_jax.experiments.files import remove_folder, write_checksums
 from maven_jax.experiments.folder import CHECKPOINTS, checkpoint_folders
 from maven_jax.experiments.metrics import Rows
-from maven_jax.experiments.weights import orbax_path
+from maven_jax.experiments.weights import name_of
 from maven_jax.types import TrainState
 
 
@@ -187,3 +189,36 @@ def by_path(tree: Any) -> dict[str, Any]:
 def remove_checkpoints(path: Path) -> None:
     """Removes the checkpoints of a run that needs them no more."""
     remove_folder(path / CHECKPOINTS)
+
+
+@contextmanager
+def orbax_path(path: Path) -> Iterator[Path]:
+    """The folder, by a link where Orbax would take its name for a pattern: it holds `[`."""
+    whole = path.absolute()
+    if glob.escape(str(whole)) == str(whole) and "\\" not in str(whole):
+        yield whole
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        link = Path(folder) / "link"
+        link.symlink_to(whole)
+        yield link
+
+
+def read_arrays(folder: Path, roots: Sequence[str] = ()) -> dict[str, np.ndarray]:
+    """Arrays that Orbax has written, in the host's memory, by names such as `params/agent/w`.
+
+    Args:
+        folder: where they are.
+        roots: the first parts of the names that are wanted; by default all.
+    """
+    with closing(ocp.PyTreeCheckpointHandler()) as handler, orbax_path(folder) as source:
+        tree = handler.metadata(source).tree
+    if roots:  # what is not wanted costs no memory
+        tree = {name: leaf for name, leaf in tree.items() if name_of(name).split("/")[0] in roots}
+    wanted = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), tree)
+    as_arrays = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
+    with ocp.PyTreeCheckpointer() as checkpointer, orbax_path(folder) as source:
+        arguments = ocp.args.PyTreeRestore(wanted, as_arrays, partial_restore=True)
+        found = checkpointer.restore(source, args=arguments)
+    leaves = jax.tree_util.tree_leaves_with_path(found)
+    return {name_of(jax.tree_util.keystr(path)): np.asarray(leaf) for path, leaf in leaves}

@@ -10,22 +10,37 @@ import os
 import secrets
 import shutil
 import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 CHECKSUMS = "checksums.json"
 _NO_SYNC = (errno.EINVAL, errno.EACCES, errno.EBADF, errno.ENOTSUP)
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Writes a file so that whoever reads it, at any moment, finds the old text or the new.
+    """`replace_file` with text.
 
     Raises:
         OSError: it cannot be written; the old text is still there.
     """
+    replace_file(path, lambda file: file.write(text.encode()))
+
+
+def replace_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Writes a file so that whoever reads it, at any moment, finds the old one or the new.
+
+    Args:
+        path: the file.
+        write: writes its content.
+
+    Raises:
+        OSError: it cannot be written; the old file is still there.
+    """
     draft = draft_of(path)
     try:
-        with draft.open("x", newline="", encoding="utf-8") as file:
-            file.write(text)
+        with draft.open("xb") as file:
+            write(file)
             file.flush()
             os.fsync(file.fileno())
         draft.replace(path)
@@ -59,23 +74,6 @@ def sync_tree(folder: Path) -> None:
     """`sync` of all that is in a folder, itself, and its name in its own folder."""
     for path in [*folder.rglob("*"), folder, folder.parent]:
         sync(path)
-
-
-def replace_folder(draft: Path, path: Path) -> None:
-    """Puts a whole folder in the place of another; a kill leaves that at least as `replaced`."""
-    sync_tree(draft)
-    old = replaced(path)
-    if path.exists():
-        shutil.rmtree(old, ignore_errors=True)
-        path.rename(old)
-    draft.rename(path)
-    sync(path.parent)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def replaced(path: Path) -> Path:
-    """Where a folder is while `replace_folder` puts another in its place."""
-    return path.with_name(f".{path.name}.old")
 
 
 def remove_folder(path: Path) -> None:

@@ -5,15 +5,15 @@ A run's folder holds
 - `config.yaml`: the full configuration;
 - `run.json`: lanes, versions, device, timings, and how the run ended (`status`). A lane is one
   training run: a `seed`, and in a sweep values of `hyperparameters.NAME`. `coordinates` are the
-  values that a sweep's grid gives to all lanes of the folder, `diverged` the lanes that turned
-  non-finite, with their last finite update. `settings` are JAX's at the start, `history` describes
+  values that a sweep's grid gives to all lanes of the folder, `diverged` the lanes that
+  diverged, with their last finite update. `settings` are JAX's at the start, `history` describes
   every start, `config_yaml` has a checksum of each form of that file, since a run can be extended,
   and `metrics_csv` the size and checksum of that file once the run has ended;
 - `metrics.csv`: a row for each lane and evaluation, a column for each metric (`pandas.read_csv`
   opens it): `seed`, what else tells the lanes apart, `env_steps`, `num_updates`, then the metrics
   in alphabetical order, those with one value for each z as `name_0`, `name_1`, ...;
-- `weights`: Orbax: `params` and `latent_params`, every array with a leading axis of lanes; beside
-  them after how many evaluations they were saved, and checksums;
+- `weights.npz`: `params/...` and `latent_params/...`, every array with a leading axis of lanes, and
+  after how many evaluations they were saved (`num_chunks`);
 - `checkpoints`, until the run has finished, or for good where they are kept (see `checkpoint`);
 - `metrics-1.csv` and so on: rows of a run that had to begin again;
 - `initial_weights.npz`, where training started from another run's: an array of each name;
@@ -41,7 +41,7 @@ T = TypeVar("T")
 
 STATUSES = ("waiting", "running", "interrupted", "failed", "finished", "converted")
 ENDED = ("finished", "converted")
-CHECKPOINTS, WEIGHTS, INITIAL_WEIGHTS = "checkpoints", "weights", "initial_weights.npz"
+CHECKPOINTS, WEIGHTS, INITIAL_WEIGHTS = "checkpoints", "weights.npz", "initial_weights.npz"
 LONGEST_NAME = 255
 """Bytes of a folder's name."""
 

@@ -12,13 +12,13 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from maven_jax.errors import MavenJaxError, StorageError, first_line
-from maven_jax.experiments.checkpoint import by_path, with_plain_keys
-from maven_jax.experiments.files import CHECKSUMS, find_damage, replaced
+from maven_jax.experiments.checkpoint import by_path, orbax_path, read_arrays, with_plain_keys
+from maven_jax.experiments.files import CHECKSUMS, find_damage
 from maven_jax.experiments.folder import ENDED, WEIGHTS, checkpoint_folders, describe_status
 from maven_jax.experiments.metrics import Rows, find_other_rows, lanes_in_order
 from maven_jax.experiments.run import Run
 from maven_jax.experiments.sweep import Position
-from maven_jax.experiments.weights import Weights, orbax_path, read_arrays, read_weights
+from maven_jax.experiments.weights import Weights, read_weights
 from maven_jax.types import TrainState
 
 T = TypeVar("T")
@@ -106,8 +106,7 @@ def newest_weights(run: Run, say: Callable[[str], None]) -> dict[str, np.ndarray
     """
     has_ended = run.info["status"] in ENDED
     kept, damage = None, None
-    folder = run.path / WEIGHTS
-    if folder.exists() or replaced(folder).exists():
+    if (run.path / WEIGHTS).exists():
         try:
             kept = read_weights(run.path)
             _check_lanes(kept, run)
@@ -118,7 +117,7 @@ def newest_weights(run: Run, say: Callable[[str], None]) -> dict[str, np.ndarray
     if damage is not None:
         say(str(damage))
     saved, _ = _latest(run.path, partial(_restore_weights, run.num_lanes), say)
-    newest = max(filter(None, (kept, saved)), key=lambda x: x.num_chunks or 0, default=None)
+    newest = max(filter(None, (kept, saved)), key=lambda x: x.num_chunks, default=None)
     if newest is None and damage is not None:
         raise damage
     if newest is None:
@@ -126,11 +125,10 @@ def newest_weights(run: Run, say: Callable[[str], None]) -> dict[str, np.ndarray
             f"run '{run.path}' has no weights"
             + ("" if has_ended else f" yet: it {describe_status(run.path, run.info)}")
         )
-    if newest is saved or (newest.num_chunks or 0) < run.num_evaluations:
-        number = newest.num_chunks or "some"
+    if newest is saved or newest.num_chunks < run.num_evaluations:
         say(
             f"run '{run.path}' {describe_status(run.path, run.info)}; these are its weights after "
-            f"{number} of {run.num_evaluations} evaluations"
+            f"{newest.num_chunks} of {run.num_evaluations} evaluations"
         )
     return newest.arrays
 

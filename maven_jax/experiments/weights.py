@@ -1,53 +1,30 @@
-"""Weights of every lane on disk, by Orbax."""
+"""Weights of every lane on disk, in a file of NumPy's format that is replaced as a whole."""
 
-import glob
-import json
 import re
-import shutil
-import tempfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 
 from maven_jax.config import Config
 from maven_jax.errors import ConfigError, StorageError, check, first_line
-from maven_jax.experiments.files import (
-    CHECKSUMS,
-    find_damage,
-    replace_folder,
-    replace_text,
-    replaced,
-    write_checksums,
-)
+from maven_jax.experiments.files import replace_file
 from maven_jax.experiments.folder import INITIAL_WEIGHTS, WEIGHTS
 from maven_jax.training.train import Trainer
 from maven_jax.types import NetworkParams, Params
 from maven_jax.validation.files import AnyPath
 
-
-@contextmanager
-def orbax_path(path: Path) -> Iterator[Path]:
-    """The folder, by a link where Orbax would take its name for a pattern: it holds `[`."""
-    whole = path.absolute()
-    if glob.escape(str(whole)) == str(whole) and "\\" not in str(whole):
-        yield whole
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        link = Path(folder) / "link"
-        link.symlink_to(whole)
-        yield link
+NUM_CHUNKS = "num_chunks"
+"""The entry of the file that is no array of weights: evaluations before they were saved."""
 
 
 def save_weights(
     path: AnyPath, params: Params, latent_params: NetworkParams, num_chunks: int
 ) -> None:
-    """Writes the weights of every lane, by Orbax; any that are there stay until these are whole.
+    """Writes the weights of every lane; any that are there stay until these are whole.
 
     Args:
         path: the run's folder.
@@ -58,21 +35,15 @@ def save_weights(
     Raises:
         StorageError: they cannot be written.
     """
-    path = Path(path)
-    draft = path / f".{WEIGHTS}"
     weights = {"params": params, "latent_params": latent_params}
+    leaves = jax.tree_util.tree_leaves_with_path(weights)
+    arrays = {name_of(jax.tree_util.keystr(path)): np.asarray(leaf) for path, leaf in leaves}
+    file = Path(path) / WEIGHTS
     try:
-        for left in path.glob(f"{draft.name}*"):  # by a process that was killed here
-            if not left.name.endswith(".old"):
-                shutil.rmtree(left, ignore_errors=True)
-        with ocp.StandardCheckpointer() as checkpointer, orbax_path(path) as folder:
-            checkpointer.save(folder / draft.name, weights, force=True)
-            checkpointer.wait_until_finished()
-        replace_text(draft / "progress.json", json.dumps({"num_chunks": num_chunks}))
-        write_checksums(draft)
-        replace_folder(draft, path / WEIGHTS)
-    except Exception as error:  # Orbax and TensorStore raise many kinds, for a full disk too
-        raise StorageError(f"weights cannot be written in '{path}': {first_line(error)}") from None
+        # NumPy's stub takes every name for its own option `allow_pickle`
+        replace_file(file, lambda stream: np.savez(stream, num_chunks=num_chunks, **arrays))  # type: ignore[arg-type]
+    except OSError as error:
+        raise StorageError(f"weights cannot be written in '{path}': {error.strerror}") from None
 
 
 class Weights(NamedTuple):
@@ -80,8 +51,8 @@ class Weights(NamedTuple):
 
     arrays: dict[str, np.ndarray]
     """By names such as `params/agent/rnn/kernel`; a leading axis of lanes."""
-    num_chunks: int | None
-    """Evaluations before they were saved; None where that is not known."""
+    num_chunks: int
+    """Evaluations before they were saved."""
 
 
 def read_weights(path: AnyPath) -> Weights:
@@ -90,20 +61,13 @@ def read_weights(path: AnyPath) -> Weights:
     Raises:
         StorageError: they are missing or damaged.
     """
-    path = Path(path)
-    folder = (path / WEIGHTS).absolute()
-    if not folder.is_dir():
-        folder = replaced(folder)
-    if not folder.is_dir():
+    file = Path(path) / WEIGHTS
+    if not file.is_file():
         raise StorageError(f"run '{path}' has no weights")
     try:
-        damage = find_damage(folder) if (folder / CHECKSUMS).is_file() else None
-        if damage is not None:
-            raise ValueError(damage)
-        progress = folder / "progress.json"
-        number = json.loads(progress.read_text())["num_chunks"] if progress.is_file() else None
-        return Weights(read_arrays(folder), number)
-    except Exception as error:  # Orbax and TensorStore raise many kinds for a damaged file
+        arrays = _read_arrays(file)
+        return Weights(arrays, int(arrays.pop(NUM_CHUNKS)))
+    except Exception as error:  # NumPy and zipfile raise many kinds
         reason = first_line(error, 200)
         raise StorageError(f"weights of run '{path}' are damaged: {reason}") from None
 
@@ -115,8 +79,7 @@ def read_initial_weights(path: Path) -> dict[str, np.ndarray]:
         StorageError: they are missing or damaged.
     """
     try:
-        with np.load(path / INITIAL_WEIGHTS, allow_pickle=False) as arrays:
-            return dict(arrays)
+        return _read_arrays(path / INITIAL_WEIGHTS)
     except FileNotFoundError:
         raise StorageError(f"run '{path}' is damaged: {INITIAL_WEIGHTS} is missing") from None
     except Exception as error:  # NumPy and zipfile raise many kinds
@@ -125,24 +88,10 @@ def read_initial_weights(path: Path) -> dict[str, np.ndarray]:
         ) from None
 
 
-def read_arrays(folder: Path, roots: Sequence[str] = ()) -> dict[str, np.ndarray]:
-    """Arrays that Orbax has written, in the host's memory, by names such as `params/agent/w`.
-
-    Args:
-        folder: where they are.
-        roots: the first parts of the names that are wanted; by default all.
-    """
-    with closing(ocp.PyTreeCheckpointHandler()) as handler, orbax_path(folder) as source:
-        tree = handler.metadata(source).tree
-    if roots:  # what is not wanted costs no memory
-        tree = {name: leaf for name, leaf in tree.items() if name_of(name).split("/")[0] in roots}
-    wanted = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), tree)
-    as_arrays = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
-    with ocp.PyTreeCheckpointer() as checkpointer, orbax_path(folder) as source:
-        arguments = ocp.args.PyTreeRestore(wanted, as_arrays, partial_restore=True)
-        found = checkpointer.restore(source, args=arguments)
-    leaves = jax.tree_util.tree_leaves_with_path(found)
-    return {name_of(jax.tree_util.keystr(path)): np.asarray(leaf) for path, leaf in leaves}
+def _read_arrays(file: Path) -> dict[str, np.ndarray]:
+    """The arrays of an archive, each of which has a checksum there."""
+    with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+        return dict(arrays)
 
 
 def name_of(path: str) -> str:
@@ -201,7 +150,7 @@ def fit_lanes(
 def checksum_of_arrays(arrays: Mapping[str, np.ndarray]) -> int:
     """Tells weights apart, whatever folder they are in."""
     checksum = 0
-    for name in sorted(arrays):
+    for name in sorted(name for name, array in arrays.items() if array.size):
         checksum = zlib.crc32(name.encode(), checksum)
         checksum = zlib.crc32(np.ascontiguousarray(arrays[name]).tobytes(), checksum)
     return checksum

@@ -113,7 +113,7 @@ def test_output_that_nobody_reads_does_not_end_training(redirection, tmp_path):
     run = load_run(tmp_path / "run")
     assert run.info["status"] == "finished"
     assert run.final("env_steps").min() >= 60
-    assert (tmp_path / "run" / "weights").is_dir()
+    assert (tmp_path / "run" / "weights.npz").is_file()
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")

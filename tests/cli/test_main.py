@@ -42,7 +42,7 @@ def test_a_run_leaves_its_documented_folder(workspace):
         "figures",
         "metrics.csv",
         "run.json",
-        "weights",
+        "weights.npz",
     }
     assert (path / "figures" / "return.png").read_bytes().startswith(b"\x89PNG")
     assert any((path / "events").iterdir())

@@ -18,7 +18,6 @@ from typing import NamedTuple
 import chex
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 import pytest
 from rich.console import Console
 from small_experiments import forget_config
@@ -171,8 +170,7 @@ def same(one: Path, other: Path) -> None:
 
 
 def weights(path: Path):
-    with ocp.StandardCheckpointer() as checkpointer:
-        return checkpointer.restore((path / "weights").absolute())
+    return read_weights(path).arrays
 
 
 def test_a_run_that_failed_before_its_first_checkpoint_starts_again(reference, tmp_path):

@@ -67,21 +67,21 @@ FINISHED = "run 'RUN' has already finished; to train longer, raise "
 EDITED = "run 'RUN' is damaged: config.yaml is not what training wrote"
 OF_N = "; these are its weights after N of N evaluations"
 DAMAGED = "run 'RUN' is damaged: "
-ALL = ("checkpoints", "weights", "metrics.csv", "figures")
+ALL = ("checkpoints", "weights.npz", "metrics.csv", "figures")
 
 STATES = {
     "waiting": State("waiting", ALL, evaluate=BEGINS, read=BEGINS),
     "compiling": State("waiting", ALL, locked=True, resume=BUSY, evaluate=TRAINED, read=TRAINED),
     "running": State(
         "running",
-        ("weights",),
+        ("weights.npz",),
         locked=True,
         resume=BUSY,
         beside="run 'RUN' is being trained" + OF_N,
     ),
     "running, a row half written": State(
         "running",
-        ("weights",),
+        ("weights.npz",),
         "half a row",
         locked=True,
         resume=BUSY,
@@ -91,10 +91,10 @@ STATES = {
         "running", ALL, "no row", locked=True, resume=BUSY, evaluate=TRAINED, read=TRAINED
     ),
     "interrupted": State("interrupted"),
-    "killed": State("running", ("weights",), beside=f"run 'RUN' was killed; {RESUME}" + OF_N),
+    "killed": State("running", ("weights.npz",), beside=f"run 'RUN' was killed; {RESUME}" + OF_N),
     "killed, no checkpoint": State(
         "running",
-        ("weights", "checkpoints"),
+        ("weights.npz", "checkpoints"),
         evaluate=f"run 'RUN' has no weights yet: it was killed; {RESUME}",
     ),
     "killed before a row": State("running", ALL, "no row", evaluate=KILLED, read=KILLED),
@@ -102,7 +102,7 @@ STATES = {
     "interrupted, resumed, killed": State(
         "running", (), "old weights", beside=f"run 'RUN' was killed; {RESUME}" + OF_N
     ),
-    "failed": State("failed", ("weights",), beside=f"run 'RUN' failed; {RESUME}" + OF_N),
+    "failed": State("failed", ("weights.npz",), beside=f"run 'RUN' failed; {RESUME}" + OF_N),
     "failed before a row": State(
         "failed",
         ALL,
@@ -120,7 +120,10 @@ STATES = {
         resume="run 'RUN' was converted and cannot be resumed; to start from its weights use ",
     ),
     "weights gone": State(
-        "finished", ("checkpoints", "weights"), resume=FINISHED, evaluate="run 'RUN' has no weights"
+        "finished",
+        ("checkpoints", "weights.npz"),
+        resume=FINISHED,
+        evaluate="run 'RUN' has no weights",
     ),
     "weights changed": State(
         "finished",
@@ -260,11 +263,12 @@ def put(trained: Path, path: Path, state: State, stack: ExitStack) -> None:
         case "metrics cut":
             metrics.write_bytes(metrics.read_bytes()[:40])
         case "weights changed":
-            file = max((path / "weights" / "d").iterdir(), key=lambda file: file.stat().st_size)
-            file.write_bytes(b"\0" + file.read_bytes()[1:])
+            changed = bytearray((path / "weights.npz").read_bytes())
+            changed[len(changed) // 2] ^= 1
+            (path / "weights.npz").write_bytes(changed)
         case "old weights":
-            (path / "weights" / "progress.json").write_text('{"num_chunks": 1}')
-            (path / "weights" / "checksums.json").unlink()
+            old = dict(np.load(path / "weights.npz")) | {"num_chunks": 1}
+            np.savez(path / "weights.npz", **old)
     (path / "run.json").write_text(json.dumps(info))
     for name in state.without:
         target = path / name

@@ -254,13 +254,13 @@ def test_nothing_that_is_planted_in_a_folder_is_executed(path, tmp_path):
     np.savez(path / INITIAL_WEIGHTS, weights=np.zeros(2))
     init = jax.vmap(make_trainer(sound.config, make_env(sound.config)).init)
     shapes = jax.eval_shape(init, lane_keys([0, 1]), LANES.hyperparameters)
-    folders = {"weights": path / "weights", "checkpoints": checkpoint_folders(path)[0]}
+    folders = {"checkpoints": checkpoint_folders(path)[0]}
     readers = {
         "config.yaml": lambda: load_run(path),
         "run.json": lambda: load_run(path),
         "metrics.csv": lambda: load_run(path),
         INITIAL_WEIGHTS: lambda: read_initial_weights(path),
-        "weights": lambda: newest_weights(sound, print),
+        "weights.npz": lambda: newest_weights(sound, print),
         "checkpoints": lambda: load_checkpoint(path, shapes, 2, print),
     }
     for read in readers.values():
