@@ -47,9 +47,9 @@ from maven_jax.environments.registry import make_env
 from maven_jax.experiments.memory import Memory, check_memory, free_bytes, state_memory
 from maven_jax.experiments.new_folder import describe_machine
 from maven_jax.experiments.options import Options
+from maven_jax.experiments.plan import train_plan
 from maven_jax.experiments.sweep import make_mesh, padded, seed_keys
 from maven_jax.studies.study import Study
-from maven_jax.studies.training import train_study
 
 PARTS = ("matrix", "figure3", "smax", "jaxmarl")
 UPDATES = 10_000
@@ -125,7 +125,7 @@ def train_figure(study: Study) -> Row:
     """Figure 3 as the command line trains it, compilation included."""
     options, started = Options(tensorboard=False, console=Console(quiet=True)), time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        runs = train_study(study, make_env, Path(folder) / "figure3", options)
+        runs = train_plan(study.plan(), Path(folder) / "figure3", options)
     seconds = time.monotonic() - started
     ends = [float(np.median([values[-1] for _, values in run.curves("return")])) for run in runs]
     return {

@@ -8,6 +8,11 @@ from pathlib import Path
 
 from maven_jax.cli.main import run
 from maven_jax.config import Config, from_dict, to_dict
+from maven_jax.experiments.grid import Lanes, Part
+from maven_jax.experiments.options import Options, Origin
+from maven_jax.experiments.plan import Plan, train_plan
+from maven_jax.experiments.run import Run
+from maven_jax.types import MarlEnv
 
 SMALL = """
 algorithm: {algorithm}
@@ -57,6 +62,20 @@ def small_config(algorithm: str, **training) -> Config:
             "hyperparameters": {"epsilon_steps": 20, "mi_weight": 0.1},
         }
     )
+
+
+def train_run(
+    config: Config,
+    env: MarlEnv,
+    path: Path,
+    lanes: Lanes,
+    options: Options | None = None,
+    origin: Origin | None = None,
+) -> Run:
+    """Trains a plan of one part."""
+    plan = Plan((Part("", config, lanes, {}),), origin=origin)
+    (run,) = train_plan(plan, path, options, lambda _: env)
+    return run
 
 
 FORMS = [

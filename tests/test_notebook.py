@@ -13,10 +13,12 @@ TRAIN = """
 from maven_jax.config import from_dict
 from maven_jax.environments.registry import make_env
 from maven_jax.experiments.grid import make_lanes
-from maven_jax.experiments.runner import train_run
+from maven_jax.experiments.grid import Part
+from maven_jax.experiments.plan import Plan, train_plan
 import yaml
 config = from_dict(yaml.safe_load(open("small.yaml")))
-run = train_run(config, make_env(config), "run", make_lanes(config.hyperparameters, [0]))
+part = Part("", config, make_lanes(config.hyperparameters, [0]), {})
+(run,) = train_plan(Plan((part,)), "run")
 assert run.info["status"] == "finished"
 """
 COMMAND = "!{PYTHON} -m maven_jax train small.yaml --seeds 1 --no-tensorboard --out command"

@@ -19,7 +19,7 @@ from maven_jax.experiments.grid import Lanes
 from maven_jax.experiments.options import Options
 from maven_jax.experiments.sweep import spread
 from maven_jax.reports.plots import draw_curves
-from maven_jax.studies.report import report_lines, write_report
+from maven_jax.studies.report import report_lines, report_or_say, write_report
 from maven_jax.types import MarlEnv, NetworkParams, Params
 
 Overrides = Annotated[str | None, tyro.conf.arg(name="config")]
@@ -35,7 +35,13 @@ def options_of(
     tensorboard: bool, checkpoint: Checkpointing, remarks: Sequence[str] = ()
 ) -> Options:
     """What a command that trains leaves and says beside its results."""
-    return Options(tensorboard, checkpoint, remarks=remarks, draw=draw_curves)
+    return Options(
+        tensorboard,
+        checkpoint,
+        remarks=remarks,
+        draw=draw_curves,
+        report=lambda path: report_or_say(path, say),
+    )
 
 
 def play_tests(

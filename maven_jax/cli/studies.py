@@ -11,15 +11,14 @@ from maven_jax.algorithms.table import ALGORITHMS
 from maven_jax.cli.shared import Overrides, options_of, show_report
 from maven_jax.config import Config, override
 from maven_jax.config.fields import with_field
-from maven_jax.environments.registry import make_env
 from maven_jax.envs import MatrixGame
 from maven_jax.envs.matrix_game import PAYOFFS
 from maven_jax.errors import check, unknown
 from maven_jax.experiments.checkpoint import Checkpointing
 from maven_jax.experiments.options import Options
+from maven_jax.experiments.plan import train_plan
 from maven_jax.studies.matrix_games import fit_games, fits_table
 from maven_jax.studies.study import Study, load_study
-from maven_jax.studies.training import train_study
 from maven_jax.validation.files import load_overrides
 
 
@@ -125,7 +124,7 @@ def _train(
     study: Study, out: Path, options: Options, only: tuple[str, ...], console: Console
 ) -> None:
     """Trains a study and shows its report."""
-    train_study(study, make_env, out, options, only)
+    train_plan(study.plan(), out, options, only=only)
     show_report(out, console)
 
 

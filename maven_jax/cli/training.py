@@ -15,20 +15,17 @@ from maven_jax.environments.registry import make_env
 from maven_jax.errors import ConfigError, check
 from maven_jax.experiments.checkpoint import Checkpointing
 from maven_jax.experiments.extending import extend
-from maven_jax.experiments.folder import is_study, load_setup
-from maven_jax.experiments.grid import at_largest, expand, make_lanes, parse_grid, seeds_of
+from maven_jax.experiments.folder import is_study
+from maven_jax.experiments.grid import Part, at_largest, expand, make_lanes, parse_grid, seeds_of
 from maven_jax.experiments.options import Origin
-from maven_jax.experiments.part_by_part import continue_sweep, train_sweep
+from maven_jax.experiments.plan import Plan, resume_plan, train_plan
 from maven_jax.experiments.points import points_of
-from maven_jax.experiments.provenance import env_of_run
 from maven_jax.experiments.restoring import newest_weights
 from maven_jax.experiments.run import Run, load_run
-from maven_jax.experiments.runner import continue_run, train_run
 from maven_jax.experiments.text import pluralize
 from maven_jax.experiments.weights import checksum_of_arrays, refuse_normalized
 from maven_jax.reports.tables import last_evaluation, points_table
-from maven_jax.studies.report import report_or_say
-from maven_jax.studies.training import continue_study
+from maven_jax.studies.report import kind_of, report_or_say
 from maven_jax.validation.files import load_config, load_overrides
 from maven_jax.validation.ignored_fields import remarks
 
@@ -104,8 +101,8 @@ def train(command: Train, console: Console) -> None:
     origin = _origin(command, len(lanes.seeds))
     remarks = _remarks(command, [command.config])
     options = options_of(command.tensorboard, command.checkpoint, remarks)
-    run = train_run(config, make_env(config), out, lanes, options, origin)
-    _print_end([run], out, console)
+    plan = Plan((Part("", config, lanes, {}),), origin=origin)
+    _print_end(train_plan(plan, out, options), out, console)
 
 
 def _origin(command: Train, num_lanes: int) -> Origin | None:
@@ -151,28 +148,20 @@ def sweep(command: Sweep, console: Console) -> None:
         command.checkpoint,
         _remarks(command, [at_largest(part) for part in parts]),
     )
-    if len(parts) == 1:
-        (part,) = parts
-        runs = [train_run(part.config, make_env(part.config), out, part.lanes, options)]
-    else:
-        runs = train_sweep(parts, make_env, out, options)
-    _print_end(runs, out, console)
+    _print_end(train_plan(Plan(tuple(parts)), out, options), out, console)
 
 
 def resume(command: Resume, console: Console) -> None:
     """`maven-jax resume RUN`."""
-    steps, is_sweep = command.training.total_env_steps, (command.run / "sweep.json").is_file()
-    if steps is not None:
-        extend(command.run, steps, make_env)
-    options = options_of(command.tensorboard, command.checkpoint)
     if is_study(command.run):
-        continue_study(command.run, make_env, options)
+        kind_of(command.run)  # a damaged one is refused before anything trains
+    if command.training.total_env_steps is not None:
+        extend(command.run, command.training.total_env_steps, make_env)
+    runs = resume_plan(command.run, options_of(command.tensorboard, command.checkpoint))
+    if is_study(command.run):
         show_report(command.run, console)
-    elif is_sweep:
-        _print_end(continue_sweep(command.run, make_env, options), command.run, console)
     else:
-        env = env_of_run(command.run, *load_setup(command.run))
-        _print_end([continue_run(command.run, env, options)], command.run, console)
+        _print_end(runs, command.run, console)
         report_or_say(command.run.resolve().parent, say)  # of a study, if it is one's run
 
 

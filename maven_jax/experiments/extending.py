@@ -10,7 +10,7 @@ import jax
 
 from maven_jax.config import Config
 from maven_jax.errors import StorageError, check
-from maven_jax.experiments.folder import ENDED, load_setup, sweep_parts
+from maven_jax.experiments.folder import ENDED, load_setup, parts_of
 from maven_jax.experiments.grid import lanes_from_columns
 from maven_jax.experiments.lock import lock
 from maven_jax.experiments.metrics import refuse_changed_metrics
@@ -41,7 +41,7 @@ def extend(path: AnyPath, total_env_steps: int, make_env: Callable[[Config], Mar
             checkpoint, or there is one that does not fit the folder. Nothing is changed then.
     """
     path = Path(path)
-    folders = sweep_parts(path) if (path / "sweep.json").is_file() else [path]
+    folders = parts_of(path)
     for folder in folders:
         load_setup(folder)  # what is no run's folder is refused before anything is locked
     with ExitStack() as held:

@@ -56,7 +56,7 @@ def load_setup(path: AnyPath) -> tuple[Config, dict[str, Any]]:
     if not path.is_dir():
         raise StorageError(f"run '{path}' is not a folder")
     if (path / "sweep.json").is_file():
-        runs = ", ".join(f"'{part}'" for part in sweep_parts(path))
+        runs = ", ".join(f"'{part}'" for part in parts_of(path))
         raise StorageError(f"'{path}' is a sweep of several programs; allowed: one of {runs}")
     if not (path / "config.yaml").exists() and not (path / "run.json").exists():
         raise StorageError(f"'{path}' is no run's folder: config.yaml is missing")
@@ -125,13 +125,15 @@ def read_sweep(path: AnyPath) -> SweepFile:
     return read_file(Path(path), "sweep.json", _read_sweep)
 
 
-def sweep_parts(path: AnyPath) -> list[Path]:
-    """The folders of a sweep of several programs, as its `sweep.json` names them.
+def parts_of(path: AnyPath) -> list[Path]:
+    """The folders of a plan's parts: those that `sweep.json` names, or without it the path itself.
 
     Raises:
         StorageError: the file is damaged, or a folder is missing or lies elsewhere.
     """
     path = Path(path)
+    if not (path / "sweep.json").exists():
+        return [path]
     parts = [path / name for name in read_sweep(path).parts]
     for part in parts:
         if not part.is_dir():

@@ -16,7 +16,7 @@ from maven_jax.config import Config, to_dict
 from maven_jax.config.fields import flatten
 from maven_jax.environments.registry import default_options
 from maven_jax.errors import StorageError, shown
-from maven_jax.experiments.folder import load_setup, read_sweep, sweep_parts
+from maven_jax.experiments.folder import load_setup, parts_of, read_sweep
 from maven_jax.experiments.weights import read_initial_weights
 from maven_jax.validation.files import parse_yaml
 
@@ -95,7 +95,7 @@ def _find_difference(path: Path, setups: Mapping[str, Setup], report: str | None
         return f"its report is {found.report!r}, not {report!r}"
     if set(found.parts) != set(setups):
         return f"its runs are {', '.join(found.parts)}"
-    for folder in sweep_parts(path):
+    for folder in parts_of(path):
         difference = _find_other_run(folder, setups[folder.name])
         if difference is not None:
             return f"run '{folder.name}': {difference}"

@@ -29,6 +29,8 @@ class Options:
     draw: Callable[[Sequence[Run], Path], None] | None = None
     """Draws the curves of a folder's runs, as `reports.plots.draw_curves` does; None for no
     picture."""
+    report: Callable[[Path], None] | None = None
+    """Writes the report of a study's folder, whenever a run has finished; None for no report."""
     name: str = ""
     """What the run is called on the console; by default its algorithm."""
 

@@ -18,8 +18,8 @@ from maven_jax.experiments.folder import (
     describe_status,
     has_rows,
     load_setup,
+    parts_of,
     read_file,
-    sweep_parts,
 )
 from maven_jax.experiments.metrics import (
     lanes_of_rows,
@@ -192,7 +192,7 @@ def load_runs(path: AnyPath, say: Callable[[str], None] = lambda _: None) -> lis
     path = Path(path)
     if not (path / "sweep.json").is_file():
         return [load_run(path)]
-    infos = {part: load_setup(part)[1] for part in sweep_parts(path)}
+    infos = {part: load_setup(part)[1] for part in parts_of(path)}
     taken = [part for part, info in infos.items() if info["status"] in ENDED]
     taken = taken or [part for part in infos if has_rows(part)]
     if not taken:

@@ -1,7 +1,6 @@
-"""Runs a sweep in a folder: progress, live metrics, checkpoints, interruption, going on.
+"""Trains what one folder holds: progress, live metrics, checkpoints, interruption, resuming.
 
-A folder is made with all that a run needs to start, and `continue_run` takes it from wherever it
-stands: from the start, or from its last checkpoint.
+A folder is made with all that a run needs to start; `continue_run` starts or resumes it.
 """
 
 import shutil
@@ -11,21 +10,19 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
-from maven_jax.acting.shaping import check_shaping
 from maven_jax.config import Config
 from maven_jax.environments.registry import class_name
 from maven_jax.errors import ConfigError, MavenJaxError, StorageError, first_line
 from maven_jax.experiments.checkpoint import remove_checkpoints
 from maven_jax.experiments.console import log_to
 from maven_jax.experiments.files import draft_of
-from maven_jax.experiments.folder import ENDED, has_rows, load_setup
+from maven_jax.experiments.folder import has_rows, load_setup
 from maven_jax.experiments.grid import Lanes
-from maven_jax.experiments.identity import Setup, create_once
 from maven_jax.experiments.interruption import StopRequest
 from maven_jax.experiments.lock import lock, try_lock
 from maven_jax.experiments.loop import NO_COUNTS, train_lanes
-from maven_jax.experiments.new_folder import create_run_folder, write_info
-from maven_jax.experiments.options import InterruptedRunError, Options, Origin
+from maven_jax.experiments.new_folder import write_info
+from maven_jax.experiments.options import InterruptedRunError, Options
 from maven_jax.experiments.programs import compile_run, explain_out_of_memory
 from maven_jax.experiments.provenance import (
     check_env_of_run,
@@ -38,82 +35,13 @@ from maven_jax.experiments.restoring import load_checkpoint
 from maven_jax.experiments.run import Run, load_run
 from maven_jax.experiments.sweep import Sweep
 from maven_jax.experiments.text import pluralize
-from maven_jax.experiments.weights import fit_lanes, read_initial_weights, refuse_normalized
+from maven_jax.experiments.weights import fit_lanes, read_initial_weights
 from maven_jax.training.budget import late_evaluation
 from maven_jax.training.train import make_trainer
 from maven_jax.types import MarlEnv
 from maven_jax.validation.files import AnyPath
 
 NO_START = "weights to start from do not fit the configuration"
-
-
-def train_run(
-    config: Config,
-    env: MarlEnv,
-    path: AnyPath,
-    lanes: Lanes,
-    options: Options | None = None,
-    origin: Origin | None = None,
-) -> Run:
-    """Trains all lanes in one program and leaves a run's folder (see `folder`).
-
-    A folder that holds the same run, of the same configuration, lanes and weights to start from, is
-    resumed; one in which it has finished is unchanged.
-
-    Args:
-        config: the experiment.
-        env: its environment.
-        path: folder to make, or of the same run.
-        lanes: from `make_lanes`.
-        options: what it leaves and says beside.
-        origin: weights to start from; optimisers and replay are fresh all the same.
-
-    Returns:
-        The run, as it stands on disk.
-
-    Raises:
-        ConfigError: a value that cannot work, or lanes or weights that do not fit.
-        StorageError: the folder holds something else, or cannot be made.
-        InterruptedRunError: after a signal to stop.
-    """
-    path = Path(path)
-    options = options or Options()
-    options.checkpoint.validate()
-    trainer = make_trainer(config, env)  # refuses what cannot work before a folder is made
-    check_shaping(env, lanes.hyperparameters)
-    info, arrays = new_info(lanes, {}), None
-    if origin is not None:
-        refuse_normalized(config)
-        arrays = origin.arrays
-        fit_lanes(arrays, trainer, config, len(lanes.seeds), NO_START)
-        info["init_from"] = origin.record
-    setup = Setup(config, info, arrays)
-    if create_once(path, {"": setup}, lambda: create_run_folder(path, *setup)):
-        (run,) = remove_if_untrained(path, lambda: [continue_run(path, env, options)])
-        return run
-    found = load_setup(path)[1]
-    check_env_of_run(path, found, env)
-    if found["status"] in ENDED:
-        run = load_run(path)
-        report_existing(path, [path], options)
-        return run
-    with lock(path):
-        report_existing(path, [path], options)
-        return continue_run(path, env, options)
-
-
-def report_existing(path: Path, folders: Sequence[Path], options: Options) -> bool:
-    """Says that a folder holds these runs already; returns whether all of them have ended.
-
-    Raises:
-        StorageError: one of them cannot be resumed.
-    """
-    unfinished = [folder for folder in folders if load_setup(folder)[1]["status"] not in ENDED]
-    for folder in unfinished:
-        _load_unfinished(folder)
-    found = "exists; it is resumed" if unfinished else "has finished; there is nothing to train"
-    log_to(options.console)(f"'{path}' {found}")
-    return not unfinished
 
 
 def already_finished(what: str, path: Path) -> str:
@@ -151,7 +79,7 @@ def continue_run(
     options = options or Options()
     options.checkpoint.validate()
     stop = stop or StopRequest(log_to(options.console))
-    _load_unfinished(path)
+    load_unfinished(path)
     with lock(path), ExitStack() as training:
         try:
             return _continue_run(path, env, options, compiled, stop, training)
@@ -159,7 +87,13 @@ def continue_run(
             raise InterruptedRunError(path) from None
 
 
-def _load_unfinished(path: Path) -> tuple[Config, dict[str, Any]]:
+def load_unfinished(path: Path) -> tuple[Config, dict[str, Any]]:
+    """`load_setup` of a run that can be resumed.
+
+    Raises:
+        StorageError: it has finished, was converted, or is damaged.
+        ConfigError: JAX has other settings than it was started with.
+    """
     config, info = load_setup(path)
     if info["status"] == "finished":
         raise StorageError(already_finished("run", path))
@@ -180,7 +114,7 @@ def _continue_run(
     stop: StopRequest,
     training: ExitStack,
 ) -> Run:
-    config, info = _load_unfinished(path)
+    config, info = load_unfinished(path)
     check_env_of_run(path, info, env)
     if changes := describe_changes(info):
         log_to(options.console)(f"run '{path}' is {changes}")

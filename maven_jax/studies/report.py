@@ -18,7 +18,7 @@ from maven_jax.environments.registry import make_env
 from maven_jax.envs import MStepMatrixGame
 from maven_jax.errors import MavenJaxError, StorageError, first_line
 from maven_jax.experiments.files import replace_text
-from maven_jax.experiments.folder import ENDED, is_study, load_setup, read_sweep, sweep_parts
+from maven_jax.experiments.folder import ENDED, is_study, load_setup, parts_of, read_sweep
 from maven_jax.experiments.lock import is_locked, try_lock
 from maven_jax.experiments.run import Run, load_run
 from maven_jax.reports.plots import draw_points
@@ -79,7 +79,7 @@ def _finished_runs(path: Path) -> tuple[dict[str, Run], list[str]]:
     """A study's finished runs by their names, and a line of each other."""
     runs: dict[str, Run] = {}
     missing, goes_on = [], False
-    for part in sweep_parts(path):
+    for part in parts_of(path):
         try:
             status = load_setup(part)[1]["status"]
             run = load_run(part) if status in ENDED else None

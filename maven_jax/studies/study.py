@@ -12,7 +12,8 @@ from maven_jax.configs import packaged_studies
 from maven_jax.environments.registry import complete
 from maven_jax.errors import ConfigError, check, unknown
 from maven_jax.experiments.folder import is_part_name
-from maven_jax.experiments.grid import seeds_of
+from maven_jax.experiments.grid import Part, make_lanes, seeds_of
+from maven_jax.experiments.plan import Plan
 from maven_jax.studies.report import REPORTS
 from maven_jax.validation.checks import validate
 from maven_jax.validation.files import AnyPath, find_yaml, load_config, parse_yaml
@@ -67,6 +68,14 @@ class Study(NamedTuple):
         return self.with_configs(
             lambda config: with_field(config, "training.total_env_steps", steps)
         )
+
+    def plan(self) -> Plan:
+        """What `train_plan` trains: a part for each run."""
+        parts = (
+            Part(name, run.config, make_lanes(run.config.hyperparameters, run.seeds), {})
+            for name, run in self.runs.items()
+        )
+        return Plan(tuple(parts), self.report)
 
 
 FIELDS = ("report", "seeds", "steps", "runs")

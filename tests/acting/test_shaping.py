@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jumanji.types import StepType, TimeStep
-from small_experiments import small_config
+from small_experiments import small_config, train_run
 
 from maven_jax import check_env
 from maven_jax.acting.shaping import ShapedEnv
@@ -15,8 +15,7 @@ from maven_jax.config import Hyperparameters
 from maven_jax.envs import MStepMatrixGame
 from maven_jax.errors import ConfigError
 from maven_jax.experiments.grid import Part, make_lanes
-from maven_jax.experiments.part_by_part import train_sweep
-from maven_jax.experiments.runner import train_run
+from maven_jax.experiments.plan import Plan, train_plan
 from maven_jax.training.rounds import collect, make_parts
 from maven_jax.training.train import make_trainer
 
@@ -153,7 +152,7 @@ def test_a_weight_of_what_is_not_reported_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=message.removeprefix("^")):
         train_run(config, MStepMatrixGame(m=3), tmp_path / "run", lanes)
     with pytest.raises(ConfigError, match=message.removeprefix("^")):
-        train_sweep(parts, lambda _: MStepMatrixGame(m=3), tmp_path / "sweep")
+        train_plan(Plan(tuple(parts)), tmp_path / "sweep", None, lambda _: MStepMatrixGame(m=3))
     assert not list(tmp_path.iterdir())
 
 

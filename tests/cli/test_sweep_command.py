@@ -8,7 +8,8 @@ from small_experiments import SMALL, refused
 
 from maven_jax.cli.main import run
 from maven_jax.errors import ConfigError
-from maven_jax.experiments import part_by_part, programs
+from maven_jax.experiments import plan as plans
+from maven_jax.experiments import programs
 from maven_jax.experiments.options import InterruptedRunError
 
 
@@ -65,13 +66,13 @@ def test_a_sweep_of_hyperparameters_is_one_run(workspace):
 
 
 def test_runs_of_several_lengths_share_a_program(workspace, monkeypatch):
-    compile_run, compiled, out = part_by_part.compile_run, [], workspace / "lengths"
+    compile_run, compiled, out = plans.compile_run, [], workspace / "lengths"
 
     def count(*arguments):
         compiled.append(arguments)
         return compile_run(*arguments)
 
-    monkeypatch.setattr(part_by_part, "compile_run", count)
+    monkeypatch.setattr(plans, "compile_run", count)
     command = ["sweep", f"{workspace}/qmix.yaml", "--seeds", "2", "--out", str(out)]
     assert run([*command, "--grid", "training.total_env_steps=60,120"]) == 0
     assert len(compiled) == 1
@@ -94,11 +95,11 @@ def test_a_sweep_goes_on_where_it_was_interrupted(workspace, swept, monkeypatch,
         finished.append(arguments[0])
         return go_on(*arguments)
 
-    go_on = part_by_part.continue_run
+    go_on = plans.continue_run
     arguments = ["sweep", workspace / "qmix.yaml", *TWO_PROGRAMS]
     arguments = [*map(str, arguments), "--group-size", "2", "--out", str(out)]
     with monkeypatch.context() as patch:
-        patch.setattr(part_by_part, "continue_run", stop_after_one)
+        patch.setattr(plans, "continue_run", stop_after_one)
         assert run(arguments) == 130
     said = capsys.readouterr().err
     assert "8 runs in 4 parts, 2 programs in all" in said
@@ -178,7 +179,7 @@ def test_figure3_is_refused_whole(tmp_path, capsys, monkeypatch):
             raise ConfigError(f"{num_lanes} runs do not fit")
 
     monkeypatch.setattr(programs, "compile_sweep", lambda *_: pytest.fail("compiled"))
-    monkeypatch.setattr(part_by_part, "check_run", check)
+    monkeypatch.setattr(plans, "check_run", check)
     out = tmp_path / "figure3"
     assert (
         refused(capsys, "figure3", "--seeds", "5", "--out", out)

@@ -6,6 +6,7 @@ import json
 import sys
 
 import pytest
+from small_experiments import train_run
 
 from maven_jax import check_env
 from maven_jax.cli.main import run
@@ -17,9 +18,9 @@ from maven_jax.errors import ConfigError
 from maven_jax.experiments.checkpoint import Checkpointing
 from maven_jax.experiments.grid import Part, make_lanes
 from maven_jax.experiments.options import Options
-from maven_jax.experiments.part_by_part import train_sweep
+from maven_jax.experiments.plan import Plan, train_plan
 from maven_jax.experiments.run import load_run
-from maven_jax.experiments.runner import continue_run, train_run
+from maven_jax.experiments.runner import continue_run
 
 MODULE = """
 from typing import NamedTuple
@@ -260,7 +261,7 @@ def test_a_sweep_of_python_s_environment_is_resumed_and_extended_in_it(folder):
     seeds = {"a": [0], "b": [1]}
     parts = [Part(n, config, make_lanes(config.hyperparameters, s), {}) for n, s in seeds.items()]
     options = Options(tensorboard=False, checkpoint=Checkpointing(keep_final=True))
-    train_sweep(parts, lambda _: env, folder / "out", options)
+    train_plan(Plan(tuple(parts)), folder / "out", options, lambda _: env)
     steps = ["--training.total-env-steps", "30", "--no-tensorboard"]
     assert run(["resume", "out", *steps]) == 0
     for name in ("a", "b"):

@@ -20,7 +20,7 @@ import jax
 import numpy as np
 import pytest
 from rich.console import Console
-from small_experiments import forget_config
+from small_experiments import forget_config, train_run
 
 from maven_jax.algorithms.table import ALGORITHMS
 from maven_jax.config import from_dict
@@ -33,10 +33,10 @@ from maven_jax.experiments.memory import Memory, check_memory
 from maven_jax.experiments.metrics import MetricsWriter, Rows
 from maven_jax.experiments.new_folder import create_run_folder
 from maven_jax.experiments.options import InterruptedRunError, Options
-from maven_jax.experiments.part_by_part import train_sweep
+from maven_jax.experiments.plan import Plan, train_plan
 from maven_jax.experiments.restoring import load_checkpoint
 from maven_jax.experiments.run import load_run, load_runs
-from maven_jax.experiments.runner import continue_run, train_run
+from maven_jax.experiments.runner import continue_run
 from maven_jax.experiments.sweep import Sweep, compile_sweep, lane_keys, run_sweep, take_lanes
 from maven_jax.training.train import make_trainer
 
@@ -529,7 +529,7 @@ def test_a_group_that_diverges_leaves_the_others_alone(tmp_path):
     """Its lanes are reported, and the group after it is learned."""
     grid = {"hyperparameters.learning_rate": [1e30, 5e-4]}
     parts = expand(replace(CONFIG, algorithm="vdn"), grid, [0], group_size=1)
-    runs = train_sweep(parts, lambda _: ENV, tmp_path / "sweep", quiet())
+    runs = train_plan(Plan(tuple(parts)), tmp_path / "sweep", quiet(), lambda _: ENV)
     sizes = {len(run.metrics["seed"]) > 0: run for run in runs}
     assert sizes[False].lanes["hyperparameters.learning_rate"] == [1e30]
     assert [lane["seed"] for lane in sizes[False].diverged] == [0]

@@ -5,7 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
-from small_experiments import SMALL, forget_config, refused
+from small_experiments import SMALL, forget_config, refused, train_run
 
 from maven_jax import ConfigError, load_config, override
 from maven_jax.cli.main import run
@@ -13,7 +13,6 @@ from maven_jax.environments.registry import make_env
 from maven_jax.experiments.folder import INITIAL_WEIGHTS
 from maven_jax.experiments.grid import make_lanes
 from maven_jax.experiments.options import Origin
-from maven_jax.experiments.runner import train_run
 from maven_jax.experiments.weights import read_initial_weights, read_weights
 
 QUIET = ["--no-tensorboard", "--seeds", "2"]

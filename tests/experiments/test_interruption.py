@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 from rich.console import Console
-from small_experiments import SMALL, small_config
+from small_experiments import SMALL, small_config, train_run
 
 from maven_jax.environments.registry import make_env
 from maven_jax.experiments import loop, runner
@@ -27,7 +27,7 @@ from maven_jax.experiments.interruption import (
 )
 from maven_jax.experiments.metrics import MetricsWriter
 from maven_jax.experiments.options import InterruptedRunError, Options
-from maven_jax.experiments.runner import continue_run, train_run
+from maven_jax.experiments.runner import continue_run
 from maven_jax.experiments.sweep import Sweep, compile_sweep
 from maven_jax.experiments.weights import read_weights
 from maven_jax.training.train import make_trainer

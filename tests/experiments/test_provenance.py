@@ -22,11 +22,11 @@ from maven_jax.environments.registry import make_env
 from maven_jax.errors import MavenJaxError
 from maven_jax.experiments.console import plain_console
 from maven_jax.experiments.files import CHECKSUMS, write_checksums
-from maven_jax.experiments.folder import INITIAL_WEIGHTS, checkpoint_folders, sweep_parts
+from maven_jax.experiments.folder import INITIAL_WEIGHTS, checkpoint_folders, parts_of
 from maven_jax.experiments.grid import Part, make_lanes
 from maven_jax.experiments.new_folder import create_run_folder
 from maven_jax.experiments.options import Options
-from maven_jax.experiments.part_by_part import create_sweep
+from maven_jax.experiments.plan import Plan, create_plan
 from maven_jax.experiments.provenance import check_settings
 from maven_jax.experiments.restoring import load_checkpoint, newest_weights
 from maven_jax.experiments.run import load_run
@@ -96,7 +96,7 @@ def test_a_run_is_not_resumed_under_other_settings(name, jax_settings, tmp_path,
     jax.config.update(name, then)
     create_run_folder(path, CONFIG, new_info(LANES, {}))
     parts = [Part(part, CONFIG, LANES, {}) for part in ("a", "b")]
-    create_sweep(parts, make_env, sweep, Options(console=plain_console(quiet=True)))
+    create_plan(Plan(tuple(parts)), sweep, Options(console=plain_console(quiet=True)))
     before = contents(tmp_path)
     jax.config.update(name, now)
     remedy = f"unset {name.upper()}" if then is None else f"set {name.upper()}={then}"
@@ -265,7 +265,7 @@ def test_nothing_that_is_planted_in_a_folder_is_executed(path, tmp_path):
     }
     for read in readers.values():
         read()
-    readers["sweep.json"] = lambda: sweep_parts(path)
+    readers["sweep.json"] = lambda: parts_of(path)
     kept = contents(path)
     for name, read in readers.items():
         inside = [file for file in folders.get(name, path / name).rglob("*") if file.is_file()]

@@ -12,7 +12,7 @@ from small_experiments import forget_config
 
 from maven_jax.config import Config, from_dict, to_dict
 from maven_jax.errors import ConfigError, StorageError
-from maven_jax.experiments.folder import load_setup, sweep_parts
+from maven_jax.experiments.folder import load_setup, parts_of
 from maven_jax.experiments.metrics import MetricsWriter
 from maven_jax.experiments.new_folder import create_run_folder, create_sweep_folder, write_info
 from maven_jax.experiments.points import on_grid, points_of, quartiles
@@ -401,7 +401,7 @@ def test_a_seed_that_an_experiment_has_twice_is_named_with_its_folders(tmp_path)
 def test_a_sweep_folder_holds_its_runs(tmp_path):
     info = {"status": "waiting", "lanes": {"seed": [0]}}
     create_sweep_folder(tmp_path / "sweep", {"a": (Config(), info), "b=1": (Config(), info)})
-    folders = sweep_parts(tmp_path / "sweep")
+    folders = parts_of(tmp_path / "sweep")
     assert [folder.name for folder in folders] == ["a", "b=1"]
     assert all(load_setup(folder)[1].items() >= info.items() for folder in folders)
     with pytest.raises(StorageError, match="exists"):
@@ -409,4 +409,4 @@ def test_a_sweep_folder_holds_its_runs(tmp_path):
     for parts in ("3", "[]", '["../run"]', "[1]"):
         (tmp_path / "sweep" / "sweep.json").write_text(f'{{"parts": {parts}}}')
         with pytest.raises(StorageError, match=r"parts is .*; allowed: a list of names"):
-            sweep_parts(tmp_path / "sweep")
+            parts_of(tmp_path / "sweep")

@@ -22,20 +22,18 @@ from maven_jax.cli.main import run
 from maven_jax.configs import packaged_studies
 from maven_jax.environments.registry import make_env
 from maven_jax.errors import ConfigError, StorageError
-from maven_jax.experiments import part_by_part
+from maven_jax.experiments import plan as plans
 from maven_jax.experiments.extending import extend
 from maven_jax.experiments.folder import load_setup
-from maven_jax.experiments.grid import Part, make_lanes
+from maven_jax.experiments.grid import make_lanes
 from maven_jax.experiments.identity import Setup, create_once
 from maven_jax.experiments.lock import LOCK
 from maven_jax.experiments.new_folder import create_run_folder
 from maven_jax.experiments.options import Options
-from maven_jax.experiments.part_by_part import create_sweep
 from maven_jax.experiments.run import load_run
 from maven_jax.experiments.runner import new_info, remove_if_untrained
 from maven_jax.studies.report import REPORTS, write_report
 from maven_jax.studies.study import load_study, parse_study
-from maven_jax.studies.training import continue_study
 from maven_jax.validation.files import load_config
 
 SMALL = """
@@ -76,13 +74,13 @@ def contents(folder: Path, pattern: str) -> dict[str, bytes]:
 
 def test_a_study_trains_what_is_missing_and_reports_what_is(here, capsys, monkeypatch):
     compiled = []
-    compile_run = part_by_part.compile_run
+    compile_run = plans.compile_run
 
     def count(config, *rest):
         compiled.append(config.algorithm)
         return compile_run(config, *rest)
 
-    monkeypatch.setattr(part_by_part, "compile_run", count)
+    monkeypatch.setattr(plans, "compile_run", count)
     options = ["--no-tensorboard", "--out", "runs"]
     assert run(["study", "four.yaml", "--only", "b", *options]) == 0
     printed = capsys.readouterr().out
@@ -119,9 +117,9 @@ def test_a_study_trains_what_is_missing_and_reports_what_is(here, capsys, monkey
 def test_a_study_that_shares_a_program_compiles_it_once(here, monkeypatch):
     """`a` and `b` differ in a hyperparameter alone, which is traced."""
     compiled = []
-    compile_run = part_by_part.compile_run
+    compile_run = plans.compile_run
     monkeypatch.setattr(
-        part_by_part, "compile_run", lambda *rest: compiled.append(rest[2]) or compile_run(*rest)
+        plans, "compile_run", lambda *rest: compiled.append(rest[2]) or compile_run(*rest)
     )
     assert run(["study", "four.yaml", "--only", "a", "b", "--no-tensorboard", "--out", "runs"]) == 0
     assert compiled == [2]
@@ -361,17 +359,12 @@ def test_what_is_damaged_or_cannot_be_drawn_costs_no_more_than_itself(here, caps
     (here / "runs" / "m_step_matrix.png").mkdir()
     assert any(line.startswith("not drawn: ") for line in write_report(here / "runs").missing)
     with pytest.raises(ConfigError, match="unknown run of the study 'e'"):
-        continue_study(here / "runs", make_env, only=["e"])
+        plans.resume_plan(here / "runs", only=["e"])
 
 
 def test_a_folder_in_which_another_process_trains_is_not_removed(here):
     """The first command fails before anything is learned; the second has taken the folder over."""
-    study = load_study("four.yaml")
-    study_parts = [
-        Part(name, each.config, make_lanes(each.config.hyperparameters, each.seeds), {})
-        for name, each in study.runs.items()
-    ]
-    create_sweep(study_parts, make_env, here / "runs", Options(), study.report)
+    plans.create_plan(load_study("four.yaml").plan(), here / "runs", Options())
 
     def fail():
         raise StorageError("there is no room left")

@@ -145,7 +145,7 @@ def test_a_grid_needs_one_point_that_reads_its_field(capsys, tmp_path):
 
 def test_the_command_line_says_it_before_training(capsys, tmp_path, monkeypatch):
     heard = []
-    monkeypatch.setattr(training, "train_run", lambda *rest: heard.append(rest[4].remarks))
+    monkeypatch.setattr(training, "train_plan", lambda *rest: heard.append(rest[2].remarks))
     monkeypatch.setattr(training, "_print_end", lambda *rest: None)
     reward = ["--discriminator.signal", "reward"]
     assert run(["train", "maven", *reward]) == 0
