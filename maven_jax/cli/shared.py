@@ -1,6 +1,8 @@
 """What commands of several groups need."""
 
+import os
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -11,12 +13,16 @@ from rich.console import Console
 
 from maven_jax.acting.rollout import env_spec
 from maven_jax.algorithms.table import make_algorithm
+from maven_jax.cli.on_ray import train_on_ray
 from maven_jax.config import Config
+from maven_jax.errors import check
 from maven_jax.experiments.checkpoint import Checkpointing
 from maven_jax.experiments.console import log_to, plain_console
 from maven_jax.experiments.evaluating import evaluate_lanes, evaluation_key
 from maven_jax.experiments.grid import Lanes
 from maven_jax.experiments.options import Options
+from maven_jax.experiments.plan import Plan, train_plan
+from maven_jax.experiments.run import Run
 from maven_jax.experiments.sweep import spread
 from maven_jax.reports.plots import draw_curves
 from maven_jax.studies.report import report_lines, report_or_say, write_report
@@ -24,6 +30,67 @@ from maven_jax.types import MarlEnv, NetworkParams, Params
 
 Overrides = Annotated[str | None, tyro.conf.arg(name="config")]
 """The type of `--config`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Execution:
+    """Where and how a plan is trained; none of it changes results."""
+
+    part_index: int | None = None
+    """Train one part, counted from 0, of a command that makes several. Default: all, or
+    SLURM_ARRAY_TASK_ID in a job array."""
+    ray: str | None = None
+    """Train the parts as tasks of Ray: `local`, or the address of a cluster."""
+    ray_cpus: float | None = None
+    """Cores that a part asks for. Default: all of this machine, or one beside a GPU."""
+    ray_gpus: float | None = None
+    """GPUs that a part asks for. Default: one, if the cluster has any."""
+    tensorboard: bool = True
+    """Write events for TensorBoard."""
+    checkpoint: Checkpointing = field(default_factory=Checkpointing)
+
+
+def execute(
+    plan: Plan,
+    out: Path,
+    command: Execution,
+    remarks: Sequence[str] = (),
+    only: Sequence[str] = (),
+) -> list[Run]:
+    """Trains a plan here or on Ray; the parts that have finished.
+
+    Args:
+        plan: what to train.
+        out: folder to make, or of the same plan.
+        command: where and how.
+        remarks: lines to say of the configuration.
+        only: names of the parts to train; by default those that the command chooses.
+    """
+    options = options_of(command.tensorboard, command.checkpoint, remarks)
+    only = _chosen_parts(plan, command.part_index, only)
+    if command.ray is None:
+        for name in ("ray_cpus", "ray_gpus"):
+            check(getattr(command, name) is None, name, getattr(command, name), "with --ray only")
+        return train_plan(plan, out, options, only=only)
+    for name in ("ray_cpus", "ray_gpus"):
+        value = getattr(command, name)
+        check(value is None or 0 <= value < 10**6, name, value, "a number of at least 0")
+    return train_on_ray(plan, out, options, command.ray, only, command.ray_cpus, command.ray_gpus)
+
+
+def _chosen_parts(plan: Plan, index: int | None, only: Sequence[str]) -> Sequence[str]:
+    """The names of the parts to train now; none for all."""
+    name, number, task = "part_index", len(plan.parts), os.environ.get("SLURM_ARRAY_TASK_ID")
+    if only:
+        check(index is None, name, index, "none with --only")
+        return only
+    if index is None and task is not None and number > 1:
+        check(task.isdecimal(), "SLURM_ARRAY_TASK_ID", task, "a whole number")
+        name, index = "SLURM_ARRAY_TASK_ID", int(task)
+    if index is None:
+        return ()
+    check(0 <= index < number, name, index, f"a whole number from 0 to {number - 1}")
+    return () if plan.is_single else (plan.parts[index].name,)
 
 
 def say(line: str) -> None:

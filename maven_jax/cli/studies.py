@@ -1,6 +1,6 @@
 """Commands that run studies: `study`, `figure3`, `matrix-games`."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -8,22 +8,19 @@ import tyro
 from rich.console import Console
 
 from maven_jax.algorithms.table import ALGORITHMS
-from maven_jax.cli.shared import Overrides, options_of, show_report
+from maven_jax.cli.shared import Execution, Overrides, execute, show_report
 from maven_jax.config import Config, override
 from maven_jax.config.fields import with_field
 from maven_jax.envs import MatrixGame
 from maven_jax.envs.matrix_game import PAYOFFS
 from maven_jax.errors import check, unknown
-from maven_jax.experiments.checkpoint import Checkpointing
-from maven_jax.experiments.options import Options
-from maven_jax.experiments.plan import train_plan
 from maven_jax.studies.matrix_games import fit_games, fits_table
 from maven_jax.studies.study import Study, load_study
 from maven_jax.validation.files import load_overrides
 
 
 @dataclass(frozen=True)
-class RunStudy:
+class RunStudy(Execution):
     """Arguments of `maven-jax study`."""
 
     study: tyro.conf.Positional[str]
@@ -40,13 +37,10 @@ class RunStudy:
     """Environment steps of each seed; by default as many as the study says."""
     overrides: Overrides = None
     """More values for every run: a YAML file, or `smoke` for tiny sizes."""
-    tensorboard: bool = True
-    """Write events for TensorBoard."""
-    checkpoint: Checkpointing = field(default_factory=Checkpointing)
 
 
 @dataclass(frozen=True)
-class Figure3:
+class Figure3(Execution):
     """Arguments of `maven-jax figure3`."""
 
     out: Path = Path("runs/figure3")
@@ -63,9 +57,6 @@ class Figure3:
     """Length of the game."""
     overrides: Overrides = None
     """More values for every algorithm: a YAML file, or `smoke` for tiny sizes."""
-    tensorboard: bool = True
-    """Write events for TensorBoard."""
-    checkpoint: Checkpointing = field(default_factory=Checkpointing)
 
 
 @dataclass(frozen=True)
@@ -89,8 +80,8 @@ def study(command: RunStudy, console: Console) -> None:
     if command.steps is not None:
         chosen = chosen.with_steps(command.steps)
     out = command.out or Path("runs") / Path(command.study).stem
-    options = options_of(command.tensorboard, command.checkpoint)
-    _train(chosen, out, options, command.only, console)
+    execute(chosen.plan(), out, command, only=command.only)
+    show_report(out, console)
 
 
 def figure3(command: Figure3, console: Console) -> None:
@@ -108,8 +99,8 @@ def figure3(command: Figure3, console: Console) -> None:
     chosen = _overridden(chosen.with_configs(for_length), command.overrides)
     if command.steps is not None:
         chosen = chosen.with_steps(command.steps)
-    options = options_of(command.tensorboard, command.checkpoint)
-    _train(chosen, command.out, options, (), console)
+    execute(chosen.plan(), command.out, command)
+    show_report(command.out, console)
 
 
 def _overridden(study: Study, source: str | None) -> Study:
@@ -118,14 +109,6 @@ def _overridden(study: Study, source: str | None) -> Study:
         return study
     values = load_overrides(source)
     return study.with_configs(lambda config: override(config, values))
-
-
-def _train(
-    study: Study, out: Path, options: Options, only: tuple[str, ...], console: Console
-) -> None:
-    """Trains a study and shows its report."""
-    train_plan(study.plan(), out, options, only=only)
-    show_report(out, console)
 
 
 def matrix_games(command: MatrixGames, console: Console) -> None:

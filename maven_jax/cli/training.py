@@ -9,16 +9,16 @@ import numpy as np
 import tyro
 from rich.console import Console
 
-from maven_jax.cli.shared import Overrides, options_of, say, show_report
+from maven_jax.cli.shared import Execution, Overrides, execute, options_of, say, show_report
 from maven_jax.config import Config, override
 from maven_jax.environments.registry import make_env
 from maven_jax.errors import ConfigError, check
 from maven_jax.experiments.checkpoint import Checkpointing
 from maven_jax.experiments.extending import extend
 from maven_jax.experiments.folder import is_study
-from maven_jax.experiments.grid import Part, at_largest, expand, make_lanes, parse_grid, seeds_of
+from maven_jax.experiments.grid import at_largest, expand, parse_grid, seeds_of
 from maven_jax.experiments.options import Origin
-from maven_jax.experiments.plan import Plan, resume_plan, train_plan
+from maven_jax.experiments.plan import Plan, resume_plan
 from maven_jax.experiments.points import points_of
 from maven_jax.experiments.restoring import newest_weights
 from maven_jax.experiments.run import Run, load_run
@@ -31,7 +31,7 @@ from maven_jax.validation.ignored_fields import remarks
 
 
 @dataclass(frozen=True)
-class Experiment:
+class Experiment(Execution):
     """What `train` and `sweep` are told."""
 
     config_source: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="CONFIG")]
@@ -44,9 +44,8 @@ class Experiment:
     """How many seeds, counted up from the first."""
     overrides: Overrides = None
     """Values over those of CONFIG: a YAML file, or `smoke` for tiny sizes. Options come last."""
-    tensorboard: bool = True
-    """Write events for TensorBoard."""
-    checkpoint: Checkpointing = field(default_factory=Checkpointing)
+    group_size: int | None = None
+    """Number of runs that train at once, as one part, to fit into memory. Default: all."""
     config: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
 
 
@@ -68,8 +67,6 @@ class Sweep(Experiment):
     grid: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """FIELD=VALUE,VALUE,...: once for each field. Values of hyperparameters and of steps share one
     program; any other field is compiled once for each value."""
-    group_size: int | None = None
-    """Number of runs that train at once, to fit into memory. Default: all."""
 
 
 @dataclass(frozen=True)
@@ -96,13 +93,14 @@ class Resume:
 def train(command: Train, console: Console) -> None:
     """`maven-jax train CONFIG`."""
     out = command.out or Path("runs") / Path(command.config_source).stem
-    config = command.config
-    lanes = make_lanes(config.hyperparameters, seeds_of(command.seed, command.seeds))
-    origin = _origin(command, len(lanes.seeds))
-    remarks = _remarks(command, [command.config])
-    options = options_of(command.tensorboard, command.checkpoint, remarks)
-    plan = Plan((Part("", config, lanes, {}),), origin=origin)
-    _print_end(train_plan(plan, out, options), out, console)
+    seeds = seeds_of(command.seed, command.seeds)
+    parts = expand(command.config, {}, seeds, command.group_size)
+    if command.init_from is not None and len(parts) > 1:
+        allowed = f"at least {len(seeds)}, the number of seeds, with --init-from"
+        check(False, "group_size", command.group_size, allowed)
+    plan = Plan(tuple(parts), origin=_origin(command, len(seeds)))
+    runs = execute(plan, out, command, _remarks(command, [command.config]))
+    _print_end(runs, out, console)
 
 
 def _origin(command: Train, num_lanes: int) -> Origin | None:
@@ -143,12 +141,8 @@ def sweep(command: Sweep, console: Console) -> None:
     grid = parse_grid(command.grid, command.config)
     seeds = seeds_of(command.seed, command.seeds)
     parts = expand(command.config, grid, seeds, command.group_size)
-    options = options_of(
-        command.tensorboard,
-        command.checkpoint,
-        _remarks(command, [at_largest(part) for part in parts]),
-    )
-    _print_end(train_plan(Plan(tuple(parts)), out, options), out, console)
+    remarks = _remarks(command, [at_largest(part) for part in parts])
+    _print_end(execute(Plan(tuple(parts)), out, command, remarks), out, console)
 
 
 def resume(command: Resume, console: Console) -> None:

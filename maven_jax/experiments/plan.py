@@ -88,7 +88,7 @@ def train_plan(
         InterruptedRunError: after a signal to stop.
     """
     path, options = Path(path), options or Options()
-    _check_names(only, [part.name for part in plan.parts])
+    check_names(only, [part.name for part in plan.parts])
     if create_plan(plan, path, options, make_env):
         return remove_if_untrained(path, lambda: _train(path, options, make_env, only))
     finished_runs(parts_of(path))  # what is damaged is refused before all else
@@ -123,7 +123,7 @@ def resume_plan(
     """
     path = Path(path)
     folders = parts_of(path)
-    _check_names(only, [folder.name for folder in folders])
+    check_names(only, [folder.name for folder in folders])
     if folders == [path]:
         load_unfinished(path)
     elif not is_study(path) and _have_ended(folders):
@@ -194,7 +194,8 @@ def _setup(part: Part, origin: Origin | None) -> Setup:
     return Setup(part.config, info | {"init_from": origin.record}, origin.arrays)
 
 
-def _check_names(only: Collection[str], names: Sequence[str]) -> None:
+def check_names(only: Collection[str], names: Sequence[str]) -> None:
+    """Raises `ConfigError` for a part that a plan has not."""
     for name in only:
         if name not in names:
             raise unknown("run of the study", name, names)

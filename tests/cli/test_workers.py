@@ -1,0 +1,128 @@
+"""Parts of one plan, trained by several workers: tasks of Ray, and jobs of a Slurm array."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from small_experiments import SMALL, refused
+
+from maven_jax.cli.main import run
+from maven_jax.experiments.folder import load_setup, parts_of
+from maven_jax.experiments.run import load_run
+from maven_jax.experiments.weights import read_weights
+
+ROOT = Path(__file__).parent.parent.parent
+OPTIONS = ("--group-size", "1", "--no-tensorboard", "--checkpoint.updates", "10")
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch) -> Path:
+    (tmp_path / "small.yaml").write_text(SMALL.format(algorithm="vdn"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SLURM_ARRAY_TASK_ID", raising=False)
+    return tmp_path
+
+
+def assert_same_parts(one: Path, other: Path) -> None:
+    """Bit for bit."""
+    assert [part.name for part in parts_of(one)] == [part.name for part in parts_of(other)]
+    for mine, theirs in zip(parts_of(one), parts_of(other), strict=True):
+        assert (mine / "metrics.csv").read_bytes() == (theirs / "metrics.csv").read_bytes()
+        expected = read_weights(theirs).arrays
+        for name, array in read_weights(mine).arrays.items():
+            np.testing.assert_array_equal(array, expected[name])
+
+
+def worker_that_trains(process: subprocess.Popen) -> psutil.Process:
+    """A worker of Ray whose part has a checkpoint and is not at its end."""
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline:
+        assert process.poll() is None, process.stderr.read()
+        begun = [*Path("on_ray").glob("*/checkpoints/*/_CHECKPOINT_METADATA")]
+        if any(load_setup(file.parents[2])[1]["status"] == "running" for file in begun):
+            for child in psutil.Process(process.pid).children(recursive=True):
+                if "train_part" in " ".join(child.cmdline()):
+                    return child
+        time.sleep(0.05)
+    raise AssertionError("no worker trains")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is an extra")
+def test_eight_parts_on_two_workers_of_which_one_is_killed(here):
+    command = ["train", "small.yaml", "--seeds", "8", "--training.total-env-steps", "2000"]
+    ray = ["--ray", "local", "--ray-cpus", "1", "--out", "on_ray"]
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "2", "PYTHONPATH": str(ROOT)}
+    environment |= {"RAY_OVERRIDE_RESOURCES": '{"CPU": 2}', "RAY_USAGE_STATS_ENABLED": "0"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "maven_jax", *command, *OPTIONS, *ray],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        worker_that_trains(process).kill()
+        printed, said = process.communicate(timeout=400)
+    finally:
+        process.kill()
+    assert process.returncode == 0, said
+    assert "8 seeds" in printed
+    assert "resuming after" in said, "the worker that was killed had a checkpoint"
+    assert run([*command, *OPTIONS, "--out", "in_turn"]) == 0
+    assert_same_parts(here / "on_ray", here / "in_turn")
+
+
+def test_an_array_of_four_jobs_trains_a_part_each(here, monkeypatch, capsys):
+    command = ["train", "small.yaml", "--seeds", "4", *OPTIONS, "--out"]
+    for index in range(4):
+        monkeypatch.setenv("SLURM_ARRAY_TASK_ID", str(index))
+        assert run([*command, "array"]) == 0
+        statuses = [load_setup(part)[1]["status"] for part in parts_of(here / "array")]
+        assert statuses == ["finished"] * (index + 1) + ["waiting"] * (3 - index)
+    monkeypatch.delenv("SLURM_ARRAY_TASK_ID")
+    assert run([*command, "in_turn"]) == 0
+    assert_same_parts(here / "array", here / "in_turn")
+
+
+def test_what_a_job_trains_alone_is_no_part_of_an_array(here, monkeypatch):
+    """As of jobs that each train another seed."""
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "7")
+    assert run(["train", "small.yaml", "--seed", "7", "--seeds", "1", "--no-tensorboard"]) == 0
+    assert load_run(here / "runs" / "small").lanes == {"seed": [7]}
+
+
+def test_an_index_names_a_part(here, capsys):
+    command = ["sweep", "small.yaml", "--seeds", "1", "--grid", "training.batch_size=2,4"]
+    assert run([*command, "--no-tensorboard", "--out", "swept", "--part-index", "1"]) == 0
+    first, second = parts_of(here / "swept")
+    assert load_setup(first)[1]["status"] == "waiting"
+    assert load_run(second).config.training.batch_size == 4
+
+
+@pytest.mark.parametrize(
+    ("words", "task", "message"),
+    [
+        (["--part-index", "2"], None, "part_index is 2; allowed: a whole number from 0 to 1"),
+        ([], "2", "SLURM_ARRAY_TASK_ID is 2; allowed: a whole number from 0 to 1"),
+        ([], "x", "SLURM_ARRAY_TASK_ID is 'x'; allowed: a whole number"),
+        (["--ray-cpus", "1"], None, "ray_cpus is 1.0; allowed: with --ray only"),
+        (["--ray", "local", "--ray-gpus", "-1"], None, "ray_gpus is -1.0; allowed: a number of"),
+    ],
+)
+def test_what_is_refused_of_them(words, task, message, here, monkeypatch, capsys):
+    if task is not None:
+        monkeypatch.setenv("SLURM_ARRAY_TASK_ID", task)
+    command = ["train", "small.yaml", "--seeds", "2", "--group-size", "1", "--out", "out"]
+    assert refused(capsys, *command, *words).startswith(message)
+    assert not (here / "out").exists()
+
+
+def test_weights_to_start_from_are_for_one_part(here, capsys):
+    command = ["train", "small.yaml", "--seeds", "2", "--group-size", "1", "--init-from", "runs/x"]
+    assert refused(capsys, *command).startswith("group_size is 1; allowed: at least 2, the number")
