@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from small_experiments import SMALL, refused
 
 from maven_jax.cli.main import run
 from maven_jax.experiments.folder import load_setup, parts_of
+from maven_jax.experiments.lock import LOCK, is_locked
 from maven_jax.experiments.run import load_run
 from maven_jax.experiments.weights import read_weights
 
@@ -44,10 +46,11 @@ def worker_that_trains(process: subprocess.Popen) -> psutil.Process:
     deadline = time.monotonic() + 240
     while time.monotonic() < deadline:
         assert process.poll() is None, process.stderr.read()
-        begun = [*Path("on_ray").glob("*/checkpoints/*/_CHECKPOINT_METADATA")]
-        if any(load_setup(file.parents[2])[1]["status"] == "running" for file in begun):
-            for child in psutil.Process(process.pid).children(recursive=True):
-                if "train_part" in " ".join(child.cmdline()):
+        begun = {file.parents[2] for file in Path("on_ray").glob("*/checkpoints/*/checksums.json")}
+        locks = {str((part / LOCK).absolute()) for part in begun if is_locked(part)}
+        for child in psutil.Process(process.pid).children(recursive=True):
+            with suppress(psutil.Error):
+                if locks & {file.path for file in child.open_files()}:
                     return child
         time.sleep(0.05)
     raise AssertionError("no worker trains")
@@ -67,12 +70,14 @@ def test_eight_parts_on_two_workers_of_which_one_is_killed(here):
         text=True,
     )
     try:
-        worker_that_trains(process).kill()
+        worker_that_trains(process).kill()  # SIGKILL
         printed, said = process.communicate(timeout=400)
     finally:
         process.kill()
     assert process.returncode == 0, said
     assert "8 seeds" in printed
+    starts = [len(load_setup(part)[1]["history"]) for part in parts_of(here / "on_ray")]
+    assert sorted(starts) == [1] * 7 + [2]
     assert "resuming after" in said, "the worker that was killed had a checkpoint"
     assert run([*command, *OPTIONS, "--out", "in_turn"]) == 0
     assert_same_parts(here / "on_ray", here / "in_turn")
