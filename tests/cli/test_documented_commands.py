@@ -27,6 +27,7 @@ THEIRS = "needs a module of the reader's own; tests/environments/test_registry.p
 NOT_RUN = {
     "pip install .": INSTALLS,
     "pip install '.[cuda12]'": INSTALLS,
+    "pip install '.[ray]'": INSTALLS,
     "pip install '.[smax]'": INSTALLS,
     "make figure3": BUILDS,
     "make test": BUILDS,
