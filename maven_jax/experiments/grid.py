@@ -145,19 +145,43 @@ def parse_grid(texts: Sequence[str], config: Config) -> dict[str, list[Any]]:
             raise ConfigError(f"grid is {text!r}; allowed: FIELD=VALUE,VALUE,...")
         if field in grid:
             raise ConfigError(f"grid names {field!r} twice; allowed: each field once")
-        grid[field] = []
-        for word in values.split(","):
-            try:
-                value = parse_yaml(word)
-            except ConfigError:
-                value = None
+        grid[field] = [_parse_word(field, word) for word in values.split(",")]
+    return check_grid(grid, config)
+
+
+def _parse_word(field: str, word: str) -> Any:
+    try:
+        value = parse_yaml(word)
+    except ConfigError:
+        value = None
+    if isinstance(value, dict | list) or value is None:
+        raise ConfigError(f"grid of {field} has {word!r}; allowed: numbers and words")
+    return value
+
+
+def check_grid(grid: Any, config: Config) -> dict[str, list[Any]]:
+    """Dotted field names and their values, each of its field's type.
+
+    Args:
+        grid: the same as plain values.
+        config: of which the fields are.
+
+    Raises:
+        ConfigError: not of that form, no such field, or a value of the wrong type or given twice.
+    """
+    check(isinstance(grid, dict), "grid", grid, "a mapping of fields to lists of values")
+    checked: dict[str, list[Any]] = {}
+    for field, values in grid.items():
+        check(isinstance(values, list) and bool(values), f"grid of {field}", values, "a list")
+        checked[field] = []
+        for value in values:
             if isinstance(value, dict | list) or value is None:
-                raise ConfigError(f"grid of {field} has {word!r}; allowed: numbers and words")
+                raise ConfigError(f"grid of {field} has {value!r}; allowed: numbers and words")
             coerced = read_field(with_field(config, field, value), field)
-            if coerced in grid[field]:
+            if coerced in checked[field]:
                 raise ConfigError(f"grid of {field} has {value!r} twice; allowed: each value once")
-            grid[field].append(coerced)
-    return grid
+            checked[field].append(coerced)
+    return checked
 
 
 def at_largest(part: Part) -> Config:

@@ -7,7 +7,7 @@ import io
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from rich.box import SIMPLE_HEAD
@@ -19,6 +19,7 @@ from maven_jax.envs import MStepMatrixGame
 from maven_jax.errors import MavenJaxError, StorageError, first_line
 from maven_jax.experiments.files import replace_text
 from maven_jax.experiments.folder import ENDED, is_study, load_setup, parts_of, read_sweep
+from maven_jax.experiments.grid import short_names
 from maven_jax.experiments.lock import is_locked, try_lock
 from maven_jax.experiments.run import Run, load_run
 from maven_jax.reports.plots import draw_points
@@ -90,13 +91,25 @@ def _finished_runs(path: Path) -> tuple[dict[str, Run], list[str]]:
             goes_on = True
             has_become = "is being trained" if is_locked(part) else STANDING[status]
             missing.append(f"still missing: '{part.name}', which {has_become}")
-        elif run.metrics["seed"].size:
-            runs[part.name] = run
-        else:
-            missing.append(f"left out: '{part.name}', all of whose seeds diverged at once")
+            continue
+        for name, point in _points(part.name, run).items():
+            if point.metrics["seed"].size:
+                runs[name] = point
+            else:
+                missing.append(f"left out: '{name}', all of whose seeds diverged at once")
     if goes_on:
         missing.append(f"resume it with: maven-jax resume '{path}'")
     return runs, missing
+
+
+def _points(name: str, run: Run) -> dict[str, Run]:
+    """Each point of a grid over a part's lanes as a run by itself."""
+    varied = [column for column in run.lanes if column != "seed"]
+    short = short_names(varied)
+    return {
+        ",".join([name, *(f"{short[column]}={values[column]:g}" for column in varied)]): point
+        for values, point in run.points()
+    }
 
 
 STANDING = {
@@ -167,7 +180,8 @@ def _show_best_return(runs: Mapping[str, Run]) -> list[RenderableType]:
     headings = ["run", "25 %", "median", "75 %", "at best", "a z at best", "I(z; actions)", "J_V"]
     diverged = any(run.diverged for run in runs.values())
     for heading in [*headings, *(["non-finite"] if diverged else [])]:
-        table.add_column(heading, justify="left" if heading == "run" else "right")
+        justify: Any = "left" if heading == "run" else "right"
+        table.add_column(heading, justify=justify, overflow="fold")
     for name, run in runs.items():
         broken = [f"{len(run.diverged)}"] if diverged else []
         table.add_row(name, *_against_best(run), *broken)

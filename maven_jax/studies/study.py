@@ -1,8 +1,9 @@
 """A study as data: named runs and a report; read from YAML, its own or the package's."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from maven_jax.config import Config, override
@@ -12,7 +13,7 @@ from maven_jax.configs import packaged_studies
 from maven_jax.environments.registry import complete
 from maven_jax.errors import ConfigError, check, unknown
 from maven_jax.experiments.folder import is_part_name
-from maven_jax.experiments.grid import Part, make_lanes, seeds_of
+from maven_jax.experiments.grid import check_grid, expand, seeds_of
 from maven_jax.experiments.plan import Plan
 from maven_jax.studies.report import REPORTS
 from maven_jax.validation.checks import validate
@@ -25,6 +26,8 @@ class StudyRun(NamedTuple):
 
     config: Config
     seeds: range
+    grid: Mapping[str, Sequence[Any]] = MappingProxyType({})
+    """Values of fields by their dotted names, crossed with each other and with the seeds."""
 
 
 class Study(NamedTuple):
@@ -70,16 +73,25 @@ class Study(NamedTuple):
         )
 
     def plan(self) -> Plan:
-        """What `train_plan` trains: a part for each run."""
-        parts = (
-            Part(name, run.config, make_lanes(run.config.hyperparameters, run.seeds), {})
-            for name, run in self.runs.items()
-        )
+        """What `train_plan` trains: a part for each run, or several for one with a grid.
+
+        Raises:
+            ConfigError: a combination of a grid's values that cannot work.
+        """
+        parts = []
+        for name, run in self.runs.items():
+            try:
+                own = expand(run.config, run.grid, run.seeds)
+            except ConfigError as error:
+                raise ConfigError(f"runs.{name}: {error}") from None
+            for part in own:
+                label = f"{name},{part.name}" if part.coordinates else name
+                parts.append(part._replace(name=label))
         return Plan(tuple(parts), self.report)
 
 
 FIELDS = ("report", "seeds", "steps", "runs")
-RUN_FIELDS = ("config", "seeds", "changes")
+RUN_FIELDS = ("config", "seeds", "changes", "grid")
 LONGEST_NAME = 200
 SUFFIXES = (".csv", ".json", ".png", ".txt")
 
@@ -90,7 +102,7 @@ def load_study(source: AnyPath) -> Study:
     The file names its `report`, the number of `seeds` (8 by default), if wanted the environment
     `steps` of the runs that do not change them, and the `runs`: a mapping of names to `config` (a
     packaged configuration, or a YAML file, whose path is read from the study's folder), `changes`
-    of it, and `seeds` of its own.
+    of it, `seeds` of its own, and a `grid`: lists of values by dotted names of fields.
 
     Raises:
         ConfigError: no such file or name, or something in it that cannot work.
@@ -134,12 +146,12 @@ def parse_study(plain: Any, folder: Path | None = None) -> Study:
 
 def _refuse_duplicates(study: Study) -> None:
     """Two runs of one experiment could not be told apart by what reads the folder."""
-    names: dict[Config, str] = {}
+    names: dict[tuple[Config, str], str] = {}
     for name, run in study.runs.items():
-        if run.config in names:
-            first = names[run.config]
-            raise ConfigError(f"runs.{name} is the same as runs.{first}; allowed: each once")
-        names[run.config] = name
+        what = run.config, repr(sorted(run.grid.items()))
+        if what in names:
+            raise ConfigError(f"runs.{name} is the same as runs.{names[what]}; allowed: each once")
+        names[what] = name
 
 
 def _refuse_other_games(study: Study) -> None:
@@ -174,7 +186,8 @@ def _parse_run(
         config = load_config(beside if beside is not None and beside.is_file() else source)
         if steps is not None:  # a run's own count more
             config = with_field(config, "training.total_env_steps", steps)
-        return StudyRun(_changed(config, plain.get("changes") or {}), seeds_of(0, number))
+        config = _changed(config, plain.get("changes") or {})
+        return StudyRun(config, seeds_of(0, number), check_grid(plain.get("grid", {}), config))
     except ConfigError as error:
         raise ConfigError(f"{what}: {error}") from None
 

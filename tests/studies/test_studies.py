@@ -24,7 +24,7 @@ from maven_jax.environments.registry import make_env
 from maven_jax.errors import ConfigError, StorageError
 from maven_jax.experiments import plan as plans
 from maven_jax.experiments.extending import extend
-from maven_jax.experiments.folder import load_setup
+from maven_jax.experiments.folder import load_setup, parts_of
 from maven_jax.experiments.grid import make_lanes
 from maven_jax.experiments.identity import Setup, create_once
 from maven_jax.experiments.lock import LOCK
@@ -235,6 +235,10 @@ def test_packaged_studies_can_be_trained(name):
         ("{runs: {a: {config: mavn}}}", "runs.a: unknown config 'mavn'; did you mean 'maven'?"),
         ("{runs: {a: {config: 1}}}", "runs.a.config is 1; allowed: a packaged name or a YAML"),
         ("{runs: {a: {changes: {latent: 1}}}}", "runs.a: latent is 1; allowed: a mapping"),
+        ("{runs: {a: {grid: 3}}}", "runs.a: grid is 3; allowed: a mapping of fields to lists"),
+        ("{runs: {a: {grid: {latent.size: 3}}}}", "runs.a: grid of latent.size is 3; allowed: a"),
+        ("{runs: {a: {grid: {latent.size: [3, x]}}}}", "runs.a: latent.size is 'x'; allowed: a "),
+        ("{runs: {a: {grid: {latent.sizes: [3]}}}}", "runs.a: unknown key 'latent.sizes'; did"),
         ("{runs: {a: {}}, steps: x}", "steps is 'x'; allowed: a whole number"),
         (
             "{report: figure3, runs: {a: {config: foraging}}}",
@@ -254,6 +258,37 @@ def test_whole_numbers_of_a_study_in_scientific_notation():
     study = parse_study({"steps": "2e3", "seeds": "2e0", "runs": {"a": {"config": "qmix"}}})
     assert study.runs["a"].config.training.total_env_steps == 2_000
     assert study.runs["a"].seeds == range(2)
+
+
+GRID = """
+report: best_return
+seeds: 2
+runs:
+  a:
+    config: small.yaml
+    changes: {algorithm: vdn}
+    grid: {training.batch_size: [2, 4], hyperparameters.gamma: [0.9, 1.0]}
+  b: {config: small.yaml, changes: {algorithm: vdn}}
+"""
+
+
+def test_a_run_of_a_study_has_a_grid(here, capsys):
+    """A part for each value that fixes the program; a row of the report for each point."""
+    (here / "study.yaml").write_text(GRID)
+    assert run(["study", "study.yaml", "--no-tensorboard", "--out", "runs"]) == 0
+    parts = ["a,training.batch_size=2", "a,training.batch_size=4", "b"]
+    assert [part.name for part in parts_of(here / "runs")] == parts
+    report = (here / "runs" / "report.txt").read_text()
+    rows = re.findall(r"^  (a,\S+|b) ", report, re.MULTILINE)
+    assert rows == [f"{part},gamma={gamma}" for part in parts[:2] for gamma in ("0.9", "1")] + ["b"]
+    assert report.count("0 of 2") == 5, "the two seeds of each point"
+    capsys.readouterr()
+    (here / "study.yaml").write_text(GRID.replace("[2, 4]", "[2, 8]"))
+    said = refused(capsys, "study", "study.yaml", "--out", "runs")
+    assert "holds another study: its runs are a,training.batch_size=2, a,training.batch" in said
+    (here / "study.yaml").write_text(GRID.replace("[2, 4]", "[2, 400]"))
+    said = refused(capsys, "study", "study.yaml", "--out", "other")
+    assert said.startswith("runs.a: training.replay_size is 16; allowed: at least training.batch")
 
 
 def test_pictures_of_curves_stay_in_the_folder(here):
