@@ -7,21 +7,21 @@ NEWEST_PYTHON = $(firstword $(wildcard $(addprefix $(HOME)/.pyenv/versions/,3.13
 OUT ?= runs/figure3-$(shell date +%Y%m%d-%H%M%S)
 QUIETLY := --quiet --disable-pip-version-check
 SEED ?= 0
-FAST = $(addprefix tests/,algorithms config functional latents networks acting/test_rollout.py learning/test_replay.py \
-    training/test_rounds.py experiments/test_grid.py experiments/test_memory.py experiments/test_results.py \
-    reports/test_tables.py)
-
-.PHONY: figure3 test test-fast test-newest test-accelerators lint clean
+.PHONY: figure3 test test-slow test-all test-newest test-accelerators lint clean
 
 figure3: $(VENV)/.installed
 	$(BIN)/maven-jax figure3 --configs maven_team qmix --seed $(SEED) --seeds 6 --steps 14000 --out $(OUT)
 
-test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-# What one wants after each change: the science, the configuration, and short runs of each mixer.
-test-fast: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile $(FAST)
+# What a contributor needs to trust a change; `slow` is what takes more than a few seconds.
+test: $(VENV)/.installed-dev
+	$(PYTEST) -m "not slow"
+
+test-slow: $(VENV)/.installed-dev
+	$(PYTEST) -m slow
+
+test-all: test test-slow
 
 # With the newest Python and packages to be had here: every algorithm trains, the golden cases, and
 # what has differed between versions of Python and PyYAML.

@@ -10,7 +10,6 @@ import numpy as np
 from maven_jax.config import Config, TrainingConfig
 from maven_jax.experiments.checkpoint import CheckpointWriter
 from maven_jax.experiments.console import log_to
-from maven_jax.experiments.files import replace_text
 from maven_jax.experiments.grid import Lanes, lanes_from_columns
 from maven_jax.experiments.interruption import StopRequest
 from maven_jax.experiments.metrics import MetricsWriter, Rows, describe_rows, set_metrics_aside
@@ -121,8 +120,6 @@ class Results:
                 f"no checkpoint found: '{path}' restarts from step 0; its metrics so far are "
                 f"renamed to '{aside.name}'"
             )
-        if start is not None and start.text is not None:
-            replace_text(path / "metrics.csv", start.text)
         self._metrics = MetricsWriter(path, lanes.columns, start.rows.length if start else 0)
         self._events: Any = None
         if options.tensorboard:

@@ -1,7 +1,6 @@
 """What a run can go on from: its latest sound checkpoint, and the newest weights."""
 
 import json
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -33,8 +32,6 @@ class Checkpoint(NamedTuple):
     """How much of `metrics.csv` there was."""
     info: dict[str, Any]
     """Those entries of `run.json` that training counts up."""
-    text: str | None = None
-    """All rows, of a checkpoint that was saved when checkpoints held them."""
 
 
 def load_checkpoint(
@@ -157,8 +154,7 @@ def _latest(
         damage = find_damage(folder) if has_checksums else None
         if damage is None:
             try:
-                rows, text = _rows(folder)
-                difference = None if text is not None else find_other_rows(path, rows)
+                difference = find_other_rows(path, _rows(folder))
                 if difference is None:
                     return restore(folder), passed
                 say(f"checkpoint '{folder}' is not used: {difference}")
@@ -199,21 +195,15 @@ def _progress(folder: Path) -> dict[str, Any]:
         return json.loads(reader.restore(source / "progress")["text"])
 
 
-def _rows(folder: Path) -> tuple[Rows, str | None]:
-    """What a checkpoint knows of `metrics.csv`; the whole text, as older ones hold it."""
-    progress = _progress(folder)
-    if "metrics_csv" not in progress:
-        return Rows(**progress["rows"]), None
-    text = progress["metrics_csv"]
-    data = text.encode()
-    return Rows(len(data), zlib.crc32(data)), text
+def _rows(folder: Path) -> Rows:
+    """What a checkpoint knows of `metrics.csv`."""
+    return Rows(**_progress(folder)["rows"])
 
 
 def _check_rows(path: Path, lanes: Mapping[str, Sequence[Any]], folder: Path) -> None:
     """Refuses lanes that are not those of the rows of a checkpoint, in their order."""
-    progress, (rows, text) = _progress(folder), _rows(folder)
-    if text is None:
-        text = (path / "metrics.csv").read_bytes()[: rows.length].decode()
+    progress, rows = _progress(folder), _rows(folder)
+    text = (path / "metrics.csv").read_bytes()[: rows.length].decode()
     found = lanes_in_order(text, lanes)
     broken = progress["info"].get("diverged", [])
     diverged = [tuple(lane.get(name) for name in lanes) for lane in broken]
@@ -225,7 +215,7 @@ def _check_rows(path: Path, lanes: Mapping[str, Sequence[Any]], folder: Path) ->
 
 
 def _restore(folder: Path, state_shapes: TrainState, num_lanes: int) -> Checkpoint:
-    progress, (rows, text) = _progress(folder), _rows(folder)
+    progress = _progress(folder)
     saved = _saved_lanes(progress, num_lanes)
     shapes = jax.eval_shape(with_plain_keys, state_shapes)
     empty = jax.tree.map(lambda x: np.zeros((saved, *x.shape[1:]), x.dtype), shapes)
@@ -245,9 +235,8 @@ def _restore(folder: Path, state_shapes: TrainState, num_lanes: int) -> Checkpoi
     return Checkpoint(
         position=Position(state, metrics),
         num_chunks=progress["num_chunks"],
-        rows=rows,
+        rows=_rows(folder),
         info=progress["info"],
-        text=text,
     )
 
 
