@@ -3,7 +3,8 @@
 A checkpoint holds the state of every lane (weights, targets, optimisers, replay, keys, counters)
 and how much of `metrics.csv` there was. It is written beside training, under another name until it
 is whole. Then it is synchronised with the disk, and the checksums of its files are written into it,
-by which a reader tells a sound one from a damaged. Only then are older ones removed.
+by which a reader tells a sound one from a damaged: Orbax restores arrays with a changed byte without
+noticing. Only then are older ones removed.
 """
 
 import glob
