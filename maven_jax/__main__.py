@@ -30,8 +30,8 @@ def start(arguments: list[str]) -> int:
     from maven_jax.cli.devices import show_every_core, start_devices
 
     show_every_core()
-    if not {"-h", "--help"}.isdisjoint(arguments):
-        jax.config.update("jax_platforms", "cpu")  # help needs no other device
+    if not {"-h", "--help", "--ray"}.isdisjoint(arguments):
+        jax.config.update("jax_platforms", "cpu")  # neither help nor what waits for Ray needs more
     if not start_devices():
         return 2
     from maven_jax.cli.program_cache import cache_programs

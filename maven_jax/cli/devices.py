@@ -16,11 +16,15 @@ def count_cores() -> int:
     return os.cpu_count() or 1
 
 
-def show_every_core() -> None:
-    """Makes every CPU core a device, unless their number is chosen in the environment."""
+def show_every_core(cores: int | None = None) -> None:
+    """Makes every CPU core a device, unless their number is chosen in the environment.
+
+    Args:
+        cores: how many; by default those that this process may use.
+    """
     if "JAX_NUM_CPU_DEVICES" in os.environ or "host_platform" in os.getenv("XLA_FLAGS", ""):
         return
-    jax.config.update("jax_num_cpu_devices", count_cores())
+    jax.config.update("jax_num_cpu_devices", cores or count_cores())
 
 
 def start_devices() -> bool:

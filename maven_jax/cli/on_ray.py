@@ -1,11 +1,13 @@
 """Parts of a plan as tasks of Ray, on this machine or on a cluster that shares a file system.
 
 Ray places the tasks, and retries one whose worker dies: it then resumes from its last checkpoint.
-A worker imports this module before JAX has its devices, so it imports little.
+A worker imports this module before JAX has its devices, so it imports nothing of the package.
 """
 
 import dataclasses
-from collections.abc import Collection
+import signal
+import threading
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,59 +34,97 @@ def train_on_ray(
     Args:
         plan: what to train.
         path: folder to make, or of the same plan; all workers see it.
-        options: what the runs leave and say beside.
+        options: as of `train_plan`.
         address: of a running cluster, `auto` for the one that this machine belongs to, or `local`
             to start Ray here.
         only: names of the parts to train; by default all.
-        cpus: cores that a part asks for; by default those of this machine, or one beside a GPU.
+        cpus: cores that a part asks for; by default those of the largest machine, or one beside a
+            GPU.
         gpus: that a part asks for; by default one where the cluster has any.
 
     Returns:
         The parts that have finished.
 
     Raises:
-        ConfigError: Ray is not installed, or what `train_plan` refuses.
-        StorageError: the folder holds something else, or cannot be made.
+        ConfigError: Ray is not installed or not found, or what `train_plan` refuses.
+        StorageError: the folder holds something else or cannot be made, or a part's workers died
+            again and again.
         InterruptedRunError: after Ctrl-C; the tasks have saved what they had learned.
     """
-    from maven_jax.cli.devices import count_cores
-    from maven_jax.errors import ConfigError
-    from maven_jax.experiments.folder import ENDED, load_setup, parts_of
+    from maven_jax.experiments.console import log_to
+    from maven_jax.experiments.folder import parts_of
+    from maven_jax.experiments.plan import chosen_parts, finished_runs, open_plan, unfinished
+    from maven_jax.experiments.runner import draw_runs, remove_if_untrained
+
+    made = open_plan(plan, path, options, only=only, trained_here=False)
+    folders = chosen_parts(path, only)
+    for line in options.remarks:
+        log_to(options.console)(line)
+
+    def train() -> list["Run"]:
+        if to_train := unfinished(folders):
+            try:
+                _run_tasks(path, to_train, options, address, cpus, gpus)
+            finally:
+                if plan.report is not None and options.report is not None:
+                    options.report(path)
+            if plan.report is None and not plan.is_single:
+                draw_runs(finished_runs(parts_of(path)), path, options)
+        return finished_runs(folders)
+
+    return remove_if_untrained(path, train) if made else train()
+
+
+def _run_tasks(
+    path: Path,
+    folders: Sequence[Path],
+    options: "Options",
+    address: str,
+    cpus: float | None,
+    gpus: float | None,
+) -> None:
+    """Trains each folder in a task; the first error is raised once all tasks have ended."""
+    from maven_jax.errors import ConfigError, StorageError, first_line
     from maven_jax.experiments.options import InterruptedRunError
-    from maven_jax.experiments.plan import check_names, create_plan, finished_runs
 
     try:
         import ray
     except ImportError:
         raise ConfigError("ray is not installed; use pip install 'maven-jax[ray]'") from None
-    check_names(only, [part.name for part in plan.parts])
-    create_plan(plan, path, options)
-    folders = [f for f in parts_of(path) if not only or f.name in only]
-    to_train = [f for f in folders if load_setup(f)[1]["status"] not in ENDED]
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    is_main = threading.current_thread() is threading.main_thread()
     try:
-        ray.init(address=None if address == "local" else address, include_dashboard=False)
-    except ConnectionError as error:
-        raise ConfigError(f"ray is {address!r}: {str(error).splitlines()[0]}") from None
+        ray.init(address=address, include_dashboard=False)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise ConfigError(f"ray is {address!r}: {first_line(error)}") from None
+    finally:
+        for number, handler in handlers.items() if is_main else ():  # Ray's would save nothing
+            signal.signal(number, handler)
     failure: Exception | None = None
     try:
         if gpus is None:
             gpus = 1 if ray.cluster_resources().get("GPU") else 0
-        cpus = cpus if cpus is not None else 1 if gpus else count_cores()
+        if cpus is None:
+            cpus = 1 if gpus else max(node["Resources"].get("CPU", 1) for node in ray.nodes())
         task = ray.remote(train_part).options(num_cpus=cpus, num_gpus=gpus, max_retries=RETRIES)
         settings = options.tensorboard, dataclasses.asdict(options.checkpoint)
-        waiting = [
-            task.remote(str(path.absolute()), "" if f == path else f.name, *settings)
-            for f in to_train
-        ]
+        names = {
+            task.remote(str(path.absolute()), "" if folder == path else folder.name, *settings): (
+                folder.name
+            )
+            for folder in folders
+        }
+        waiting = list(names)
         try:
             while waiting:
-                done, waiting = ray.wait(waiting)
+                (done,), waiting = ray.wait(waiting)
                 try:
                     ray.get(done)
                 except ray.exceptions.RayTaskError as error:
                     failure = failure or error.cause
                 except ray.exceptions.RayError as error:
-                    failure = failure or error
+                    what = f"run '{names[done]}' was not trained: {first_line(error)}"
+                    failure = failure or StorageError(what)
         except KeyboardInterrupt:
             for running in waiting:
                 ray.cancel(running)
@@ -92,11 +132,8 @@ def train_on_ray(
             raise InterruptedRunError(path) from None
     finally:
         ray.shutdown()
-        if plan.report is not None and options.report is not None:
-            options.report(path)
     if failure is not None:
         raise failure
-    return finished_runs(folders)
 
 
 def train_part(path: str, name: str, tensorboard: bool, checkpoint: dict[str, Any]) -> None:
@@ -107,18 +144,27 @@ def train_part(path: str, name: str, tensorboard: bool, checkpoint: dict[str, An
         name: of the part; empty for a plan that is one.
         tensorboard: whether events are written.
         checkpoint: fields of `Checkpointing`.
+
+    Raises:
+        StorageError: another process trains the part.
     """
+    import ray
+
     from maven_jax.cli.devices import show_every_core
 
-    show_every_core()
+    assigned = ray.get_runtime_context().get_assigned_resources()
+    show_every_core(max(1, int(assigned.get("CPU", 1))))
     from maven_jax.cli.program_cache import cache_programs
 
     cache_programs()
     from maven_jax.cli.shared import options_of
+    from maven_jax.errors import StorageError
     from maven_jax.experiments.checkpoint import Checkpointing
-    from maven_jax.experiments.folder import ENDED, load_setup
-    from maven_jax.experiments.plan import resume_plan
+    from maven_jax.experiments.plan import resume_plan, unfinished
 
-    if load_setup(Path(path) / name)[1]["status"] not in ENDED:
+    folder = Path(path) / name
+    if unfinished([folder]):
         options = options_of(tensorboard, Checkpointing(**checkpoint))
         resume_plan(path, options, only=[name] if name else [])
+        if unfinished([folder]):
+            raise StorageError(f"run '{folder}' is being trained by another process")

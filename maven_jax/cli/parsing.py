@@ -58,7 +58,7 @@ def parse(kind: type[T], name: str, args: list[str], default: T | None = None) -
         and ":" in config.env.name
         and not (near or "").startswith("--env.options.")
     ):
-        hint = "; options without a default number, string or flag are given in a YAML file"
+        hint = "; set it in a YAML file: its default is not a number, string or flag"
     raise ConfigError(_one_line(said.getvalue()) + hint)
 
 

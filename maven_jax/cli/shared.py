@@ -42,7 +42,7 @@ class Execution:
     ray: str | None = None
     """Train the parts as tasks of Ray: `local`, or the address of a cluster."""
     ray_cpus: float | None = None
-    """Cores that a part asks for. Default: all of this machine, or one beside a GPU."""
+    """Cores that a part asks for. Default: all of a machine, or one beside a GPU."""
     ray_gpus: float | None = None
     """GPUs that a part asks for. Default: one, if the cluster has any."""
     tensorboard: bool = True
@@ -74,23 +74,30 @@ def execute(
         return train_plan(plan, out, options, only=only)
     for name in ("ray_cpus", "ray_gpus"):
         value = getattr(command, name)
-        check(value is None or 0 <= value < 10**6, name, value, "a number of at least 0")
+        works = value is None or 0 <= value <= 1 or (1 < value < 10**6 and value.is_integer())
+        check(works, name, value, "a number from 0 to 1, or a whole number")
     return train_on_ray(plan, out, options, command.ray, only, command.ray_cpus, command.ray_gpus)
 
 
 def _chosen_parts(plan: Plan, index: int | None, only: Sequence[str]) -> Sequence[str]:
     """The names of the parts to train now; none for all."""
     name, number, task = "part_index", len(plan.parts), os.environ.get("SLURM_ARRAY_TASK_ID")
+    remedy = ""
     if only:
         check(index is None, name, index, "none with --only")
         return only
     if index is None and task is not None and number > 1:
         check(task.isdecimal(), "SLURM_ARRAY_TASK_ID", task, "a whole number")
         name, index = "SLURM_ARRAY_TASK_ID", int(task)
+        remedy = "; unset it to train all parts"
     if index is None:
         return ()
-    check(0 <= index < number, name, index, f"a whole number from 0 to {number - 1}")
-    return () if plan.is_single else (plan.parts[index].name,)
+    check(0 <= index < number, name, index, f"a whole number from 0 to {number - 1}{remedy}")
+    if plan.is_single:
+        return ()
+    chosen = plan.parts[index].name
+    say(f"part {index} of {number}, '{chosen}', is trained ({name})")
+    return (chosen,)
 
 
 def say(line: str) -> None:

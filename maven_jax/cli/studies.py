@@ -80,7 +80,8 @@ def study(command: RunStudy, console: Console) -> None:
     if command.steps is not None:
         chosen = chosen.with_steps(command.steps)
     out = command.out or Path("runs") / Path(command.study).stem
-    execute(chosen.plan(), out, command, only=command.only)
+    only = [part.name for name in command.only for part in chosen.parts(name)]
+    execute(chosen.plan(), out, command, only=only)
     show_report(out, console)
 
 
@@ -96,7 +97,7 @@ def figure3(command: Figure3, console: Console) -> None:
             raise unknown("configuration of figure3", name, packaged.runs)
     runs = {name: packaged.runs[name] for name in command.configs or packaged.runs}
     chosen = packaged._replace(runs=runs).with_seeds(command.seed, command.seeds)
-    chosen = _overridden(chosen.with_configs(for_length), command.overrides)
+    chosen = _overridden(chosen, command.overrides).with_configs(for_length)
     if command.steps is not None:
         chosen = chosen.with_steps(command.steps)
     execute(chosen.plan(), command.out, command)

@@ -3,8 +3,8 @@
 A checkpoint holds the state of every lane (weights, targets, optimisers, replay, keys, counters)
 and how much of `metrics.csv` there was. It is written beside training, under another name until it
 is whole. Then it is synchronised with the disk, and the checksums of its files are written into it,
-by which a reader tells a sound one from a damaged: Orbax restores arrays with a changed byte without
-noticing. Only then are older ones removed.
+by which a reader tells a sound one from a damaged: Orbax restores arrays with a changed byte
+without noticing. Only then are older ones removed.
 """
 
 import glob
@@ -24,7 +24,7 @@ import orbax.checkpoint as ocp
 from maven_jax.errors import check, first_line
 from maven_jax.experiments.files import remove_folder, write_checksums
 from maven_jax.experiments.folder import CHECKPOINTS, checkpoint_folders
-from maven_jax.experiments.metrics import Rows
+from maven_jax.experiments.metrics import MetricsPrefix
 from maven_jax.experiments.weights import name_of
 from maven_jax.types import TrainState
 
@@ -92,7 +92,7 @@ class CheckpointWriter:
         metrics: dict[str, np.ndarray],
         num_chunks: int,
         num_updates: int,
-        rows: Rows,
+        rows: MetricsPrefix,
         info: dict[str, Any],
     ) -> None:
         """Copies the state to the host's memory and writes it in the background.
@@ -205,17 +205,16 @@ def orbax_path(path: Path) -> Iterator[Path]:
         yield link
 
 
-def read_arrays(folder: Path, roots: Sequence[str] = ()) -> dict[str, np.ndarray]:
+def read_arrays(folder: Path, roots: Sequence[str]) -> dict[str, np.ndarray]:
     """Arrays that Orbax has written, in the host's memory, by names such as `params/agent/w`.
 
     Args:
         folder: where they are.
-        roots: the first parts of the names that are wanted; by default all.
+        roots: the first parts of the names that are wanted; the rest costs no memory.
     """
     with closing(ocp.PyTreeCheckpointHandler()) as handler, orbax_path(folder) as source:
         tree = handler.metadata(source).tree
-    if roots:  # what is not wanted costs no memory
-        tree = {name: leaf for name, leaf in tree.items() if name_of(name).split("/")[0] in roots}
+    tree = {name: leaf for name, leaf in tree.items() if name_of(name).split("/")[0] in roots}
     wanted = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), tree)
     as_arrays = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
     with ocp.PyTreeCheckpointer() as checkpointer, orbax_path(folder) as source:

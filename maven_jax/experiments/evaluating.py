@@ -25,7 +25,7 @@ from maven_jax.training.train import make_trainer, static_part
 from maven_jax.types import MarlEnv, NetworkParams, Params
 
 PIECE_BYTES = 2**28
-"""What a piece takes beside the weights, where one episode, and those of each z, take no more."""
+"""Memory of one batch of test episodes, without weights; a single episode may exceed it."""
 
 COPIES = 3
 """How many times over a program holds its episodes: as played, as floats, and on the way."""

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 CHECKSUMS = "checksums.json"
+DRAFT = ".draft-"
+"""How the name of a file begins that is not whole yet."""
 _NO_SYNC = (errno.EINVAL, errno.EACCES, errno.EBADF, errno.ENOTSUP)
 
 
@@ -54,7 +56,7 @@ def replace_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
 def draft_of(path: Path) -> Path:
     """A name beside `path` that nobody else uses; short, since `path` may be as long as may be."""
-    return path.with_name(f".draft-{secrets.token_hex(4)}")
+    return path.with_name(f"{DRAFT}{secrets.token_hex(4)}")
 
 
 def sync(path: Path) -> None:

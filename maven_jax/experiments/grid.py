@@ -172,6 +172,7 @@ def check_grid(grid: Any, config: Config) -> dict[str, list[Any]]:
     check(isinstance(grid, dict), "grid", grid, "a mapping of fields to lists of values")
     checked: dict[str, list[Any]] = {}
     for field, values in grid.items():
+        check(isinstance(field, str), "grid", grid, "a mapping of fields to lists of values")
         check(isinstance(values, list) and bool(values), f"grid of {field}", values, "a list")
         checked[field] = []
         for value in values:
@@ -184,8 +185,21 @@ def check_grid(grid: Any, config: Config) -> dict[str, list[Any]]:
     return checked
 
 
+def configs_of(part: Part) -> list[Config]:
+    """The configuration of each point of a part."""
+    columns = [np.asarray(column).tolist() for column in part.lanes.hyperparameters]
+    points = dict.fromkeys(zip(*columns, strict=True))
+    return [
+        dataclasses.replace(part.config, hyperparameters=Hyperparameters(*point))
+        for point in points
+    ]
+
+
 def at_largest(part: Part) -> Config:
-    """A part's configuration, with the largest value that its lanes give to each hyperparameter."""
+    """A part's configuration, with the largest value that its lanes give to each hyperparameter.
+
+    A field counts as ignored only if what it belongs to has the weight 0 in every lane.
+    """
     largest = jax.tree.map(lambda x: float(np.max(x)), part.lanes.hyperparameters)
     return dataclasses.replace(part.config, hyperparameters=largest)
 

@@ -15,8 +15,8 @@ from typing import Any
 INTERRUPTED = 130
 """The exit code of a command that a signal has stopped."""
 STOPPING = (
-    "stopping after this chunk, which is saved; a second Ctrl-C stops at once, and the run then "
-    "resumes from the last checkpoint"
+    "stopping after the current evaluation, then saving a checkpoint; press Ctrl-C again to stop "
+    "now, and resume from the last checkpoint"
 )
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
 SIGNALS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))

@@ -24,7 +24,7 @@ _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 
 @contextmanager
-def lock(folder: Path, what: str = "run") -> Iterator[None]:
+def lock(folder: Path) -> Iterator[None]:
     """Keeps other processes from training what is in a folder.
 
     Raises:
@@ -32,7 +32,7 @@ def lock(folder: Path, what: str = "run") -> Iterator[None]:
     """
     with try_lock(folder) as taken:
         if not taken:
-            raise StorageError(f"{what} '{folder}' is being trained by another process")
+            raise StorageError(f"run '{folder}' is being trained by another process")
         yield
 
 

@@ -12,7 +12,12 @@ from maven_jax.experiments.checkpoint import CheckpointWriter
 from maven_jax.experiments.console import log_to
 from maven_jax.experiments.grid import Lanes, lanes_from_columns
 from maven_jax.experiments.interruption import StopRequest
-from maven_jax.experiments.metrics import MetricsWriter, Rows, describe_rows, set_metrics_aside
+from maven_jax.experiments.metrics import (
+    MetricsPrefix,
+    MetricsWriter,
+    describe_rows,
+    set_metrics_aside,
+)
 from maven_jax.experiments.new_folder import write_info
 from maven_jax.experiments.options import Options
 from maven_jax.experiments.progress import live_numbers, show_progress
@@ -144,7 +149,7 @@ class Results:
         self._metrics.sync()
 
     @property
-    def rows(self) -> Rows:
+    def rows(self) -> MetricsPrefix:
         """How much of `metrics.csv` there is."""
         return self._metrics.rows
 

@@ -76,7 +76,7 @@ def check_memory(held: Memory, free: int | None, num_lanes: int, num_devices: in
         fit -= fit % num_devices  # a group is padded to an even share
     raise ConfigError(
         f"{num_lanes} runs need {held}, but only {format_bytes(free)} are free; use "
-        + (f"maven-jax sweep --group-size {fit} or less" if fit else "a smaller replay_size")
+        + (f"--group-size {fit} or less" if fit else "a smaller replay_size")
     )
 
 

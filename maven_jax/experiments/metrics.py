@@ -15,8 +15,8 @@ from maven_jax.experiments.files import sync
 COUNTERS = ("env_steps", "num_updates")
 
 
-class Rows(NamedTuple):
-    """How much of `metrics.csv` there was, by which a checkpoint knows its rows again."""
+class MetricsPrefix(NamedTuple):
+    """Size and checksum of `metrics.csv` when a checkpoint was saved, compared on resume."""
 
     length: int
     """Bytes."""
@@ -44,7 +44,7 @@ class MetricsWriter:
         sync(path)
         self._file = self._path.open("r+b")
         kept = self._file.read(length)
-        self.rows = Rows(len(kept), zlib.crc32(kept))
+        self.rows = MetricsPrefix(len(kept), zlib.crc32(kept))
         self._file.truncate(len(kept))
         self._lanes = lanes
 
@@ -67,7 +67,9 @@ class MetricsWriter:
             self._file.flush()
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(self._path)) from None
-        self.rows = Rows(self.rows.length + len(added), zlib.crc32(added, self.rows.checksum))
+        self.rows = MetricsPrefix(
+            self.rows.length + len(added), zlib.crc32(added, self.rows.checksum)
+        )
 
     def sync(self) -> None:
         """Waits until all rows are on the disk."""
@@ -78,8 +80,8 @@ class MetricsWriter:
         self._file.close()
 
 
-def find_other_rows(path: Path, rows: Rows) -> str | None:
-    """How `metrics.csv` differs from the rows that a checkpoint goes on from; None if it does not.
+def describe_mismatch(path: Path, rows: MetricsPrefix) -> str | None:
+    """Why `metrics.csv` does not begin with the rows that a checkpoint recorded; None if it does.
 
     Args:
         path: the run's folder.
@@ -97,7 +99,7 @@ def find_other_rows(path: Path, rows: Rows) -> str | None:
     return None
 
 
-def describe_rows(path: Path, rows: Rows) -> dict[str, int]:
+def describe_rows(path: Path, rows: MetricsPrefix) -> dict[str, int]:
     """`metrics.csv` as training wrote it, for `run.json` once a run has ended.
 
     Args:
@@ -120,8 +122,8 @@ def refuse_changed_metrics(path: Path, info: Mapping[str, Any]) -> None:
     """
     if "metrics_csv" not in info:
         return
-    written = Rows(info["metrics_csv"]["length"], info["metrics_csv"]["checksum"])
-    change = find_other_rows(path, written)
+    written = MetricsPrefix(info["metrics_csv"]["length"], info["metrics_csv"]["checksum"])
+    change = describe_mismatch(path, written)
     if change is None and (size := (path / "metrics.csv").stat().st_size) > written.length:
         change = f"metrics.csv has {size} bytes, of which training wrote {written.length}"
     if change is not None:

@@ -45,6 +45,10 @@ class InterruptedRunError(Exception):
     def __init__(self, path: Path) -> None:
         kept = f"progress is saved in '{path}'; resume it with: maven-jax resume '{path}'"
         super().__init__(f"interrupted; {kept if path.exists() else 'nothing was saved yet'}")
+        self.path = path
+
+    def __reduce__(self) -> tuple[type, tuple[Path]]:
+        return InterruptedRunError, (self.path,)
 
 
 class Origin(NamedTuple):

@@ -27,7 +27,7 @@ from maven_jax.experiments.programs import check_run, compile_run
 from maven_jax.experiments.provenance import check_env_of_run, check_settings, env_of_run
 from maven_jax.experiments.run import Run, load_run
 from maven_jax.experiments.runner import (
-    NO_START,
+    UNFIT_START,
     already_finished,
     continue_run,
     draw_runs,
@@ -74,7 +74,7 @@ def train_plan(
     Args:
         plan: what to train.
         path: folder to make, or of the same plan.
-        options: what the runs leave and say beside.
+        options: console, TensorBoard, checkpoints, figures.
         make_env: builds the environment of a configuration.
         only: names of the parts to train now; by default all.
 
@@ -88,14 +88,8 @@ def train_plan(
         InterruptedRunError: after a signal to stop.
     """
     path, options = Path(path), options or Options()
-    check_names(only, [part.name for part in plan.parts])
-    if create_plan(plan, path, options, make_env):
+    if open_plan(plan, path, options, make_env, only):
         return remove_if_untrained(path, lambda: _train(path, options, make_env, only))
-    finished_runs(parts_of(path))  # what is damaged is refused before all else
-    if plan.is_single:
-        config, info = load_setup(path)
-        check_env_of_run(path, info, make_env(config))
-    _report_existing(path, _chosen(path, only), options)
     return _train(path, options, make_env, only)
 
 
@@ -107,40 +101,58 @@ def resume_plan(
 ) -> list[Run]:
     """Trains what a plan's folder lacks; of a study that has ended, the report is written anew.
 
-    Args:
-        path: the folder.
-        options: what the runs leave and say beside.
-        make_env: builds the environment of a configuration.
-        only: names of the parts to train now; by default all.
-
-    Returns:
-        As `train_plan`.
+    Arguments, result and errors are those of `train_plan`.
 
     Raises:
-        StorageError: a folder is missing or damaged, or all parts of a sweep have finished.
-        ConfigError: no such part, or lanes that do not fit.
-        InterruptedRunError: after a signal to stop.
+        StorageError: also where all parts of a sweep have finished.
     """
     path = Path(path)
     folders = parts_of(path)
-    check_names(only, [folder.name for folder in folders])
+    _check_names(only, [folder.name for folder in folders])
     if folders == [path]:
         load_unfinished(path)
-    elif not is_study(path) and _have_ended(folders):
+    elif not is_study(path) and not unfinished(folders):
         raise StorageError(already_finished("sweep", path))
     return _train(path, options or Options(), make_env, only)
 
 
-def create_plan(plan: Plan, path: Path, options: Options, make_env: MakeEnv = make_env) -> bool:
-    """Makes the folder of a plan, in which nothing is trained yet.
+def open_plan(
+    plan: Plan,
+    path: Path,
+    options: Options,
+    make_env: MakeEnv = make_env,
+    only: Collection[str] = (),
+    *,
+    trained_here: bool = True,
+) -> bool:
+    """Makes the folder of a plan, or finds the same plan in it; nothing is trained yet.
 
-    Returns:
-        Whether it was made; the same plan may be there already.
-
-    Raises:
-        ConfigError: a value that cannot work, or lanes or weights that do not fit.
-        StorageError: the folder holds something else, or cannot be made.
+    Returns whether the folder was made. Arguments and errors are those of `train_plan`; with
+    `trained_here` the parts must fit into this machine's memory.
     """
+    _check_names(only, [part.name for part in plan.parts])
+    if _create(plan, path, options, make_env, trained_here):
+        return True
+    finished_runs(parts_of(path))  # what is damaged is refused before all else
+    folders = chosen_parts(path, only)
+    to_train = unfinished(folders)
+    for folder in to_train:
+        load_unfinished(folder)
+    if plan.is_single:
+        config, info = load_setup(path)
+        check_env_of_run(path, info, make_env(config))
+        if to_train:
+            with lock(path):  # refused if another process trains it
+                pass
+    found = "exists; it is resumed" if to_train else "has finished; there is nothing to train"
+    log_to(options.console)(f"'{path}' {found}")
+    return False
+
+
+def _create(
+    plan: Plan, path: Path, options: Options, make_env: MakeEnv, trained_here: bool
+) -> bool:
+    """Whether the folder was made; the same plan may be there already."""
     options.checkpoint.validate()
     setups = {"" if plan.is_single else part.name: _setup(part, plan.origin) for part in plan.parts}
     programs = {_program(setup.config, setup.info) for setup in setups.values()}
@@ -152,12 +164,18 @@ def create_plan(plan: Plan, path: Path, options: Options, make_env: MakeEnv = ma
             with _naming(name):
                 env = make_env(setup.config)
                 trainer = make_trainer(setup.config, env)
-                if program not in checked:
+                if trained_here and program not in checked:
                     check_run(setup.config, env, program[1])
                 check_shaping(env, part.lanes.hyperparameters)
                 if setup.initial_weights is not None:
                     refuse_normalized(setup.config)
-                    fit_lanes(setup.initial_weights, trainer, setup.config, program[1], NO_START)
+                    fit_lanes(
+                        setup.initial_weights,
+                        trainer,
+                        setup.config,
+                        program[1],
+                        UNFIT_START,
+                    )
             checked.add(program)
 
     def create() -> None:
@@ -172,8 +190,8 @@ def create_plan(plan: Plan, path: Path, options: Options, make_env: MakeEnv = ma
     if not plan.is_single:
         num_runs = sum(len(part.lanes.seeds) for part in plan.parts)
         log_to(options.console)(
-            f"{num_runs} runs in {len(plan.parts)} parts, {pluralize(len(programs), 'program')} "
-            "in all"
+            f"{num_runs} runs in {pluralize(len(plan.parts), 'part')}; "
+            f"{pluralize(len(programs), 'program')} to compile"
         )
     return True
 
@@ -194,62 +212,47 @@ def _setup(part: Part, origin: Origin | None) -> Setup:
     return Setup(part.config, info | {"init_from": origin.record}, origin.arrays)
 
 
-def check_names(only: Collection[str], names: Sequence[str]) -> None:
-    """Raises `ConfigError` for a part that a plan has not."""
+def chosen_parts(path: Path, only: Collection[str]) -> list[Path]:
+    """The folders of the named parts of a plan; by default of all."""
+    return [part for part in parts_of(path) if not only or part == path or part.name in only]
+
+
+def unfinished(folders: Sequence[Path]) -> list[Path]:
+    """Those of a plan's parts that have not finished."""
+    return [folder for folder in folders if load_setup(folder)[1]["status"] not in ENDED]
+
+
+def _check_names(only: Collection[str], names: Sequence[str]) -> None:
     for name in only:
         if name not in names:
-            raise unknown("run of the study", name, names)
-
-
-def _chosen(path: Path, only: Collection[str]) -> list[Path]:
-    return [folder for folder in parts_of(path) if not only or folder.name in only]
-
-
-def _have_ended(folders: Sequence[Path]) -> bool:
-    return all(load_setup(folder)[1]["status"] in ENDED for folder in folders)
-
-
-def _report_existing(path: Path, folders: Sequence[Path], options: Options) -> None:
-    """Says that a folder holds these parts already.
-
-    Raises:
-        StorageError: one of them cannot be resumed.
-    """
-    unfinished = [folder for folder in folders if not _have_ended([folder])]
-    for folder in unfinished:
-        load_unfinished(folder)
-    found = "exists; it is resumed" if unfinished else "has finished; there is nothing to train"
-    log_to(options.console)(f"'{path}' {found}")
+            raise unknown("part", name, names)
 
 
 def _train(path: Path, options: Options, make_env: MakeEnv, only: Collection[str]) -> list[Run]:
     """`continue_run` of each part that has not finished and that no other process trains."""
-    folders, has_report = _chosen(path, only), is_study(path)
-    finished_runs(parts_of(path))  # what is damaged is refused before others are trained
-    had_ended = _have_ended(folders)
-    for folder in folders:
-        info = load_setup(folder)[1]
-        if info["status"] not in ENDED:
-            check_settings(folder, info)
+    parts, folders, has_report = parts_of(path), chosen_parts(path, only), is_study(path)
+    finished_runs(parts)  # what is damaged is refused before others are trained
+    to_train = unfinished(folders)
+    for folder in to_train:
+        check_settings(folder, load_setup(folder)[1])
 
     def write_report() -> None:
         if has_report and options.report is not None:
             options.report(path)
 
     try:
-        if folders != [path]:
-            _train_parts(folders, options, make_env, write_report)
-        elif not had_ended:
+        if parts != [path]:
+            _train_parts(to_train, options, make_env, write_report)
+        elif to_train:
             with lock(path):
                 continue_run(path, env_of_run(path, *load_setup(path), make_env), options)
     except (InterruptedRunError, KeyboardInterrupt):
         raise InterruptedRunError(path) from None
     finally:
         write_report()
-    runs = finished_runs(folders)
-    if runs and not had_ended and not has_report and folders != [path]:
-        draw_runs(runs, path, options)
-    return runs
+    if to_train and not has_report and parts != [path]:
+        draw_runs(finished_runs(parts), path, options)
+    return finished_runs(folders)
 
 
 def _train_parts(
@@ -259,11 +262,10 @@ def _train_parts(
     after_each: Callable[[], None],
 ) -> None:
     say = log_to(options.console)
-    compiled: dict[Any, Sweep] = {}
     stop = StopRequest(say)
-    for index, folder in enumerate(folders):
-        if _have_ended([folder]):
-            continue
+    compiled: dict[Any, Sweep] = {}
+    last_use = {_program(*load_setup(folder)): folder for folder in folders}
+    for folder in folders:
         if stop.requested:
             raise KeyboardInterrupt
         with try_lock(folder) as taken:  # before compiling, so that no other process does
@@ -280,8 +282,8 @@ def _train_parts(
                 if program not in compiled:
                     compiled[program] = compile_run(config, env, program[1], named)
                 continue_run(folder, env, named, compiled[program], stop)
-        to_come = [_program(*load_setup(other)) for other in folders[index + 1 :]]
-        compiled = {p: sweep for p, sweep in compiled.items() if p in to_come}
+        if last_use[program] == folder:
+            del compiled[program]
         after_each()
 
 

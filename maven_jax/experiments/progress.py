@@ -69,7 +69,7 @@ def _progress_bar(console: Console) -> Progress:
 def live_numbers(chunk: SweepChunk, rate: float) -> str:
     """The median return of the lanes that are finite, and updates a second of all together."""
     sound = chunk.metrics["return"][~chunk.diverged]
-    median = f"return {np.median(sound):.2f}" if sound.size else "all non-finite"
+    median = f"return {np.median(sound):.2f}" if sound.size else "all diverged"
     return f"{median}, {rate:,.0f} updates/s"
 
 

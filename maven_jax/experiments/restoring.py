@@ -14,13 +14,15 @@ from maven_jax.errors import MavenJaxError, StorageError, first_line
 from maven_jax.experiments.checkpoint import by_path, orbax_path, read_arrays, with_plain_keys
 from maven_jax.experiments.files import CHECKSUMS, find_damage
 from maven_jax.experiments.folder import ENDED, WEIGHTS, checkpoint_folders, describe_status
-from maven_jax.experiments.metrics import Rows, find_other_rows, lanes_in_order
+from maven_jax.experiments.metrics import MetricsPrefix, describe_mismatch, lanes_in_order
 from maven_jax.experiments.run import Run
 from maven_jax.experiments.sweep import Position
 from maven_jax.experiments.weights import Weights, read_weights
 from maven_jax.types import TrainState
 
 T = TypeVar("T")
+Progress = dict[str, Any]
+"""What a checkpoint holds beside the state, as `CheckpointWriter.save` writes it."""
 
 
 class Checkpoint(NamedTuple):
@@ -28,7 +30,7 @@ class Checkpoint(NamedTuple):
 
     position: Position
     num_chunks: int
-    rows: Rows
+    rows: MetricsPrefix
     """How much of `metrics.csv` there was."""
     info: dict[str, Any]
     """Those entries of `run.json` that training counts up."""
@@ -56,10 +58,10 @@ def load_checkpoint(
             the rows that `metrics.csv` has. Nothing is set aside then.
     """
 
-    def restore(folder: Path) -> Checkpoint:
+    def restore(folder: Path, progress: Progress) -> Checkpoint:
         if lanes is not None:
-            _check_rows(path, lanes, folder)
-        return _restore(folder, state_shapes, num_lanes)
+            _check_lanes(path, lanes, folder, progress)
+        return _restore(folder, progress, state_shapes, num_lanes)
 
     found, passed = _latest(path, restore, say)
     for folder, name in passed.items():
@@ -79,9 +81,9 @@ def can_resume(path: Path, state_shapes: TrainState, lanes: Mapping[str, Sequenc
         StorageError: as `load_checkpoint` does.
     """
 
-    def restore(folder: Path) -> Checkpoint:
-        _check_rows(path, lanes, folder)
-        return _restore(folder, state_shapes, len(lanes["seed"]))
+    def restore(folder: Path, progress: Progress) -> Checkpoint:
+        _check_lanes(path, lanes, folder, progress)
+        return _restore(folder, progress, state_shapes, len(lanes["seed"]))
 
     return _latest(path, restore, lambda _: None)[0] is not None
 
@@ -106,7 +108,7 @@ def newest_weights(run: Run, say: Callable[[str], None]) -> dict[str, np.ndarray
     if (run.path / WEIGHTS).exists():
         try:
             kept = read_weights(run.path)
-            _check_lanes(kept, run)
+            _check_weights(kept, run)
         except MavenJaxError as error:
             damage = error
     if kept is not None and has_ended:
@@ -130,7 +132,7 @@ def newest_weights(run: Run, say: Callable[[str], None]) -> dict[str, np.ndarray
     return newest.arrays
 
 
-def _check_lanes(weights: Weights, run: Run) -> None:
+def _check_weights(weights: Weights, run: Run) -> None:
     for name, array in weights.arrays.items():
         if array.shape[:1] != (run.num_lanes,):
             raise StorageError(
@@ -140,9 +142,9 @@ def _check_lanes(weights: Weights, run: Run) -> None:
 
 
 def _latest(
-    path: Path, restore: Callable[[Path], T], say: Callable[[str], None]
+    path: Path, restore: Callable[[Path, Progress], T], say: Callable[[str], None]
 ) -> tuple[T | None, dict[Path, str]]:
-    """The latest checkpoint that can be used, and names for those after it to be set aside by.
+    """The latest usable checkpoint, and new names for the newer, unusable ones.
 
     Raises:
         StorageError: a sound one cannot be restored, or none has the rows that `metrics.csv` has.
@@ -154,9 +156,10 @@ def _latest(
         damage = find_damage(folder) if has_checksums else None
         if damage is None:
             try:
-                difference = find_other_rows(path, _rows(folder))
+                progress = _progress(folder)
+                difference = describe_mismatch(path, MetricsPrefix(**progress["rows"]))
                 if difference is None:
-                    return restore(folder), passed
+                    return restore(folder, progress), passed
                 say(f"checkpoint '{folder}' is not used: {difference}")
                 other_rows = other_rows or difference
                 passed[folder] = f"unused-{folder.name}"
@@ -190,32 +193,32 @@ def _set_aside(folder: Path, name: str) -> None:
     folder.rename(aside)
 
 
-def _progress(folder: Path) -> dict[str, Any]:
+def _progress(folder: Path) -> Progress:
     with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader, orbax_path(folder) as source:
         return json.loads(reader.restore(source / "progress")["text"])
 
 
-def _rows(folder: Path) -> Rows:
-    """What a checkpoint knows of `metrics.csv`."""
-    return Rows(**_progress(folder)["rows"])
+def _check_lanes(
+    path: Path, lanes: Mapping[str, Sequence[Any]], folder: Path, progress: Progress
+) -> None:
+    """Raises unless the lanes are those of a checkpoint's rows, in order.
 
-
-def _check_rows(path: Path, lanes: Mapping[str, Sequence[Any]], folder: Path) -> None:
-    """Refuses lanes that are not those of the rows of a checkpoint, in their order."""
-    progress, rows = _progress(folder), _rows(folder)
-    text = (path / "metrics.csv").read_bytes()[: rows.length].decode()
-    found = lanes_in_order(text, lanes)
-    broken = progress["info"].get("diverged", [])
-    diverged = [tuple(lane.get(name) for name in lanes) for lane in broken]
-    named = zip(*lanes.values(), strict=True)
-    if found and found != [lane for lane in named if lane in found or lane not in diverged]:
+    Lanes that diverged before their first evaluation have no rows.
+    """
+    text = (path / "metrics.csv").read_bytes()[: progress["rows"]["length"]].decode()
+    with_rows = lanes_in_order(text, lanes)
+    diverged = {tuple(lane.get(n) for n in lanes) for lane in progress["info"].get("diverged", [])}
+    without_rows = diverged - set(with_rows)
+    expected = [lane for lane in zip(*lanes.values(), strict=True) if lane not in without_rows]
+    if with_rows and with_rows != expected:
         raise StorageError(
             f"run '{path}' is damaged: run.json names other lanes than checkpoint '{folder}' is of"
         )
 
 
-def _restore(folder: Path, state_shapes: TrainState, num_lanes: int) -> Checkpoint:
-    progress = _progress(folder)
+def _restore(
+    folder: Path, progress: Progress, state_shapes: TrainState, num_lanes: int
+) -> Checkpoint:
     saved = _saved_lanes(progress, num_lanes)
     shapes = jax.eval_shape(with_plain_keys, state_shapes)
     empty = jax.tree.map(lambda x: np.zeros((saved, *x.shape[1:]), x.dtype), shapes)
@@ -235,20 +238,19 @@ def _restore(folder: Path, state_shapes: TrainState, num_lanes: int) -> Checkpoi
     return Checkpoint(
         position=Position(state, metrics),
         num_chunks=progress["num_chunks"],
-        rows=_rows(folder),
+        rows=MetricsPrefix(**progress["rows"]),
         info=progress["info"],
     )
 
 
-def _restore_weights(num_lanes: int, folder: Path) -> Weights:
-    progress = _progress(folder)
+def _restore_weights(num_lanes: int, folder: Path, progress: Progress) -> Weights:
     _saved_lanes(progress, num_lanes)
     arrays = read_arrays(folder / "state", ("params", "latent_params"))
     taken = {name: array[:num_lanes] for name, array in arrays.items()}
     return Weights(taken, progress["num_chunks"])
 
 
-def _saved_lanes(progress: dict[str, Any], num_lanes: int) -> int:
+def _saved_lanes(progress: Progress, num_lanes: int) -> int:
     """How many lanes a checkpoint holds, padding included."""
     saved = progress["num_lanes"]
     if saved < num_lanes:

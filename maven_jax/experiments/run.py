@@ -69,7 +69,7 @@ class Run:
 
     @property
     def num_evaluations(self) -> int:
-        """How many rows the lane has that has most."""
+        """The largest number of evaluations of any lane."""
         rows = self._lane_of_row[self._lane_of_row >= 0]
         return int(np.bincount(rows).max()) if rows.size else 0
 
@@ -120,9 +120,9 @@ class Run:
 
     @property
     def last_step(self) -> int:
-        """The environment step up to which lanes have curves; an interrupted run's is less.
+        """The last step that every lane has reached that has not diverged.
 
-        A lane that diverged is not waited for: it keeps its last value.
+        At most `total_env_steps`; less in an interrupted run.
         """
         names = list(self.lanes)
         broken = {tuple(lane[name] for name in names) for lane in self.diverged}

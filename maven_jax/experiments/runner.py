@@ -41,13 +41,14 @@ from maven_jax.training.train import make_trainer
 from maven_jax.types import MarlEnv
 from maven_jax.validation.files import AnyPath
 
-NO_START = "weights to start from do not fit the configuration"
+UNFIT_START = "the initial weights (--init-from) do not fit the configuration"
 
 
 def already_finished(what: str, path: Path) -> str:
     """The error of a run or sweep that is finished and cannot be resumed."""
     return (
-        f"{what} '{path}' has already finished; to train longer, raise --training.total-env-steps"
+        f"{what} '{path}' has already finished; to train longer, raise --training.total-env-steps, "
+        "for which --checkpoint.keep-final must have kept a checkpoint"
     )
 
 
@@ -68,7 +69,7 @@ def continue_run(
         options: what it leaves and says beside.
         compiled: the program of this configuration, whatever its number of steps, and of as many
             lanes, if there is one already.
-        stop: tells the caller of a signal; one that comes too late to stop this run is not raised.
+        stop: a stop flag that the caller shares; a signal after the last chunk lets the run finish.
 
     Raises:
         StorageError: the folder is damaged, is being trained, or the run has finished.
@@ -137,7 +138,7 @@ def _continue_run(
     if start:
         log_to(options.console)(f"resuming after {start.num_chunks} evaluations")
     elif arrays is not None:
-        weights = fit_lanes(arrays, make_trainer(config, env), config, num_lanes, NO_START)
+        weights = fit_lanes(arrays, make_trainer(config, env), config, num_lanes, UNFIT_START)
     info |= start.info if start else NO_COUNTS
     info |= {"status": "running", **record_start(info)}
     info.pop("metrics_csv", None)
@@ -168,7 +169,7 @@ def _continue_run(
 
 def draw_runs(runs: Sequence[Run], path: Path, options: Options) -> None:
     """The figure of a folder; what has been learned does not depend on it."""
-    if options.draw is None:
+    if options.draw is None or not runs:
         return
     try:
         options.draw(runs, path / "figures" / "return.png")
@@ -193,8 +194,8 @@ def remove_if_untrained(path: Path, train: Callable[[], list[Run]]) -> list[Run]
         runs = train()
         if runs and not any(run.metrics["seed"].size for run in runs):
             raise ConfigError(
-                f"all {pluralize(sum(run.num_lanes for run in runs), 'run')} diverged at "
-                "once; use hyperparameters that do not diverge, such as a lower learning_rate"
+                f"all {pluralize(sum(run.num_lanes for run in runs), 'run')} diverged before the "
+                "first evaluation; try a lower learning_rate"
             )
         return runs
     except BaseException as error:

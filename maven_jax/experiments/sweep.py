@@ -92,8 +92,8 @@ def lane_keys(seeds: Sequence[int] | np.ndarray) -> jax.Array:
 def make_mesh(num_lanes: int) -> Mesh:
     """One axis of devices, at most one a lane.
 
-    A single lane has two CPU devices, of which one is idle: its program is then the one that it
-    shares with others, to the last bit.
+    On a CPU one lane has two devices, of which one is idle, so that the program is compiled as for
+    many lanes, with the same results bit for bit.
     """
     devices = jax.devices()
     used = max(num_lanes, 2) if devices[0].platform == "cpu" else num_lanes

@@ -11,7 +11,7 @@ import numpy as np
 
 from maven_jax.config import Config
 from maven_jax.errors import ConfigError, StorageError, check, first_line
-from maven_jax.experiments.files import replace_file
+from maven_jax.experiments.files import DRAFT, replace_file
 from maven_jax.experiments.folder import INITIAL_WEIGHTS, WEIGHTS
 from maven_jax.training.train import Trainer
 from maven_jax.types import NetworkParams, Params
@@ -39,6 +39,8 @@ def save_weights(
     leaves = jax.tree_util.tree_leaves_with_path(weights)
     arrays = {name_of(jax.tree_util.keystr(path)): np.asarray(leaf) for path, leaf in leaves}
     file = Path(path) / WEIGHTS
+    for left in file.parent.glob(f"{DRAFT}*"):  # by a process that was killed
+        left.unlink(missing_ok=True)
     try:
         # NumPy's stub takes every name for its own option `allow_pickle`
         replace_file(file, lambda stream: np.savez(stream, num_chunks=num_chunks, **arrays))  # type: ignore[arg-type]

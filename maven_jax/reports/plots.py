@@ -72,7 +72,7 @@ def draw_points(points: Iterable[Point], path: AnyPath, metric: str = "return") 
     """`draw_curves` of experiments, or of runs that are told apart by their coordinates.
 
     Args:
-        points: each has a curve, but those of which every seed diverged at once.
+        points: each has a curve, but those whose seeds all diverged before an evaluation.
         path: picture to write.
         metric: a column of `metrics.csv`.
 
@@ -83,7 +83,7 @@ def draw_points(points: Iterable[Point], path: AnyPath, metric: str = "return") 
     path = Path(path)
     points = [point for point in points if point[1].metrics["seed"].size]
     if not points:
-        raise ConfigError("there is no curve to draw: all runs diverged at once")
+        raise ConfigError("there is no curve: all runs diverged before their first evaluation")
     panels: dict[str, list[Point]] = {}
     for point in points:
         config = point[1].config

@@ -75,7 +75,7 @@ def points_table(points: Sequence[Point], metric: str) -> Table:
         "seeds",
         "quartiles",
         "IQM (95 %)",
-        *(["non-finite"] if diverged else []),
+        *(["diverged"] if diverged else []),
     ]
     for heading in [*names.values(), *headings]:
         table.add_column(heading, justify="right", overflow="fold")

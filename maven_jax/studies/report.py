@@ -43,7 +43,7 @@ class Report(NamedTuple):
 
 
 class Kind(NamedTuple):
-    """What a study can have made of its finished runs, by their names, of which there is one."""
+    """How one kind of report is printed and drawn, from at least one finished run."""
 
     show: Callable[[Mapping[str, Run]], list[RenderableType]]
     """Tables and sentences."""
@@ -96,7 +96,9 @@ def _finished_runs(path: Path) -> tuple[dict[str, Run], list[str]]:
             if point.metrics["seed"].size:
                 runs[name] = point
             else:
-                missing.append(f"left out: '{name}', all of whose seeds diverged at once")
+                missing.append(
+                    f"left out: '{name}', all of whose seeds diverged before the first evaluation"
+                )
     if goes_on:
         missing.append(f"resume it with: maven-jax resume '{path}'")
     return runs, missing
@@ -107,7 +109,7 @@ def _points(name: str, run: Run) -> dict[str, Run]:
     varied = [column for column in run.lanes if column != "seed"]
     short = short_names(varied)
     return {
-        ",".join([name, *(f"{short[column]}={values[column]:g}" for column in varied)]): point
+        ",".join([name, *(f"{short[column]}={values[column]!r}" for column in varied)]): point
         for values, point in run.points()
     }
 
@@ -179,7 +181,7 @@ def _show_best_return(runs: Mapping[str, Run]) -> list[RenderableType]:
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     headings = ["run", "25 %", "median", "75 %", "at best", "a z at best", "I(z; actions)", "J_V"]
     diverged = any(run.diverged for run in runs.values())
-    for heading in [*headings, *(["non-finite"] if diverged else [])]:
+    for heading in [*headings, *(["diverged"] if diverged else [])]:
         justify: Any = "left" if heading == "run" else "right"
         table.add_column(heading, justify=justify, overflow="fold")
     for name, run in runs.items():

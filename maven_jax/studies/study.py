@@ -13,7 +13,7 @@ from maven_jax.configs import packaged_studies
 from maven_jax.environments.registry import complete
 from maven_jax.errors import ConfigError, check, unknown
 from maven_jax.experiments.folder import is_part_name
-from maven_jax.experiments.grid import check_grid, expand, seeds_of
+from maven_jax.experiments.grid import Part, check_grid, configs_of, expand, seeds_of
 from maven_jax.experiments.plan import Plan
 from maven_jax.studies.report import REPORTS
 from maven_jax.validation.checks import validate
@@ -68,6 +68,9 @@ class Study(NamedTuple):
         Raises:
             ConfigError: as many as cannot be.
         """
+        for name, run in self.runs.items():
+            if "training.total_env_steps" in run.grid:
+                raise ConfigError(f"steps is {steps}; allowed: none, since runs.{name} has a grid")
         return self.with_configs(
             lambda config: with_field(config, "training.total_env_steps", steps)
         )
@@ -78,16 +81,25 @@ class Study(NamedTuple):
         Raises:
             ConfigError: a combination of a grid's values that cannot work.
         """
-        parts = []
-        for name, run in self.runs.items():
-            try:
-                own = expand(run.config, run.grid, run.seeds)
-            except ConfigError as error:
-                raise ConfigError(f"runs.{name}: {error}") from None
-            for part in own:
-                label = f"{name},{part.name}" if part.coordinates else name
-                parts.append(part._replace(name=label))
-        return Plan(tuple(parts), self.report)
+        return Plan(tuple(part for name in self.runs for part in self.parts(name)), self.report)
+
+    def parts(self, name: str) -> list[Part]:
+        """The parts of one run.
+
+        Raises:
+            ConfigError: no such run, or a combination of its grid's values that cannot work.
+        """
+        if name not in self.runs:
+            raise unknown("run of the study", name, self.runs)
+        run = self.runs[name]
+        try:
+            parts = expand(run.config, run.grid, run.seeds)
+        except ConfigError as error:
+            raise ConfigError(f"runs.{name}: {error}") from None
+        return [
+            part._replace(name=f"{name},{part.name}" if part.coordinates else name)
+            for part in parts
+        ]
 
 
 FIELDS = ("report", "seeds", "steps", "runs")
@@ -145,25 +157,33 @@ def parse_study(plain: Any, folder: Path | None = None) -> Study:
 
 
 def _refuse_duplicates(study: Study) -> None:
-    """Two runs of one experiment could not be told apart by what reads the folder."""
-    names: dict[tuple[Config, str], str] = {}
-    for name, run in study.runs.items():
-        what = run.config, repr(sorted(run.grid.items()))
-        if what in names:
-            raise ConfigError(f"runs.{name} is the same as runs.{names[what]}; allowed: each once")
-        names[what] = name
+    """Two runs of one configuration could not be told apart by what reads the folder."""
+    names: dict[Config, str] = {}
+    parts: dict[str, str] = {}
+    for name in study.runs:
+        for part in study.parts(name):
+            if part.name in parts:
+                raise ConfigError(f"runs.{name} has the part {part.name!r} of {parts[part.name]!r}")
+            parts[part.name] = name
+            for config in configs_of(part):
+                if names.setdefault(config, name) != name:
+                    first = names[config]
+                    raise ConfigError(
+                        f"runs.{name} is the same as runs.{first}; allowed: each once"
+                    )
 
 
 def _refuse_other_games(study: Study) -> None:
     """The report figure3 is of one m-step matrix game."""
     first = next(iter(study.runs.values())).config.env
-    for name, run in study.runs.items():
-        env = run.config.env
-        allowed = "m_step_matrix, which the report figure3 is of"
-        check(env.name == "m_step_matrix", f"runs.{name}: env.name", env.name, allowed)
-        allowed = f"those of all runs of the report figure3, {dict(first.options)}"
-        same = env.options == first.options
-        check(same, f"runs.{name}: env.options", dict(env.options), allowed)
+    for name in study.runs:
+        for part in study.parts(name):
+            env = part.config.env
+            allowed = "m_step_matrix, which the report figure3 is of"
+            check(env.name == "m_step_matrix", f"runs.{name}: env.name", env.name, allowed)
+            allowed = f"those of all runs of the report figure3, {dict(first.options)}"
+            same = env.options == first.options
+            check(same, f"runs.{name}: env.options", dict(env.options), allowed)
 
 
 def _parse_run(
@@ -187,7 +207,7 @@ def _parse_run(
         if steps is not None:  # a run's own count more
             config = with_field(config, "training.total_env_steps", steps)
         config = _changed(config, plain.get("changes") or {})
-        return StudyRun(config, seeds_of(0, number), check_grid(plain.get("grid", {}), config))
+        return StudyRun(config, seeds_of(0, number), check_grid(plain.get("grid") or {}, config))
     except ConfigError as error:
         raise ConfigError(f"{what}: {error}") from None
 

@@ -134,14 +134,16 @@ def _check_rows(config: Config) -> None:
             training.row_slots > 0,
             "training.env_steps_per_update",
             ratio,
-            "0 unless training.row_slots is given: the steps of an episode are not known before",
+            "0 unless training.row_slots is given, since the length of an episode is not known in "
+            "advance",
         )
         steps = training.num_envs * (training.row_slots - 1)
         check(
             steps / _LARGEST["training"] <= ratio <= steps,
             "training.env_steps_per_update",
             ratio,
-            f"0, or from {steps / _LARGEST['training']:g} to {steps}, which a round has room for",
+            f"0, or from {steps / _LARGEST['training']:g} to {steps}, the most steps that one "
+            "round collects",
         )
         check(
             training.updates_per_round == 1,

@@ -96,7 +96,7 @@ def test_a_sweep_goes_on_where_it_was_interrupted(workspace, swept, monkeypatch,
         patch.setattr(plans, "continue_run", stop_after_one)
         assert run(arguments) == 130
     said = capsys.readouterr().err
-    assert "8 runs in 4 parts, 2 programs in all" in said
+    assert "8 runs in 4 parts; 2 programs to compile" in said
     assert "network.hidden_size=2,group=0: memory for 2 runs: " in said
     assert f"resume it with: maven-jax resume '{out}'" in said
     kept = (out / "network.hidden_size=2,group=0" / "metrics.csv").read_bytes()

@@ -83,6 +83,15 @@ def test_eight_parts_on_two_workers_of_which_one_is_killed(here):
     assert_same_parts(here / "on_ray", here / "in_turn")
 
 
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is an extra")
+def test_a_cluster_that_is_not_there_is_refused_and_leaves_no_folder(here, capfd):
+    command = ["train", "small.yaml", "--seeds", "2", *OPTIONS, "--out", "out", "--ray", "nowhere"]
+    assert run(command) == 2
+    error = capfd.readouterr().err.splitlines()[-1]
+    assert error.startswith("maven-jax: error: ray is 'nowhere': ")
+    assert not (here / "out").exists()
+
+
 def test_an_array_of_four_jobs_trains_a_part_each(here, monkeypatch, capsys):
     command = ["train", "small.yaml", "--seeds", "4", *OPTIONS, "--out"]
     for index in range(4):
@@ -114,10 +123,11 @@ def test_an_index_names_a_part(here, capsys):
     ("words", "task", "message"),
     [
         (["--part-index", "2"], None, "part_index is 2; allowed: a whole number from 0 to 1"),
-        ([], "2", "SLURM_ARRAY_TASK_ID is 2; allowed: a whole number from 0 to 1"),
+        ([], "2", "SLURM_ARRAY_TASK_ID is 2; allowed: a whole number from 0 to 1; unset it to"),
         ([], "x", "SLURM_ARRAY_TASK_ID is 'x'; allowed: a whole number"),
         (["--ray-cpus", "1"], None, "ray_cpus is 1.0; allowed: with --ray only"),
-        (["--ray", "local", "--ray-gpus", "-1"], None, "ray_gpus is -1.0; allowed: a number of"),
+        (["--ray", "local", "--ray-cpus", "1.5"], None, "ray_cpus is 1.5; allowed: a number from"),
+        (["--ray", "local", "--ray-gpus", "-1"], None, "ray_gpus is -1.0; allowed: a number from"),
     ],
 )
 def test_what_is_refused_of_them(words, task, message, here, monkeypatch, capsys):

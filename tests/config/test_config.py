@@ -243,8 +243,8 @@ def test_wrong_keys_and_types_are_named(overrides, message):
         ),
         (
             {"training": {"env_steps_per_update": 8}},
-            "training.env_steps_per_update is 8.0; allowed: 0 unless training.row_slots is given: "
-            "the steps of an episode are not known before",
+            "training.env_steps_per_update is 8.0; allowed: 0 unless training.row_slots is given, "
+            "since the length of an episode is not known in advance",
         ),
         (
             {"training": {"env_steps_per_update": -1, "row_slots": 99}},
@@ -254,7 +254,7 @@ def test_wrong_keys_and_types_are_named(overrides, message):
             (
                 {"training": {"env_steps_per_update": value, "row_slots": 101, "num_envs": 2}},
                 f"training.env_steps_per_update is {value}; allowed: 0, or from 0.0002 to 200, "
-                "which a round has room for",
+                "the most steps that one round collects",
             )
             for value in (1e-50, 1e-05, 201.0)
         ),

@@ -228,7 +228,9 @@ def test_a_run_finds_its_environment_again_or_names_the_missing_module(folder, c
 def test_an_option_without_a_plain_default_is_given_in_a_file(folder, capsys):
     assert run(["train", "qmix", "--env.name", "game:Strict", "--env.options.size", "4"]) == 2
     message = capsys.readouterr().err
-    assert message.endswith("default number, string or flag are given in a YAML file\n")
+    assert message.endswith(
+        "; set it in a YAML file: its default is not a number, string or flag\n"
+    )
 
 
 def test_what_python_trained_in_is_in_the_run_though_its_configuration_names_another(folder):

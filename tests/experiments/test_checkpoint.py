@@ -30,7 +30,7 @@ from maven_jax.experiments.checkpoint import Checkpointing, CheckpointWriter, ch
 from maven_jax.experiments.grid import expand, make_lanes
 from maven_jax.experiments.lock import LOCK
 from maven_jax.experiments.memory import Memory, check_memory
-from maven_jax.experiments.metrics import MetricsWriter, Rows
+from maven_jax.experiments.metrics import MetricsPrefix, MetricsWriter
 from maven_jax.experiments.new_folder import create_run_folder
 from maven_jax.experiments.options import InterruptedRunError, Options
 from maven_jax.experiments.plan import Plan, train_plan
@@ -125,7 +125,7 @@ def test_what_is_saved_comes_back_though_its_arrays_were_donated(reference, tmp_
     kept = take_lanes(plain, 3)
     writer = CheckpointWriter(tmp_path, EVERY_CHUNK, pytest.fail)
     (tmp_path / "metrics.csv").write_text("seed\n0\n1\n")
-    rows = Rows(7, zlib.crc32(b"seed\n0\n"))
+    rows = MetricsPrefix(7, zlib.crc32(b"seed\n0\n"))
     writer.save(chunk.state, chunk.metrics, 1, 5, rows, {"diverged": []})
     next(run)
     writer.close()
@@ -147,7 +147,7 @@ def test_the_state_of_every_algorithm_comes_back(algorithm, tmp_path):
     )
     writer = CheckpointWriter(tmp_path, EVERY_CHUNK, pytest.fail)
     (tmp_path / "metrics.csv").touch()
-    writer.save(state, {}, 1, 5, Rows(0, 0), {})
+    writer.save(state, {}, 1, 5, MetricsPrefix(0, 0), {})
     writer.close()
     found = load_checkpoint(tmp_path, shapes, 3, pytest.fail).position.state
     chex.assert_trees_all_equal_shapes_and_dtypes(found, state)
@@ -252,7 +252,7 @@ def test_a_draft_of_checksums_is_no_part_of_a_checkpoint(reference, tmp_path):
     chunk = next(run_sweep(reference.sweep, lane_keys(LANES.seeds), LANES.hyperparameters))
     writer = CheckpointWriter(tmp_path, EVERY_CHUNK, pytest.fail)
     (tmp_path / "metrics.csv").touch()
-    writer.save(chunk.state, chunk.metrics, 1, 5, Rows(0, 0), {})
+    writer.save(chunk.state, chunk.metrics, 1, 5, MetricsPrefix(0, 0), {})
     while not checkpoint_folders(tmp_path):
         time.sleep(0.01)
     (checkpoint_folders(tmp_path)[0] / ".checksums.json").write_text("{")
@@ -505,7 +505,7 @@ def test_an_interruption_saves_first(reference, tmp_path, monkeypatch):
 
 def test_a_run_in_which_every_lane_diverges_at_once_is_refused(reference, tmp_path):
     lanes = make_lanes(CONFIG.hyperparameters, range(3), {"learning_rate": [1e30]})
-    with pytest.raises(ConfigError, match="all 3 runs diverged at once"):
+    with pytest.raises(ConfigError, match="all 3 runs diverged before the first"):
         train_run(CONFIG, ENV, tmp_path / "run", lanes, quiet())
     assert not (tmp_path / "run").exists()
 

@@ -26,7 +26,7 @@ from maven_jax.experiments.folder import INITIAL_WEIGHTS, checkpoint_folders, pa
 from maven_jax.experiments.grid import Part, make_lanes
 from maven_jax.experiments.new_folder import create_run_folder
 from maven_jax.experiments.options import Options
-from maven_jax.experiments.plan import Plan, create_plan
+from maven_jax.experiments.plan import Plan, open_plan
 from maven_jax.experiments.provenance import check_settings
 from maven_jax.experiments.restoring import load_checkpoint, newest_weights
 from maven_jax.experiments.run import load_run
@@ -96,7 +96,7 @@ def test_a_run_is_not_resumed_under_other_settings(name, jax_settings, tmp_path,
     jax.config.update(name, then)
     create_run_folder(path, CONFIG, new_info(LANES, {}))
     parts = [Part(part, CONFIG, LANES, {}) for part in ("a", "b")]
-    create_plan(Plan(tuple(parts)), sweep, Options(console=plain_console(quiet=True)))
+    open_plan(Plan(tuple(parts)), sweep, Options(console=plain_console(quiet=True)))
     before = contents(tmp_path)
     jax.config.update(name, now)
     remedy = f"unset {name.upper()}" if then is None else f"set {name.upper()}={then}"

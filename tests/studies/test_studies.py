@@ -386,13 +386,13 @@ def test_what_is_damaged_or_cannot_be_drawn_costs_no_more_than_itself(here, caps
     (here / "runs" / "m_step_matrix.png").unlink()
     (here / "runs" / "m_step_matrix.png").mkdir()
     assert any(line.startswith("not drawn: ") for line in write_report(here / "runs").missing)
-    with pytest.raises(ConfigError, match="unknown run of the study 'e'"):
+    with pytest.raises(ConfigError, match="unknown part 'e'"):
         plans.resume_plan(here / "runs", only=["e"])
 
 
 def test_a_folder_in_which_another_process_trains_is_not_removed(here):
     """The first command fails before anything is learned; the second has taken the folder over."""
-    plans.create_plan(load_study("four.yaml").plan(), here / "runs", Options())
+    plans.open_plan(load_study("four.yaml").plan(), here / "runs", Options())
 
     def fail():
         raise StorageError("there is no room left")

@@ -4,7 +4,7 @@ import pytest
 from small_experiments import SMALL, refused
 
 from maven_jax.algorithms.table import ALGORITHMS
-from maven_jax.cli import training
+from maven_jax.cli import shared, training
 from maven_jax.cli.main import run
 from maven_jax.config import Config, from_dict, to_dict
 from maven_jax.config.fields import read_field
@@ -145,7 +145,9 @@ def test_a_grid_needs_one_point_that_reads_its_field(capsys, tmp_path):
 
 def test_the_command_line_says_it_before_training(capsys, tmp_path, monkeypatch):
     heard = []
-    monkeypatch.setattr(training, "train_plan", lambda *rest: heard.append(rest[2].remarks))
+    monkeypatch.setattr(
+        shared, "train_plan", lambda plan, out, options, **_: heard.append(options.remarks)
+    )
     monkeypatch.setattr(training, "_print_end", lambda *rest: None)
     reward = ["--discriminator.signal", "reward"]
     assert run(["train", "maven", *reward]) == 0
