@@ -30,7 +30,7 @@ def start(arguments: list[str]) -> int:
     from maven_jax.cli.devices import show_every_core, start_devices
 
     show_every_core()
-    if not {"-h", "--help", "--ray"}.isdisjoint(arguments):
+    if not {"-h", "--help", "--ray"}.isdisjoint(word.partition("=")[0] for word in arguments):
         jax.config.update("jax_platforms", "cpu")  # neither help nor what waits for Ray needs more
     if not start_devices():
         return 2

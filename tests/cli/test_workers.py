@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -56,19 +57,26 @@ def worker_that_trains(process: subprocess.Popen) -> psutil.Process:
     raise AssertionError("no worker trains")
 
 
-@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is an extra")
-def test_eight_parts_on_two_workers_of_which_one_is_killed(here):
-    command = ["train", "small.yaml", "--seeds", "8", "--training.total-env-steps", "2000"]
-    ray = ["--ray", "local", "--ray-cpus", "1", "--out", "on_ray"]
+def start_on_ray(*arguments: str) -> subprocess.Popen:
+    """A command on a local Ray of two workers."""
     environment = os.environ | {"JAX_NUM_CPU_DEVICES": "2", "PYTHONPATH": str(ROOT)}
     environment |= {"RAY_OVERRIDE_RESOURCES": '{"CPU": 2}', "RAY_USAGE_STATS_ENABLED": "0"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "maven_jax", *command, *OPTIONS, *ray],
+    return subprocess.Popen(
+        [sys.executable, "-m", "maven_jax", *arguments, "--ray", "local", "--ray-cpus", "1"],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is an extra")
+
+
+@needs_ray
+def test_eight_parts_on_two_workers_of_which_one_is_killed(here):
+    command = ["train", "small.yaml", "--seeds", "8", "--training.total-env-steps", "2000"]
+    process = start_on_ray(*command, *OPTIONS, "--out", "on_ray")
     try:
         worker_that_trains(process).kill()  # SIGKILL
         printed, said = process.communicate(timeout=400)
@@ -83,7 +91,25 @@ def test_eight_parts_on_two_workers_of_which_one_is_killed(here):
     assert_same_parts(here / "on_ray", here / "in_turn")
 
 
-@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is an extra")
+@needs_ray
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_all_workers_which_save(here, number):
+    command = ["train", "small.yaml", "--seeds", "2", "--training.total-env-steps", "10000000"]
+    process = start_on_ray(*command, *OPTIONS, "--out", "on_ray")
+    try:
+        worker_that_trains(process)
+        process.send_signal(number)
+        _, said = process.communicate(timeout=200)
+    finally:
+        process.kill()
+    assert process.returncode == 130, said
+    assert "resume it with: maven-jax resume 'on_ray'" in said
+    statuses = [load_setup(part)[1]["status"] for part in parts_of(here / "on_ray")]
+    assert "interrupted" in statuses
+    assert set(statuses) <= {"interrupted", "waiting"}
+
+
+@needs_ray
 def test_a_cluster_that_is_not_there_is_refused_and_leaves_no_folder(here, capfd):
     command = ["train", "small.yaml", "--seeds", "2", *OPTIONS, "--out", "out", "--ray", "nowhere"]
     assert run(command) == 2
