@@ -5,7 +5,7 @@ from. Nothing else changes what it computes.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,45 +31,16 @@ class Setup(NamedTuple):
     """By names such as `params/agent/w`, each with an axis of lanes; None for fresh weights."""
 
 
-def create_once(
-    path: Path,
-    setups: Mapping[str, Setup],
-    create: Callable[[], None],
-    report: str | None = None,
-    check: Callable[[], object] = lambda: None,
-) -> bool:
-    """Creates a folder, unless it holds the very same run, sweep or study already.
+def holds(path: Path, setups: Mapping[str, Setup], report: str | None) -> bool:
+    """Whether a folder holds a plan already.
 
     Args:
-        path: folder to create.
-        setups: the runs by their folders' names; a run that is no part of a sweep has none, `""`.
-        create: creates it as a whole.
-        report: a study's.
-        check: refuses what cannot work; called before `create`.
-
-    Returns:
-        Whether it was created.
+        path: the folder, which may not exist.
+        setups: the plan's parts by the names of their folders; `""` for one that is the folder.
+        report: of a study.
 
     Raises:
-        StorageError: something else is there, or the folder cannot be made.
-    """
-    if _holds(path, setups, report):
-        return False
-    check()
-    try:
-        create()
-    except StorageError:  # another process may have been faster
-        if _holds(path, setups, report):
-            return False
-        raise
-    return True
-
-
-def _holds(path: Path, setups: Mapping[str, Setup], report: str | None) -> bool:
-    """Whether a folder holds these very runs.
-
-    Raises:
-        StorageError: it holds others.
+        StorageError: it holds another plan, or is damaged.
     """
     is_sweep = (path / "sweep.json").is_file()
     if not is_sweep and not (path / "run.json").is_file():

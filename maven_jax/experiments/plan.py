@@ -18,7 +18,7 @@ from maven_jax.errors import ConfigError, StorageError, unknown
 from maven_jax.experiments.console import log_to
 from maven_jax.experiments.folder import ENDED, is_study, load_setup, parts_of
 from maven_jax.experiments.grid import Part
-from maven_jax.experiments.identity import Setup, create_once
+from maven_jax.experiments.identity import Setup, holds
 from maven_jax.experiments.interruption import StopRequest
 from maven_jax.experiments.lock import lock, try_lock
 from maven_jax.experiments.new_folder import create_run_folder, create_sweep_folder
@@ -155,38 +155,31 @@ def _create(
     """Whether the folder was made; the same plan may be there already."""
     options.checkpoint.validate()
     setups = {"" if plan.is_single else part.name: _setup(part, plan.origin) for part in plan.parts}
-    programs = {_program(setup.config, setup.info) for setup in setups.values()}
-
-    def check_parts() -> None:
-        checked = set()
-        for part, (name, setup) in zip(plan.parts, setups.items(), strict=True):
-            program = _program(setup.config, setup.info)
-            with _naming(name):
-                env = make_env(setup.config)
-                trainer = make_trainer(setup.config, env)
-                if trained_here and program not in checked:
-                    check_run(setup.config, env, program[1])
-                check_shaping(env, part.lanes.hyperparameters)
-                if setup.initial_weights is not None:
-                    refuse_normalized(setup.config)
-                    fit_lanes(
-                        setup.initial_weights,
-                        trainer,
-                        setup.config,
-                        program[1],
-                        UNFIT_START,
-                    )
-            checked.add(program)
-
-    def create() -> None:
+    if holds(path, setups, plan.report):
+        return False
+    programs = set()
+    for part, (name, (config, info, weights)) in zip(plan.parts, setups.items(), strict=True):
+        program = _program(config, info)
+        with _naming(name):
+            env = make_env(config)
+            trainer = make_trainer(config, env)
+            if trained_here and program not in programs:
+                check_run(config, env, program[1])
+            check_shaping(env, part.lanes.hyperparameters)
+            if weights is not None:
+                refuse_normalized(config)
+                fit_lanes(weights, trainer, config, program[1], UNFIT_START)
+        programs.add(program)
+    try:
         if plan.is_single:
             create_run_folder(path, *setups[""])
         else:
             runs = {name: (setup.config, setup.info) for name, setup in setups.items()}
             create_sweep_folder(path, runs, plan.report)
-
-    if not create_once(path, setups, create, plan.report, check_parts):
-        return False
+    except StorageError:  # another process may have been faster
+        if holds(path, setups, plan.report):
+            return False
+        raise
     if not plan.is_single:
         num_runs = sum(len(part.lanes.seeds) for part in plan.parts)
         log_to(options.console)(

@@ -25,13 +25,11 @@ from maven_jax.errors import ConfigError, StorageError
 from maven_jax.experiments import plan as plans
 from maven_jax.experiments.extending import extend
 from maven_jax.experiments.folder import load_setup, parts_of
-from maven_jax.experiments.grid import make_lanes
-from maven_jax.experiments.identity import Setup, create_once
 from maven_jax.experiments.lock import LOCK
 from maven_jax.experiments.new_folder import create_run_folder
 from maven_jax.experiments.options import Options
 from maven_jax.experiments.run import load_run
-from maven_jax.experiments.runner import new_info, remove_if_untrained
+from maven_jax.experiments.runner import remove_if_untrained
 from maven_jax.studies.report import REPORTS, write_report
 from maven_jax.studies.study import load_study, parse_study
 from maven_jax.validation.files import load_config
@@ -449,21 +447,18 @@ def test_two_processes_share_out_a_study(here):
     assert not list(here.glob(".draft-*"))
 
 
-def test_of_two_that_make_a_folder_at_once_one_does(here):
-    study = load_study("four.yaml")
-    each = study.runs["a"]
-    lanes = make_lanes(each.config.hyperparameters, each.seeds)
-    setup = Setup(each.config, new_info(lanes, {}))
+def test_of_two_that_make_a_folder_at_once_one_does(here, monkeypatch):
     meet = Barrier(2)
 
-    def make(_):
-        def create():
-            meet.wait()
-            create_run_folder(here / "run", *setup)
+    def create(*arguments):
+        meet.wait()
+        create_run_folder(*arguments)
 
-        return create_once(here / "run", {"": setup}, create)
-
+    monkeypatch.setattr(plans, "create_run_folder", create)
+    (part,) = load_study("four.yaml").parts("a")
+    plan, options = plans.Plan((part,)), Options()
     with ThreadPoolExecutor(2) as threads:
-        assert sorted(threads.map(make, range(2))) == [False, True]
-    assert load_setup(here / "run")[0] == each.config
+        made = threads.map(lambda _: plans.open_plan(plan, here / "run", options), range(2))
+        assert sorted(made) == [False, True]
+    assert load_setup(here / "run")[0] == part.config
     assert not list(here.glob(".draft-*"))
