@@ -32,3 +32,11 @@ def vmapped(function):
         return jax.tree.map(lambda y: y[1], both)
 
     return call
+
+
+def numpy_gru(params, carry, x):
+    """Cho et al. 2014: the update gate keeps the old state, the reset gate cuts the recurrence."""
+    in_reset, in_update, in_new = np.split(x @ params.input_kernel + params.input_bias, 3, -1)
+    reset, update, new = np.split(carry @ params.hidden_kernel + params.hidden_bias, 3, -1)
+    reset, update = (1 / (1 + np.exp(-x)) for x in (in_reset + reset, in_update + update))
+    return update * carry + (1 - update) * np.tanh(in_new + reset * new)

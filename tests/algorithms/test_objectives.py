@@ -90,10 +90,10 @@ def test_the_penalty_is_the_mean_fall(falling, weight):
         hyperparameters,
         CONFIG,
     )
-    plain, _ = q_learning.loss(*arguments)
     penalised, metrics = penalised_q_learning.loss(*arguments)
     np.testing.assert_allclose(metrics["monotonicity_penalty"], 1.0)  # (2 + 0) / 2
-    np.testing.assert_allclose(penalised, plain + weight, rtol=1e-6)
+    # Q_tot = -2 * 3 + 0.5 * 2 + 100, and at the next step -2 * 6 + 0.5 * 2 + 100
+    np.testing.assert_allclose(penalised, (95 - (10 + 0.5 * 89)) ** 2 + weight, rtol=1e-6)
 
 
 def test_the_penalty_descends_to_a_monotonic_mixer(falling):
@@ -116,8 +116,12 @@ def test_the_penalty_descends_to_a_monotonic_mixer(falling):
 
 
 def test_qtran_is_the_sum_of_its_terms():
+    """Of a critic whose rows are 4 and 7 whatever it reads, and whose value is 0.5."""
     critic = JointCritic(4, SPEC.num_actions)
     params = random_params(lambda key: critic.init_params(key, SPEC, 0))
+    params = jax.tree.map(jnp.zeros_like, params)
+    params["params"]["q"]["bias"] = jnp.array([4.0, 7.0])
+    params["params"]["value"]["bias"] = jnp.array([0.5])
     weights = {"optimum_weight": 2.0, "nonoptimum_weight": 0.5}
 
     def loss(**weights):
@@ -132,13 +136,17 @@ def test_qtran_is_the_sum_of_its_terms():
         )
 
     total, metrics = loss(**weights)
-    expected = metrics["td_loss"] + 2.0 * metrics["optimum_loss"] + 0.5 * metrics["nonoptimum_loss"]
-    np.testing.assert_allclose(total, expected, rtol=1e-6)
+    # the next actions, (0, 1), are worth 4 to agent 0 and 7 to agent 1
+    td_loss = ((7 - (10 + 0.5 * 4)) ** 2 + (4 - (10 + 0.5 * 7)) ** 2) / 2
+    optimum_loss, nonoptimum_loss = 1.5**2, (1.5**2 + 4.5**2) / 2
+    found = [metrics[name] for name in ("td_loss", "optimum_loss", "nonoptimum_loss")]
+    np.testing.assert_allclose(found, [td_loss, optimum_loss, nonoptimum_loss], rtol=1e-6)
+    np.testing.assert_allclose(total, td_loss + 2 * optimum_loss + 0.5 * nonoptimum_loss, rtol=1e-6)
     alone, _ = loss(optimum_weight=0.0, nonoptimum_weight=0.0)
-    np.testing.assert_allclose(alone, metrics["td_loss"], rtol=1e-6)
+    np.testing.assert_allclose(alone, td_loss, rtol=1e-6)
 
 
-def test_qtran_gives_every_agent_the_same_reward_and_its_own_row():
+def test_qtran_gives_every_agent_its_own_row():
     critic = JointCritic(4, SPEC.num_actions)
     params = random_params(lambda key: critic.init_params(key, SPEC, 0))
     values = qtran.joint_value(critic, Networks(Q_VALUES, params), BATCH)

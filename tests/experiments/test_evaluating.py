@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_envs import Sides
 
 from maven_jax.acting.rollout import env_spec
 from maven_jax.algorithms.table import Algorithm, make_algorithm
@@ -29,7 +30,7 @@ class Weights(NamedTuple):
 
     params: Any
     latent_params: Any
-    env: MStepMatrixGame
+    env: Sides
     algorithm: Algorithm
     config: Config
 
@@ -44,7 +45,7 @@ def fresh(request):
             "evaluation": {"episodes": 12},
         }
     )
-    env = MStepMatrixGame(m=2)
+    env = Sides()  # whose starts differ
     init = jax.jit(jax.vmap(make_trainer(config, env).init, (0, None)))
     state = init(
         jax.random.split(jax.random.key(0), LANES), jax.tree.map(float, config.hyperparameters)
@@ -202,7 +203,7 @@ def test_no_test_episode_starts_from_a_key_of_training(monkeypatch):
     play_tests(state.params, state.latent_params, 0, lanes, config, env)
     jax.effects_barrier()
     assert len(env.keys) == len(set(env.keys)) == 4 * 6
-    assert len(set(training)) >= 4 * (1 + 4)
+    assert len(set(training)) == 4 * (1 + 4 + 6), "first batch, four rounds, test episodes"
     assert not set(env.keys) & set(training)
 
 

@@ -92,6 +92,16 @@ properties = settings(max_examples=60, deadline=None)
 close = {"rtol": 1e-5, "atol": 2e-6}
 
 
+def tables_in_numpy(joint):
+    """H(X), H(X|Y) and I(X;Y) by their definitions, in double precision."""
+    p = np.float64(joint)
+    px, py, some = p.sum(1, keepdims=True), p.sum(0, keepdims=True), p > 0
+    h_x = -sum(x * np.log(x) for x in px.ravel() if x > 0)
+    h_x_given_y = -(p[some] * np.log((p / np.where(py > 0, py, 1))[some])).sum()
+    information = (p[some] * np.log(p[some] / (px * py)[some])).sum()
+    return h_x, h_x_given_y, information
+
+
 @jax.jit
 def all_measures(joint):
     x, y = joint.sum(1), joint.sum(0)
@@ -112,6 +122,8 @@ def all_measures(joint):
 def test_identities_of_a_table(joint):
     h = all_measures(joint)
     information = h["I(X;Y)"]
+    for name, expected in zip(("H(X)", "H(X|Y)", "I(X;Y)"), tables_in_numpy(joint), strict=True):
+        np.testing.assert_allclose(h[name], expected, **close)
     assert information >= -2e-6
     assert h["H(X|Y)"] >= 0
     assert h["H(Y|X)"] >= 0
@@ -149,8 +161,10 @@ jitted_mutual_information = jax.jit(mutual_information)
 def test_the_uniform_distribution_has_the_greatest_entropy(p):
     """H = log K - KL(p || uniform), which is less than log K for all others."""
     uniform = np.full(5, 0.2, np.float32)
-    gap = jitted_kl_divergence(p, uniform)
-    np.testing.assert_allclose(jitted_entropy(p), np.log(5) - gap, **close)
+    expected = -sum(x * np.log(x) for x in np.float64(p) if x > 0)
+    np.testing.assert_allclose(jitted_entropy(p), expected, **close)
+    np.testing.assert_allclose(jitted_kl_divergence(p, uniform), np.log(5) - expected, **close)
+    assert jitted_entropy(p) <= np.log(5) + 2e-6
     np.testing.assert_allclose(jitted_entropy(uniform), np.log(5), rtol=1e-6)
 
 
@@ -185,11 +199,14 @@ def bound_and_gap(joint, q):
 @given(distributions(3, 4), distributions(3, 4, positive=True))
 def test_variational_bound(joint, weights):
     bound, best, gap, of_losses = bound_and_gap(joint, weights / weights.sum(0))
-    information = jitted_mutual_information(joint)
+    h_x, _, information = tables_in_numpy(joint)
+    p, q = np.float64(joint), np.float64(weights / weights.sum(0))
+    expected = h_x + (p * np.log(q)).sum()
     assert bound <= information + 2e-6
+    np.testing.assert_allclose(bound, expected, **close)
     np.testing.assert_allclose(best, information, **close)
-    np.testing.assert_allclose(information - bound, gap, **close)
-    np.testing.assert_allclose(of_losses, bound, **close)
+    np.testing.assert_allclose(gap, information - expected, **close)
+    np.testing.assert_allclose(of_losses, expected, **close)
 
 
 def test_variational_bound_of_known_posteriors(variant):
@@ -234,26 +251,34 @@ LOGITS = np.array([[0.3, -300.0], [1.0, -0.5], [-300.0, 0.2]], np.float32)
 POSSIBLE = LOGITS > -300
 
 
+with np.errstate(divide="ignore"):
+    JOINT = np.where(POSSIBLE, np.exp(np.float64(LOGITS)), 0)
+    JOINT /= JOINT.sum()
+    OF_X, OF_Y = JOINT.sum(1, keepdims=True), JOINT.sum(0, keepdims=True)
+    GUESS = POSSIBLE / POSSIBLE.sum(0)
+    TERMS = {
+        "joint entropy": -np.log(JOINT),
+        "conditional entropy": -np.log(JOINT / OF_Y),
+        "information": np.log(JOINT / (OF_X * OF_Y)),
+        "bound": np.log(GUESS) - np.log(OF_X),
+    }
+"""Each measure is the mean of such a term over the pairs, whose own gradient has the mean 0."""
+
+
 @pytest.mark.parametrize(
-    "measure",
+    ("name", "measure"),
     [
-        joint_entropy,
-        conditional_entropy,
-        mutual_information,
-        lambda joint: variational_bound(joint, jnp.log(POSSIBLE / POSSIBLE.sum(0))),
+        ("joint entropy", joint_entropy),
+        ("conditional entropy", conditional_entropy),
+        ("information", mutual_information),
+        ("bound", lambda joint: variational_bound(joint, jnp.log(GUESS))),
     ],
 )
-def test_gradients_of_a_saturated_softmax(measure):
-    """They are those of a softmax over the pairs that are possible at all."""
-
-    def over_all(logits):
-        return measure(jax.nn.softmax(logits, axis=(0, 1)))
-
-    def over_possible(logits):
-        some = jax.nn.softmax(logits[POSSIBLE])
-        return measure(jnp.zeros_like(logits).at[POSSIBLE].set(some))
-
-    actual, expected = (jax.jit(jax.grad(f))(LOGITS) for f in (over_all, over_possible))
+def test_gradients_of_a_saturated_softmax(name, measure):
+    """d E[f] / d logit = p (f - E[f]), over the pairs that are possible at all."""
+    actual = jax.jit(jax.grad(lambda x: measure(jax.nn.softmax(x, axis=(0, 1)))))(LOGITS)
+    term = np.where(POSSIBLE, TERMS[name], 0)
+    expected = JOINT * (term - (JOINT * term).sum())
     np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
     assert np.abs(actual).max() > 0.01
 
@@ -315,7 +340,9 @@ def test_no_observation_is_not_a_number(variant, estimate):
 @pytest.mark.parametrize("num_observations", [40, 80])
 def test_correction_halves_the_bias_at_least(num_observations):
     """Means over 4000 samples of independent observations, so standard errors below 0.002."""
-    joint = jnp.array([[0.3, 0.1, 0.1], [0.05, 0.15, 0.3]])
+    joint = np.array([[0.3, 0.1, 0.1], [0.05, 0.15, 0.3]])
+    entropy_of_joint = -(joint * np.log(joint)).sum()
+    *_, information = tables_in_numpy(joint)
 
     @jax.jit
     @jax.vmap
@@ -330,10 +357,10 @@ def test_correction_halves_the_bias_at_least(num_observations):
         )
 
     of_entropy, of_information = estimates(jax.random.split(jax.random.key(0), 4000))
-    plug_in, corrected = np.mean(of_entropy, axis=1) - joint_entropy(joint)
+    plug_in, corrected = np.mean(of_entropy, axis=1) - entropy_of_joint
     assert plug_in < 0
     assert abs(corrected) < abs(plug_in) / 2
-    plug_in, corrected = np.mean(of_information, axis=1) - mutual_information(joint)
+    plug_in, corrected = np.mean(of_information, axis=1) - information
     assert plug_in > 0
     assert abs(corrected) < plug_in / 2
 

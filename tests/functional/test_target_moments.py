@@ -17,8 +17,6 @@ from maven_jax.config import Config, Hyperparameters, override
 from maven_jax.envs import MStepMatrixGame
 from maven_jax.envs.adapters.types import Observation
 from maven_jax.functional.target_moments import (
-    SMALLEST_DEVIATION,
-    SMALLEST_STEP,
     denormalize,
     fresh_moments,
     standard_deviation,
@@ -55,13 +53,13 @@ def test_the_moments_of_few_batches_are_those_of_all_their_targets(batches):
 
 
 def test_of_many_batches_the_last_ones_count(variant):
-    """After many of 0 one of 1 moves the mean by `SMALLEST_STEP` of the way."""
+    """After many of 0 one of 1 moves the mean by 0.005 of the way."""
     one = jnp.float32(1.0)
     moments = variant(lambda m: update_moments(m, jnp.int32(10_000), one, 0 * one))(
         moments_of(0.0, 0.0)
     )
-    np.testing.assert_allclose(moments.mean, SMALLEST_STEP)
-    np.testing.assert_allclose(moments.variance, SMALLEST_STEP * (1 - SMALLEST_STEP), rtol=1e-5)
+    np.testing.assert_allclose(moments.mean, 0.005)
+    np.testing.assert_allclose(moments.variance, 0.005 * 0.995, rtol=1e-5)
 
 
 def test_values_stand_for_mean_and_deviation(variant):
@@ -72,7 +70,7 @@ def test_values_stand_for_mean_and_deviation(variant):
 def test_targets_that_are_all_alike_leave_a_deviation_to_divide_by():
     """As before the first reward of an episode that seldom has one; then it is met."""
     alike = after([[0.0, 0.0, 0.0]] * 5)
-    np.testing.assert_allclose(standard_deviation(alike), SMALLEST_DEVIATION)
+    np.testing.assert_allclose(standard_deviation(alike), 1e-4)
     met = update_moments(alike, jnp.int32(5), jnp.float32(1 / 3), jnp.float32(2 / 9))
     np.testing.assert_allclose(met.mean, 1 / 18, rtol=1e-5)
     np.testing.assert_allclose(met.variance, 1 / 18 - 1 / 18**2, rtol=1e-5)
@@ -158,18 +156,24 @@ def test_in_units_of_0_and_1_nothing_is_different():
 
 @pytest.mark.parametrize("algorithm", ["vdn", "qtran"])
 def test_a_gradient_step_follows_its_batch(algorithm):
+    """Where nothing is discounted to, targets are rewards."""
     config = small_config(algorithm, normalize_targets=True)
-    env = MStepMatrixGame(m=3)
+    env, numbers = MStepMatrixGame(m=3), config.hyperparameters._replace(gamma=0.0)
     parts, trainer = make_parts(config, env), make_trainer(config, env)
-    state = jax.jit(trainer.init)(jax.random.key(0), config.hyperparameters)
+    state = jax.jit(trainer.init)(jax.random.key(0), numbers)
     assert state.moments == state.target_moments == fresh_moments()
-    step = jax.jit(lambda state, key: gradient_step(parts, state, key, config.hyperparameters))
-    after_one, metrics = step(state, jax.random.key(1))
-    np.testing.assert_allclose(after_one.moments.mean, metrics["q_target"], rtol=1e-6)
-    variance = metrics["q_target_variance"]
-    np.testing.assert_allclose(after_one.moments.variance, variance, rtol=1e-5)
-    after_two, second = step(after_one, jax.random.key(2))
-    between = (metrics["q_target"] + second["q_target"]) / 2
+    step = jax.jit(lambda state, key: gradient_step(parts, state, key, numbers))
+
+    def rewards(key):
+        batch = parts.replay.sample(state.replay, key).experience
+        return np.asarray(batch.reward)[np.asarray(batch.mask)]
+
+    first, second = (rewards(jax.random.key(seed)) for seed in (1, 2))
+    after_one, _ = step(state, jax.random.key(1))
+    np.testing.assert_allclose(after_one.moments.mean, first.mean(), rtol=1e-5)
+    np.testing.assert_allclose(after_one.moments.variance, first.var(), rtol=1e-5)
+    after_two, _ = step(after_one, jax.random.key(2))
+    between = (first.mean() + second.mean()) / 2
     np.testing.assert_allclose(after_two.moments.mean, between, rtol=1e-5)
 
 

@@ -69,24 +69,36 @@ def metrics_of(config, algorithm, weights, batch, **hyperparameters):
     )[1]
 
 
+@pytest.fixture(scope="module")
+def known(weights):
+    """Weights by which q_v and p(z) are 1/2, 1/4, 1/4 and 0.2, 0.3, 0.5 whatever they read."""
+    params, latent_params = jax.tree.map(jnp.zeros_like, weights)
+    head = params.discriminator["params"]["head"]["logits"]
+    head["bias"] = jnp.log(jnp.array([0.5, 0.25, 0.25]))
+    latent_params["params"]["output"]["bias"] = jnp.log(jnp.array([0.2, 0.3, 0.5]))
+    return params, latent_params
+
+
 @pytest.mark.parametrize("fidelity", ["paper", "reference"])
-def test_the_auxiliary_reward_reaches_the_target(fidelity, weights, batch):
+def test_the_auxiliary_reward_reaches_the_target(fidelity, known, batch):
+    """Over the nine steps: four of the first z, three of the second, two of the third."""
     config, algorithm = make(fidelity)
+    weights = known
     without = metrics_of(config, algorithm, weights, batch, intrinsic_weight=0.0)
     with_it = metrics_of(config, algorithm, weights, batch, intrinsic_weight=0.5)
-    log_p = algorithm.latent.log_prob(weights[1], batch.global_state[0], batch.latent)
-    mean_log_p = (log_p * batch.mask).sum() / batch.mask.sum()
-    mean_log_q = -without["discriminator_loss"]
-    auxiliary = -mean_log_q if fidelity == "reference" else mean_log_q - mean_log_p
+    steps, log_q, log_p = np.array([4, 3, 2]), np.log([0.5, 0.25, 0.25]), np.log([0.2, 0.3, 0.5])
+    auxiliary = steps @ (-log_q if fidelity == "reference" else log_q - log_p) / 9
     np.testing.assert_allclose(with_it["intrinsic_reward"], auxiliary, rtol=1e-4)
     shift = with_it["q_target"] - without["q_target"]
     np.testing.assert_allclose(shift, 0.5 * auxiliary, rtol=1e-3, atol=1e-4)
 
 
 def test_the_loss_is_the_td_loss_plus_the_weighted_cross_entropy(weights, batch):
+    """Where all weights are 0, every value is 0 and q_v is uniform."""
     config, algorithm = make(signal="gradient")
-    metrics = metrics_of(config, algorithm, weights, batch, mi_weight=0.7)
-    expected = metrics["td_loss"] + 0.7 * metrics["discriminator_loss"]
+    zeros = jax.tree.map(jnp.zeros_like, weights)
+    metrics = metrics_of(config, algorithm, zeros, batch, mi_weight=0.7)
+    expected = (np.square(batch.reward) * batch.mask).sum() / 9 + 0.7 * np.log(3)
     np.testing.assert_allclose(metrics["loss"], expected, rtol=1e-5)
 
 
@@ -161,6 +173,14 @@ def test_the_learning_rate_falls_to_0_where_that_is_asked_for(duration, rates, v
     np.testing.assert_allclose(found, rates)
 
 
+FIRST_STEPS = {
+    "rmsprop": lambda g: g / (np.sqrt(0.01 * g**2) + 1e-5),
+    "adam": lambda g: g / (np.abs(g) + 1e-8),
+    "radam": lambda g: g,
+}
+"""Of the default hyperparameters, from a gradient g that is clipped already."""
+
+
 @pytest.mark.parametrize("kind", learner.OPTIMIZERS)
 def test_an_update_takes_the_step_of_the_optimizer_that_is_configured(kind, weights, batch):
     config, algorithm = make()
@@ -171,15 +191,16 @@ def test_an_update_takes_the_step_of_the_optimizer_that_is_configured(kind, weig
     arguments = latent_params, batch, hyperparameters, algorithm, config
 
     @jax.jit
-    def step_and_update(params):
+    def gradient_and_update(params):
         grads, _ = jax.grad(learner.loss, has_aux=True)(params, params, *arguments)
-        steps, _ = optimizer.update(grads, optimizer.init(params))
-        return steps, learner.update(params, params, optimizer.init(params), *arguments)[0]
+        return grads, learner.update(params, params, optimizer.init(params), *arguments)[0]
 
-    steps, moved = jax.device_get(step_and_update(params))
-    jax.tree.map(
-        lambda new, old, step: np.testing.assert_allclose(new, old + step, rtol=1e-4, atol=1e-6),
-        moved,
-        params,
-        steps,
-    )
+    grads, moved = jax.device_get(gradient_and_update(params))
+    norm = np.sqrt(sum(np.square(g).sum() for g in jax.tree.leaves(grads)))
+    scale = min(1, hyperparameters.max_grad_norm / norm)
+
+    def check(new, old, gradient):
+        expected = old - 0.1 * FIRST_STEPS[kind](scale * gradient)
+        np.testing.assert_allclose(new, expected, rtol=1e-4, atol=2e-6)
+
+    jax.tree.map(check, moved, params, grads)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import numpy_gru
 from jax.test_util import check_grads
 
 from maven_jax.networks import gru
@@ -19,14 +20,6 @@ def params():
 
 def random(*shape):
     return np.random.default_rng(0).normal(size=shape).astype(np.float32)
-
-
-def numpy_gru(params, carry, x):
-    """Cho et al. 2014: the update gate keeps the old state, the reset gate cuts the recurrence."""
-    in_reset, in_update, in_new = np.split(x @ params.input_kernel + params.input_bias, 3, -1)
-    reset, update, new = np.split(carry @ params.hidden_kernel + params.hidden_bias, 3, -1)
-    reset, update = (1 / (1 + np.exp(-x)) for x in (in_reset + reset, in_update + update))
-    return update * carry + (1 - update) * np.tanh(in_new + reset * new)
 
 
 @pytest.mark.parametrize("leading", [(), (2, 5)])

@@ -6,7 +6,6 @@ import pytest
 
 from maven_jax.envs import MatrixGame
 from maven_jax.studies.matrix_games import every_joint_action, fit_games
-from maven_jax.studies.payoff_tables import best_additive
 
 TABLES = np.float32([[[4, 1], [1, 0]], [[0, 1], [1, 4]]])
 """The best joint action of the first is (A, A), of the second (B, B); neither is additive."""
@@ -40,7 +39,8 @@ def test_the_best_joint_action_of_a_monotone_game_is_found(studies, algorithm):
 
 def test_vdn_lands_on_the_additive_optimum_under_uniform_behaviour(studies):
     for game, table in enumerate(TABLES):
-        expected = np.broadcast_to(best_additive(table), (2, 2, 2))
+        additive = table.mean(1)[:, None] + table.mean(0) - table.mean()
+        expected = np.broadcast_to(additive, (2, 2, 2))
         np.testing.assert_allclose(studies["vdn"].joint_values[game, 0], expected, atol=0.05)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 from jumanji.types import restart, termination, transition
+from small_envs import Sides
 
 from maven_jax.acting.rollout import env_spec
 from maven_jax.algorithms.table import Algorithm, make_algorithm
@@ -225,31 +226,6 @@ def test_the_bound_never_exceeds_the_information_of_actions_that_it_reads(noisy)
     assert information.mean() > 0.5
     assert (information <= np.log(8) + 1e-5).all()
     assert (bound > information / 2).any(), "q_v has learnt nothing: the bound was never near"
-
-
-class Sides:
-    """The state is one-hot of a random side, 0 or 1; a step pays 1 if agent 0 plays the side."""
-
-    num_agents, num_actions, time_limit = 2, 2, 2
-
-    def observe(self, side):
-        one_hot = jax.nn.one_hot(side, 2)
-        return Seen(jnp.stack([one_hot, one_hot]), jnp.ones((2, 2), bool), one_hot)
-
-    def reset(self, key):
-        side = jax.random.randint(key, (), 0, 2)
-        return (side, jnp.int32(0)), restart(self.observe(side), extras={"side": jnp.float32(side)})
-
-    def step(self, state, action):
-        side, step = state[0], state[1] + 1
-        args = jnp.float32(action[0] == side), self.observe(side), {"side": jnp.float32(side)}
-        end = jax.lax.cond(
-            step == self.time_limit,
-            lambda *args: termination(*args[:2], extras=args[2]),
-            lambda *args: transition(*args[:2], extras=args[2]),
-            *args,
-        )
-        return (side, step), end
 
 
 def zeros_of(init):

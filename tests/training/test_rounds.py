@@ -196,9 +196,17 @@ def test_rows_are_collected_and_what_is_counted_is_an_outcome(state_of_rows):
     assert episodes.actions.shape == (10, 4, 2)
     assert (episodes.latent.shape, episodes.latent.dtype) == ((11, 4), jnp.int8)
     assert collected.outcomes.latent.shape == (40, 3)
+    starts = [[*np.flatnonzero(episodes.first[:, row]), 11] for row in range(4)]
+    own = [  # of episodes that began where a whole time limit, 3 steps, had room
+        float(episodes.reward[start:end, row].sum())
+        for row in range(4)
+        for start, end in pairwise(starts[row])
+        if start <= 11 - 1 - 3
+    ]
     returns = collected.outcomes.episode_return[collected.counted]
-    assert metrics["train_return"] == pytest.approx(returns.mean(), rel=1e-5)
-    assert metrics["train_episodes"] == len(returns)
+    np.testing.assert_allclose(sorted(returns.tolist()), sorted(own), rtol=1e-5)
+    assert metrics["train_return"] == pytest.approx(np.mean(own), rel=1e-5)
+    assert metrics["train_episodes"] == len(own)
     assert stored.env_steps == state.env_steps + episodes.mask.sum()
     number = int(collected.counted.sum())
     written = (int(state.latent_replay.current_index) + np.arange(number)) % 512

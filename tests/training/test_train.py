@@ -26,7 +26,7 @@ from maven_jax.experiments.sweep import (
     spread,
     take_lanes,
 )
-from maven_jax.training.train import EVALUATION, make_train, make_trainer
+from maven_jax.training.train import make_train, make_trainer
 from maven_jax.types import Metrics, Params, TrainState
 
 NUM_SEEDS = 3
@@ -321,20 +321,6 @@ def test_how_often_and_how_long_one_evaluates_changes_nothing_that_is_learnt():
             state, _ = chunk(state, config.hyperparameters)
         weights.append((state.params, state.latent_params, jax.random.key_data(state.key)))
     chex.assert_trees_all_close(*weights, rtol=1e-6, atol=1e-7)
-
-
-def test_test_episodes_have_keys_that_training_never_has():
-    """Of a chain of keys that are split in up to six, none is one folded for an evaluation."""
-    keys, of_tests = [jax.random.key(seed) for seed in range(8)], set()
-    training: set[tuple[int, ...]] = set()
-    for key in keys:
-        for _ in range(20):
-            children = jax.random.split(key, 6)
-            training |= {tuple(data) for data in jax.random.key_data(children).tolist()}
-            of_tests.add(tuple(jax.random.key_data(jax.random.fold_in(key, EVALUATION)).tolist()))
-            key = children[0]
-    assert len(of_tests) == 8 * 20
-    assert not training & of_tests
 
 
 class OneOrTen(NamedTuple):
