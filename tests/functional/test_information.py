@@ -252,14 +252,14 @@ POSSIBLE = LOGITS > -300
 
 
 with np.errstate(divide="ignore"):
-    JOINT = np.where(POSSIBLE, np.exp(np.float64(LOGITS)), 0)
-    JOINT /= JOINT.sum()
-    OF_X, OF_Y = JOINT.sum(1, keepdims=True), JOINT.sum(0, keepdims=True)
+    SOFTMAX = np.where(POSSIBLE, np.exp(np.float64(LOGITS)), 0)
+    SOFTMAX /= SOFTMAX.sum()
+    OF_X, OF_Y = SOFTMAX.sum(1, keepdims=True), SOFTMAX.sum(0, keepdims=True)
     GUESS = POSSIBLE / POSSIBLE.sum(0)
     TERMS = {
-        "joint entropy": -np.log(JOINT),
-        "conditional entropy": -np.log(JOINT / OF_Y),
-        "information": np.log(JOINT / (OF_X * OF_Y)),
+        "joint entropy": -np.log(SOFTMAX),
+        "conditional entropy": -np.log(SOFTMAX / OF_Y),
+        "information": np.log(SOFTMAX / (OF_X * OF_Y)),
         "bound": np.log(GUESS) - np.log(OF_X),
     }
 """Each measure is the mean of such a term over the pairs, whose own gradient has the mean 0."""
@@ -278,7 +278,7 @@ def test_gradients_of_a_saturated_softmax(name, measure):
     """d E[f] / d logit = p (f - E[f]), over the pairs that are possible at all."""
     actual = jax.jit(jax.grad(lambda x: measure(jax.nn.softmax(x, axis=(0, 1)))))(LOGITS)
     term = np.where(POSSIBLE, TERMS[name], 0)
-    expected = JOINT * (term - (JOINT * term).sum())
+    expected = SOFTMAX * (term - (SOFTMAX * term).sum())
     np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
     assert np.abs(actual).max() > 0.01
 
