@@ -18,6 +18,8 @@ from maven_jax.environments.registry import make_env
 from maven_jax.functional import loops
 from maven_jax.studies.study import Study, StudyRun
 
+pytestmark = pytest.mark.slow
+
 TINY = from_dict(
     {
         "algorithm": "vdn",

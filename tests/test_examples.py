@@ -25,6 +25,8 @@ from maven_jax.cli.main import run as command_line
 from maven_jax.environments.registry import make_env
 from maven_jax.functional.exploration import act_greedily
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = Path(__file__).parent.parent / "docs" / "examples"
 
 

@@ -8,6 +8,8 @@ import pytest
 from nbclient import NotebookClient
 from small_experiments import SMALL
 
+pytestmark = pytest.mark.slow
+
 README = Path(__file__).parent.parent / "README.md"
 TRAIN = """
 from maven_jax.config import from_dict

@@ -17,6 +17,8 @@ from packaging.version import Version
 import maven_jax
 from maven_jax.experiments.memory import format_bytes
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 
 

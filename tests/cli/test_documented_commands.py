@@ -32,6 +32,7 @@ NOT_RUN = {
     "make figure3": BUILDS,
     "make test": BUILDS,
     "make PYTHON=python3.12 test": BUILDS,
+    "make test-all": BUILDS,
     "make test-newest": BUILDS,
     "make test-accelerators": BUILDS,
     "python benchmarks/accelerator.py --out accelerator.json": BENCHMARK,
@@ -165,6 +166,7 @@ def assert_parsed(words) -> None:
     assert (parser(kind, name, rest) is None) == ("--help" in rest)
 
 
+@pytest.mark.slow
 def test_commands_run_one_after_the_other(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     tiny = ["--config", "smoke", "--seeds", "2"]

@@ -24,6 +24,8 @@ from maven_jax.experiments.new_folder import describe_machine
 from maven_jax.experiments.run import Run, load_run
 from maven_jax.reports import plots
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent.parent
 MAIN = [sys.executable, "-m", "maven_jax"]
 

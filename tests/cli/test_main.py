@@ -21,6 +21,8 @@ from maven_jax.environments.registry import ENVIRONMENTS
 from maven_jax.experiments.new_folder import write_config
 from maven_jax.experiments.run import load_run
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory):

@@ -16,6 +16,8 @@ from maven_jax.experiments.sweep import compile_sweep, run_sweep, seed_keys
 from maven_jax.studies.matrix_games import Lane, make_fit
 from maven_jax.training.train import make_train, make_trainer
 
+pytestmark = pytest.mark.slow
+
 
 def wide_leaves(tree):
     """The names of those of 64 bits, apart from keys and the replay's own counters."""

@@ -20,6 +20,8 @@ from maven_jax.cli.main import run
 from maven_jax.cli.program_cache import LARGEST, cache_programs, folder_in_use
 from maven_jax.environments.registry import ENVIRONMENTS
 
+pytestmark = pytest.mark.slow
+
 
 def train(folder: Path, name: str) -> tuple[bytes, str]:
     """Trains in a process with an empty environment for JAX; its metrics and its messages."""

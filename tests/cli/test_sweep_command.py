@@ -12,6 +12,8 @@ from maven_jax.experiments import plan as plans
 from maven_jax.experiments import programs
 from maven_jax.experiments.options import InterruptedRunError
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory):

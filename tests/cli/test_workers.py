@@ -73,6 +73,7 @@ def start_on_ray(*arguments: str) -> subprocess.Popen:
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is an extra")
 
 
+@pytest.mark.slow
 @needs_ray
 def test_eight_parts_on_two_workers_of_which_one_is_killed(here):
     command = ["train", "small.yaml", "--seeds", "8", "--training.total-env-steps", "2000"]
@@ -91,6 +92,7 @@ def test_eight_parts_on_two_workers_of_which_one_is_killed(here):
     assert_same_parts(here / "on_ray", here / "in_turn")
 
 
+@pytest.mark.slow
 @needs_ray
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_all_workers_which_save(here, number):
@@ -109,6 +111,7 @@ def test_a_signal_stops_all_workers_which_save(here, number):
     assert set(statuses) <= {"interrupted", "waiting"}
 
 
+@pytest.mark.slow
 @needs_ray
 def test_a_cluster_that_is_not_there_is_refused_and_leaves_no_folder(here, capfd):
     command = ["train", "small.yaml", "--seeds", "2", *OPTIONS, "--out", "out", "--ray", "nowhere"]
@@ -118,6 +121,7 @@ def test_a_cluster_that_is_not_there_is_refused_and_leaves_no_folder(here, capfd
     assert not (here / "out").exists()
 
 
+@pytest.mark.slow
 def test_an_array_of_four_jobs_trains_a_part_each(here, monkeypatch, capsys):
     command = ["train", "small.yaml", "--seeds", "4", *OPTIONS, "--out"]
     for index in range(4):

@@ -10,6 +10,8 @@ from maven_jax import from_dict, make_train, make_trainer, override
 from maven_jax.environments.registry import ENVIRONMENTS, make_env
 from maven_jax.errors import ConfigError
 
+pytestmark = pytest.mark.slow
+
 NAMES = sorted(OPTIONS)
 OTHERS = ("vdn", "qtran", "maven")
 """Without weights of a mixer, with a critic, with a latent; what is compiled is QMIX."""

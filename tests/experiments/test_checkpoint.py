@@ -41,6 +41,8 @@ from maven_jax.experiments.sweep import Sweep, compile_sweep, lane_keys, run_swe
 from maven_jax.experiments.weights import read_weights
 from maven_jax.training.train import make_trainer
 
+pytestmark = pytest.mark.slow
+
 ENV = MStepMatrixGame(m=3)
 CONFIG = from_dict(
     {

@@ -14,6 +14,8 @@ from maven_jax.cli.main import run
 from maven_jax.experiments.metrics import COUNTERS
 from maven_jax.experiments.run import load_run
 
+pytestmark = pytest.mark.slow
+
 CONFIG = """
 algorithm: vdn
 env: {options: {m: 3}}

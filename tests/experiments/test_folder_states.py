@@ -28,6 +28,8 @@ from maven_jax.experiments.lock import LOCK
 from maven_jax.experiments.run import load_run
 from maven_jax.experiments.weights import name_of, read_weights
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> Path:

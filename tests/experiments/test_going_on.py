@@ -15,6 +15,8 @@ from maven_jax.experiments.grid import make_lanes
 from maven_jax.experiments.options import Origin
 from maven_jax.experiments.weights import read_initial_weights, read_weights
 
+pytestmark = pytest.mark.slow
+
 QUIET = ["--no-tensorboard", "--seeds", "2"]
 LONGER = ["--training.total-env-steps", "120"]
 

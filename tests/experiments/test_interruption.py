@@ -32,6 +32,8 @@ from maven_jax.experiments.sweep import Sweep, compile_sweep
 from maven_jax.experiments.weights import read_weights
 from maven_jax.training.train import make_trainer
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent.parent
 CONFIG = small_config("qmix")
 ENV = make_env(CONFIG)

@@ -18,6 +18,8 @@ from maven_jax.experiments.checkpoint import CheckpointWriter
 from maven_jax.experiments.metrics import COUNTERS
 from maven_jax.experiments.run import load_run
 
+pytestmark = pytest.mark.slow
+
 CONFIG = """
 algorithm: maven
 env: {options: {m: 3}}

@@ -26,6 +26,8 @@ from maven_jax.experiments.sweep import (
 )
 from maven_jax.training.train import make_trainer
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_seed_alone_has_the_key_it_has_in_a_sweep():
     keys = jax.random.key_data(seed_keys(3, 4))

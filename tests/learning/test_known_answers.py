@@ -13,6 +13,8 @@ from maven_jax.envs import MStepMatrixGame
 from maven_jax.experiments.sweep import seed_keys
 from maven_jax.training.train import make_train
 
+pytestmark = pytest.mark.slow
+
 
 class Observation(NamedTuple):
     agents_view: jax.Array

@@ -7,6 +7,8 @@ import pytest
 from maven_jax.envs import MatrixGame
 from maven_jax.studies.matrix_games import every_joint_action, fit_games
 
+pytestmark = pytest.mark.slow
+
 TABLES = np.float32([[[4, 1], [1, 0]], [[0, 1], [1, 4]]])
 """The best joint action of the first is (A, A), of the second (B, B); neither is additive."""
 

@@ -34,6 +34,8 @@ from maven_jax.studies.report import REPORTS, write_report
 from maven_jax.studies.study import load_study, parse_study
 from maven_jax.validation.files import load_config
 
+pytestmark = pytest.mark.slow
+
 SMALL = """
 report: {report}
 seeds: 2
