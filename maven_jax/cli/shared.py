@@ -37,8 +37,8 @@ class Execution:
     """Where and how a plan is trained; none of it changes results."""
 
     part_index: int | None = None
-    """Train one part, counted from 0, of a command that makes several. Default: all, or
-    SLURM_ARRAY_TASK_ID in a job array."""
+    """Train one part of a command that makes several, counted from 0. By default all, or in a
+    job array that of SLURM_ARRAY_TASK_ID."""
     ray: str | None = None
     """Train the parts as tasks of Ray: `local`, or the address of a cluster."""
     ray_cpus: float | None = None

@@ -20,7 +20,21 @@ from maven_jax.validation.files import load_overrides
 
 
 @dataclass(frozen=True)
-class RunStudy(Execution):
+class StudySizes:
+    """What `study` and `figure3` are told."""
+
+    seed: int = 0
+    """The first seed of each run."""
+    seeds: int | None = None
+    """Seeds of each run; by default as many as the study says."""
+    steps: int | None = None
+    """Environment steps of each seed; by default as many as the study says."""
+    overrides: Overrides = None
+    """Values over those of every run: a YAML file, or `smoke` for tiny sizes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunStudy(Execution, StudySizes):
     """Arguments of `maven-jax study`."""
 
     study: tyro.conf.Positional[str]
@@ -29,34 +43,18 @@ class RunStudy(Execution):
     """Output folder; the same study in it is resumed. Default: runs/STUDY."""
     only: tuple[str, ...] = ()
     """Names of the runs to train now; by default all."""
-    seed: int = 0
-    """The first seed of each run."""
-    seeds: int | None = None
-    """Seeds of each run; by default as many as the study says."""
-    steps: int | None = None
-    """Environment steps of each seed; by default as many as the study says."""
-    overrides: Overrides = None
-    """More values for every run: a YAML file, or `smoke` for tiny sizes."""
 
 
-@dataclass(frozen=True)
-class Figure3(Execution):
+@dataclass(frozen=True, kw_only=True)
+class Figure3(Execution, StudySizes):
     """Arguments of `maven-jax figure3`."""
 
     out: Path = Path("runs/figure3")
     """Output folder, for a run of each algorithm, the picture and its data; it is resumed."""
-    seed: int = 0
-    """The first seed."""
-    seeds: int | None = None
-    """Seeds of each algorithm; by default as many as the packaged study says, 20."""
-    steps: int | None = None
-    """Environment steps of each seed; by default as many as the study says, 100,000."""
     configs: tuple[str, ...] = ()
     """Which of maven, qmix and maven_team to train; by default all."""
     m: int = 10
     """Length of the game."""
-    overrides: Overrides = None
-    """More values for every algorithm: a YAML file, or `smoke` for tiny sizes."""
 
 
 @dataclass(frozen=True)

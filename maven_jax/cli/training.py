@@ -31,7 +31,7 @@ from maven_jax.validation.ignored_fields import remarks
 
 
 @dataclass(frozen=True)
-class Experiment(Execution):
+class Experiment:
     """What `train` and `sweep` are told."""
 
     config_source: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="CONFIG")]
@@ -50,7 +50,7 @@ class Experiment(Execution):
 
 
 @dataclass(frozen=True)
-class Train(Experiment):
+class Train(Execution, Experiment):
     """Arguments of `maven-jax train`."""
 
     init_from: Path | None = None
@@ -61,7 +61,7 @@ class Train(Experiment):
 
 
 @dataclass(frozen=True)
-class Sweep(Experiment):
+class Sweep(Execution, Experiment):
     """Arguments of `maven-jax sweep`."""
 
     grid: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
