@@ -152,6 +152,8 @@ def train_part(path: str, name: str, tensorboard: bool, checkpoint: dict[str, An
 
     from maven_jax.cli.devices import show_every_core
 
+    # By which Ray cancels a task; a worker inherits that a command in the background ignores it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     assigned = ray.get_runtime_context().get_assigned_resources()
     show_every_core(max(1, int(assigned.get("CPU", 1))))
     from maven_jax.cli.program_cache import cache_programs
