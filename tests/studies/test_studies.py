@@ -273,7 +273,7 @@ def test_a_run_of_a_study_has_a_grid(here, capsys):
     assert [part.name for part in parts_of(here / "runs")] == parts
     report = (here / "runs" / "report.txt").read_text()
     rows = re.findall(r"^  (a,\S+|b) ", report, re.MULTILINE)
-    assert rows == [f"{part},gamma={gamma}" for part in parts[:2] for gamma in ("0.9", "1")] + ["b"]
+    assert rows == [f"{part},gamma={gamma}" for part in parts[:2] for gamma in ("0.9", "1.0")] + ["b"]
     assert report.count("0 of 2") == 5, "the two seeds of each point"
     capsys.readouterr()
     (here / "study.yaml").write_text(GRID.replace("[2, 4]", "[2, 8]"))
