@@ -203,6 +203,7 @@ FULL = [[Length(1, False), Length(6, True)], [Length(8, False)]]
 SHORT = [[Length(1, True)] * 4, [Length(1, False), Length(2, True), Length(3, True)]]
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @example(FULL, 0.6, 0)
 @example(SHORT, 1.0, 0)

@@ -65,6 +65,7 @@ def played(config, numbers, env_steps=0):
     return collect(make_parts(config, ENV), state, jax.random.key(1), numbers)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", [ONE_EPISODE, ROWS], ids=["episodes", "rows"])
 @pytest.mark.parametrize(
     ("weight", "steps", "env_steps", "expected"),

@@ -20,6 +20,7 @@ def test_smoke_is_packaged():
     assert list(packaged_overrides()) == ["smoke"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", packaged_configs())
 def test_every_packaged_configuration_can_be_tried(name):
     """With a latent, so that all of the sizes are read."""
@@ -29,6 +30,7 @@ def test_every_packaged_configuration_can_be_tried(name):
     jax.eval_shape(trainer.init, jax.random.key(0), config.hyperparameters)
 
 
+@pytest.mark.slow
 def test_options_come_after_the_overrides(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     options = ["--training.total-env-steps", "500", "--network.hidden-size", "5"]
@@ -42,6 +44,7 @@ def test_options_come_after_the_overrides(tmp_path, monkeypatch, capsys):
     assert trained.config.hyperparameters == load_config("qmix").hyperparameters
 
 
+@pytest.mark.slow
 def test_a_file_of_overrides(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.yaml").write_text(
@@ -63,6 +66,7 @@ def test_packaged_studies_can_be_tried(name):
         make_trainer(each.config, make_env(each.config))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "message"),
     [

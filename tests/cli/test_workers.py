@@ -135,6 +135,7 @@ def test_an_array_of_four_jobs_trains_a_part_each(here, monkeypatch, capsys):
     assert_same_parts(here / "array", here / "in_turn")
 
 
+@pytest.mark.slow
 def test_what_a_job_trains_alone_is_no_part_of_an_array(here, monkeypatch):
     """As of jobs that each train another seed."""
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "7")

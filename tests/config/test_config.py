@@ -28,6 +28,7 @@ def test_the_published_configurations_are_packaged():
     assert {"maven", "qmix"} <= set(packaged_configs())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", packaged_configs())
 def test_every_packaged_configuration_is_valid(name):
     config = load_config(name)

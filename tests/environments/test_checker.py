@@ -110,6 +110,7 @@ class Constant(own.Rendezvous):
         return self._timestep(place, jnp.asarray(step_type), reward=1.0, met=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "env",
     [
@@ -128,6 +129,7 @@ def test_nothing_is_said_of_a_sound_one(env):
     assert check_env(env) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row_slots", [0, 64])
 def test_sizes_that_are_jax_numbers_train(row_slots):
     """Long enough that test episodes stop early."""
@@ -407,6 +409,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_a_mistake_is_named_in_a_line(case):
     env, message = CASES[case]

@@ -194,6 +194,7 @@ SMALL = {
 }
 
 
+@pytest.mark.slow
 def test_a_run_finds_its_environment_again_or_names_the_missing_module(folder, capsys, monkeypatch):
     config = {"algorithm": "qmix", **SMALL, "env": {"name": "game:TwoStep"}}
     (folder / "tiny.yaml").write_text(json.dumps(config))
@@ -233,6 +234,7 @@ def test_an_option_without_a_plain_default_is_given_in_a_file(folder, capsys):
     )
 
 
+@pytest.mark.slow
 def test_what_python_trained_in_is_in_the_run_though_its_configuration_names_another(folder):
     env = make_env(config_of("game:TwoStep"))
     config = from_dict({"algorithm": "qmix", **SMALL})
@@ -256,6 +258,7 @@ def trained_in(path):
     return info
 
 
+@pytest.mark.slow
 def test_a_sweep_of_python_s_environment_is_resumed_and_extended_in_it(folder):
     """The configuration names the matrix game, whose sizes are others."""
     env = make_env(config_of("game:TwoStep"))
@@ -271,6 +274,7 @@ def test_a_sweep_of_python_s_environment_is_resumed_and_extended_in_it(folder):
         assert load_run(folder / "out" / name).metrics["env_steps"].max() >= 30
 
 
+@pytest.mark.slow
 def test_an_environment_without_a_hash_is_trained_and_evaluated(folder):
     (folder / "tiny.yaml").write_text(json.dumps({"algorithm": "qmix", **SMALL}))
     name = ["--env.name", "game:Unhashable", "--seeds", "1", "--no-tensorboard"]

@@ -187,6 +187,7 @@ def is_key(x):
     return jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
 
 
+@pytest.mark.slow
 def test_transitions_are_those_of_the_wrapped_environment(played):
     """At least 1,000 steps; after its last step JaxMARL's state is of the next episode."""
     _, _, ours, theirs, *_, active = played
@@ -234,6 +235,7 @@ def test_extras_are_of_the_episode_so_far(played):
         assert (np.diff(extras[name], axis=1)[active[:, 1:]] >= 0).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(OPTIONS))
 def test_nothing_is_wrong_with_it(name):
     assert check_env(small_env(name), num_episodes=4) == []
@@ -249,6 +251,7 @@ def test_views_and_states_are_small_where_the_game_is_a_grid(name):
     assert first.observation.global_state.dtype == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(OPTIONS))
 def test_an_episode_is_drawn_by_the_environments_own_viewer(name, tmp_path, capsys):
     env = small_env(name)
@@ -342,6 +345,7 @@ def foraging_reward(levels, foods, loaders, normalize):
     return float(env.step(state, actions)[1].reward)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("levels", "foods", "loaders", "expected", "unnormalised"),
     [
@@ -399,6 +403,7 @@ def stepped(env, action, steps):
     )
 
 
+@pytest.mark.slow
 def test_smax_walls_and_enemies_are_harmless_where_asked():
     """West for 8 steps: the wall is 8 away, and a marine walks 1.6 a step."""
     west = 3
@@ -465,6 +470,7 @@ def test_connector_pays_what_is_asked_on_uniform_grids():
     assert (expected[active] > 0).any()
 
 
+@pytest.mark.slow
 def test_a_card_that_fits_pays_and_the_last_life_takes_it_back():
     """Two cards a hand: actions 0 and 1 discard, 2 and 3 play, the last one does nothing."""
     options = {"num_colors": 2, "num_ranks": 2, "hand_size": 2, "life_tokens": 1}

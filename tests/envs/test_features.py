@@ -32,6 +32,7 @@ def every_observation(env, num_episodes):
     return jax.device_get(jax.jit(jax.vmap(play))(keys))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "env",
     [

@@ -29,6 +29,7 @@ def episode(env, joint_action):
     return states
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("joint_action", [(0, 0), (0, 1), (1, 1)])
 def test_each_state_has_its_own_image(env, joint_action):
     images = [env.render(state).copy() for state in episode(env, joint_action)]

@@ -238,6 +238,7 @@ def test_options_that_a_run_records(options, recorded):
     assert repr(make_env(config)) == repr(MatrixGame(**options))
 
 
+@pytest.mark.slow
 def test_the_command_line_trains_on_a_table_from_a_file(tmp_path):
     config, out = tmp_path / "small.yaml", tmp_path / "run"
     config.write_text(SMALL % "{payoff: [[1, 0], [0, 2.5]]}")

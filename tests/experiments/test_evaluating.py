@@ -69,6 +69,7 @@ def evaluated(fresh, episodes):
     return evaluate_lanes(params, latent_params, keys, np.ones(LANES), *rest)
 
 
+@pytest.mark.slow
 def test_what_each_z_does_is_the_mean_over_pieces_of_starts(monkeypatch):
     """Five random starts in pieces of two, two and one: by starts, and by steps for actions."""
     fresh = fresh_weights("maven", Sides())
@@ -95,6 +96,7 @@ def sizes_of(fresh, episodes, lanes):
     return cut(one, lanes, *of_episodes(fresh, episodes)[2:])
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(st.integers(1, 10**5), st.integers(1, 2000), st.sampled_from([1, 1_000, 10**6, 2**28]))
 def test_pieces_make_up_the_whole(fresh, episodes, lanes, piece_bytes):
@@ -119,6 +121,7 @@ def test_a_small_evaluation_is_one_piece_and_a_large_one_is_bounded(fresh, monke
     assert max(smaller) * fewer < max(sizes) * group / 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("piece_bytes", [1, 3_000])
 def test_pieces_tell_what_one_program_tells(fresh, monkeypatch, piece_bytes):
     """A game without chance: with pieces of any size, each z returns the same, as does QMIX."""
@@ -183,6 +186,7 @@ class Observed(MStepMatrixGame):
         return super().reset(key)
 
 
+@pytest.mark.slow
 def test_no_test_episode_starts_from_a_key_of_training(monkeypatch):
     """Training seeds 0 to 3 beside a test by seed 0, of which every episode is a piece."""
     monkeypatch.setattr(evaluating, "PIECE_BYTES", 1)

@@ -58,6 +58,7 @@ def test_one_seed_of_the_paper_takes_less_than_four_megabytes():
     )
 
 
+@pytest.mark.slow
 def test_training_copies_no_replay():
     """The temporary memory of a chunk does not grow with the replay."""
     config = small_config("maven", replay_size=20_000)

@@ -89,6 +89,7 @@ SETTINGS = {
 """Values of JAX's settings, with which a run starts and is resumed."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SETTINGS)
 def test_a_run_is_not_resumed_under_other_settings(name, jax_settings, tmp_path, capsys):
     then, now = SETTINGS[name]
@@ -114,6 +115,7 @@ def test_a_run_without_a_record_is_resumed_under_any_settings(jax_settings, tmp_
     check_settings(tmp_path, {"status": "interrupted"})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("has_history", [True, False])
 def test_another_version_and_number_of_devices_are_reported_and_recorded(
     has_history, path, capsys, monkeypatch
@@ -176,6 +178,7 @@ EDITS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", ["finished", "interrupted"])
 @pytest.mark.parametrize("name", EDITS)
 def test_metrics_that_training_did_not_write_are_refused(name, status, path, tmp_path, capsys):
@@ -193,6 +196,7 @@ def test_metrics_that_training_did_not_write_are_refused(name, status, path, tmp
     assert contents(path) == before
 
 
+@pytest.mark.slow
 def test_the_record_of_metrics_follows_a_run_that_is_extended(path):
     def assert_recorded() -> int:
         text = (path / "metrics.csv").read_bytes()

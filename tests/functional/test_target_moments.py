@@ -154,6 +154,7 @@ def test_in_units_of_0_and_1_nothing_is_different():
     assert set(more) - set(told) == {"q_target_variance"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", ["vdn", "qtran"])
 def test_a_gradient_step_follows_its_batch(algorithm):
     """Where nothing is discounted to, targets are rewards."""
@@ -198,6 +199,7 @@ class Paid(NamedTuple):
         return (key, steps), jax.tree.map(lambda a, b: jnp.where(over, a, b), cut, going)
 
 
+@pytest.mark.slow
 def test_the_target_network_keeps_the_moments_that_it_was_copied_with():
     """Copied every third step: until then they are the fresh ones, then those of that step."""
     config = small_config("vdn", normalize_targets=True, target_update_interval=3)
@@ -210,6 +212,7 @@ def test_the_target_network_keeps_the_moments_that_it_was_copied_with():
     assert after[4].moments != after[2].moments
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [1.0, 3.0])
 def test_where_nothing_is_learnt_or_copied_targets_stand_still(scale):
     """A target network that feeds on moments of its own outputs grows by a factor a step."""

@@ -131,6 +131,7 @@ def largest_relative_error(actual, expected) -> float:
     return max(jax.tree.leaves(jax.tree.map(error, actual, expected)))
 
 
+@pytest.mark.slow
 def test_forward_values(case):
     params, batch = case.params("params"), case.batch
     q_values = jax.jit(partial(learner.utilities, case.algorithm))(params, batch)
@@ -152,6 +153,7 @@ def test_forward_values(case):
     np.testing.assert_allclose(q_tot[mask], expected[mask], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_clipped_gradient(case):
     grads, metrics = jax.jit(jax.grad(case.loss, has_aux=True))(
         case.params("params"),
@@ -170,6 +172,7 @@ def test_clipped_gradient(case):
     assert np.isfinite(metrics["loss"])
 
 
+@pytest.mark.slow
 def test_three_optimiser_steps(case):
     params, target_params = case.params("params"), case.params("target_params")
     opt_state = learner.make_optimizer("rmsprop", case.hyperparameters).init(params)

@@ -181,6 +181,7 @@ FIRST_STEPS = {
 """Of the default hyperparameters, from a gradient g that is clipped already."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", learner.OPTIMIZERS)
 def test_an_update_takes_the_step_of_the_optimizer_that_is_configured(kind, weights, batch):
     config, algorithm = make()

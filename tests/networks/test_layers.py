@@ -74,6 +74,7 @@ def test_weights_and_biases_fill_their_range(initialise, fan_in):
         assert abs(weights.mean()) < 0.2 * bound
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS, ids=str)
 def test_one_draw_has_the_weights_and_the_ranges_that_the_layers_ask_for(form, monkeypatch):
     """Of every network; what the layers ask for is what they give where U(-b, b) is b."""

@@ -104,6 +104,7 @@ def vectors(size):
     return arrays(np.float32, size, elements=st.floats(-5, 5, width=32))
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 2**31 - 1),

@@ -165,6 +165,7 @@ def test_recorded_state_dicts_survive_both_directions(golden_path):
     assert_same(discriminator_to_pymarl(discriminator_from_pymarl(*pair)), pair)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("kind", ["categorical", "bandit", "uniform"])
 def test_a_whole_algorithm_round_trip(algorithm, kind):

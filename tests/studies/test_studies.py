@@ -153,7 +153,7 @@ def assert_figure3_tells_what_it_shows(out: Path, printed: str) -> None:
     assert (out / "figure3.png").read_bytes().startswith(b"\x89PNG")
     table = pd.read_csv(out / "figure3.csv")
     assert set(table["algorithm"]) == {"maven", "qmix", "maven_team"}
-    assert table["env_steps"].max() == 1000
+    assert 1000 <= table["env_steps"].max() < 1130, "the first evaluation after the last step"
 
 
 def test_figure3_that_was_killed_resumes_bit_for_bit(tmp_path, capsys):
@@ -273,7 +273,9 @@ def test_a_run_of_a_study_has_a_grid(here, capsys):
     assert [part.name for part in parts_of(here / "runs")] == parts
     report = (here / "runs" / "report.txt").read_text()
     rows = re.findall(r"^  (a,\S+|b) ", report, re.MULTILINE)
-    assert rows == [f"{part},gamma={gamma}" for part in parts[:2] for gamma in ("0.9", "1.0")] + ["b"]
+    assert rows == [f"{part},gamma={gamma}" for part in parts[:2] for gamma in ("0.9", "1.0")] + [
+        "b"
+    ]
     assert report.count("0 of 2") == 5, "the two seeds of each point"
     capsys.readouterr()
     (here / "study.yaml").write_text(GRID.replace("[2, 4]", "[2, 8]"))

@@ -212,6 +212,7 @@ def noisy(request):
     return run(keys, jnp.ones(8)), run(keys, jnp.zeros(8))
 
 
+@pytest.mark.slow
 def test_random_starts_tell_nothing_of_z(noisy):
     """Each of the 4 starts is played with all 8 z, and where z does nothing they play alike."""
     _, deaf = noisy

@@ -67,6 +67,7 @@ def joined(base, changes):
     return base | changes | sections
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", CASES.values(), ids=CASES)
 def test_training_names_every_promotion(refused, changes):
     fields = joined(SMALL, changes)

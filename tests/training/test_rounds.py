@@ -70,6 +70,7 @@ class Endless(MStepMatrixGame):
         return state, timestep.replace(discount=jnp.ones_like(timestep.discount))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row_slots", [0, 9])
 def test_a_time_limit_is_an_end_where_that_is_asked_for(row_slots):
     env, played = Endless(m=3), []
@@ -114,6 +115,7 @@ def test_store_counts_steps_really_taken_unless_it_rests(state):
     assert same(rested.latent_replay, state.latent_replay)
 
 
+@pytest.mark.slow
 def test_a_gradient_step_moves_the_weights_and_the_target_when_it_is_due(state):
     step = jax.jit(lambda state, key: gradient_step(PARTS, state, key, NUMBERS))
     seen = [state]
@@ -162,6 +164,7 @@ def test_latent_steps_move_the_latent_policy_alone(state):
     assert latent_steps(without, qmix, jax.random.key(3), NUMBERS) is qmix
 
 
+@pytest.mark.slow
 def test_a_round_is_its_pieces(state):
     rests = jnp.array(False)
     whole, metrics = jax.jit(lambda s: play_round(PARTS, s, NUMBERS, rests))(state)
@@ -189,6 +192,7 @@ def state_of_rows():
     return jax.jit(make_trainer(ROWS_CONFIG, ENV).init)(jax.random.key(0), NUMBERS)
 
 
+@pytest.mark.slow
 def test_rows_are_collected_and_what_is_counted_is_an_outcome(state_of_rows):
     state = state_of_rows
     collected, metrics, stored, rested = collected_and_stored(ROW_PARTS, state)
@@ -216,6 +220,7 @@ def test_rows_are_collected_and_what_is_counted_is_an_outcome(state_of_rows):
     assert same(rested.latent_replay, state.latent_replay)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("in_rows", [False, True])
 def test_the_reward_that_is_kept_is_scaled_and_no_return(in_rows, state, state_of_rows):
     parts, state = (ROW_PARTS, state_of_rows) if in_rows else (PARTS, state)
@@ -229,6 +234,7 @@ def test_the_reward_that_is_kept_is_scaled_and_no_return(in_rows, state, state_o
     assert same(said_of_scaled, said)
 
 
+@pytest.mark.slow
 def test_gradient_steps_follow_the_steps_of_a_round(state_of_rows):
     """40 steps have room in a round: two updates of 20."""
     rests = jnp.array(False)

@@ -74,6 +74,7 @@ def trained(request) -> Trained:
     return Trained(config, sweep, first, chunks, weights, state, metrics, single_metrics)
 
 
+@pytest.mark.slow
 def test_a_vmapped_run_agrees_with_a_single_one(trained):
     for name, values in trained.single_metrics.items():
         np.testing.assert_allclose(
@@ -169,6 +170,7 @@ def test_the_same_sweep_twice_agrees_bit_for_bit(trained):
     chex.assert_trees_all_equal(again, [(c.metrics, c.active) for c in trained.chunks])
 
 
+@pytest.mark.slow
 def test_hyperparameters_are_traced():
     """One program for all values; other values, other results."""
     config = small_config("qmix", total_env_steps=20)
@@ -200,6 +202,7 @@ def test_the_target_network_is_a_copy_at_every_interval_and_still_between():
     chex.assert_trees_all_equal(third.params, third.target_params)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("m", "algorithm"), [(1, "maven"), (40, "qmix")])
 def test_any_length_of_game_trains(m, algorithm):
     config = small_config(algorithm, total_env_steps=4 * m + 1)
@@ -214,6 +217,7 @@ def test_every_algorithm_is_of_some_form():
     assert {form.get("algorithm", "maven") for form in FORMS} == set(ALGORITHMS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS, ids=str)
 def test_every_form_trains(form):
     """Shared by two devices, a chunk moves every weight, and all metrics are finite."""
@@ -255,6 +259,7 @@ class Unseen:
         return timestep.replace(observation=seen._replace(**{self.field: nothing}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("field", ["global_state", "agents_view"])
 @pytest.mark.parametrize("form", FORMS, ids=str)
 def test_an_environment_may_show_nothing(form, field):
@@ -267,6 +272,7 @@ def test_an_environment_may_show_nothing(form, field):
     assert all(x.size for x in jax.tree.leaves((state.params, state.latent_params)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", ["qmix", "maven_qtran"])
 def test_every_weight_learns_without_a_global_state(algorithm):
     config = small_config(algorithm, updates_per_evaluation=2)
@@ -308,6 +314,7 @@ def test_steps_are_counted_below_the_largest_whole_number():
         make_trainer(many, env)
 
 
+@pytest.mark.slow
 def test_how_often_and_how_long_one_evaluates_changes_nothing_that_is_learnt():
     env, weights = MStepMatrixGame(m=3), []
     for updates, episodes, each in ((5, 4, 2), (10, 7, 1)):
@@ -343,6 +350,7 @@ class OneOrTen(NamedTuple):
 SEEN = Observation(jnp.ones((1, 1)), jnp.ones((1, 2), bool), jnp.ones(1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_envs", [1, 4])
 def test_train_return_of_rows_is_that_of_all_their_episodes(num_envs):
     """The mean over a chunk's rounds of each round's mean would be 7.3 or 6.1, not 5.5."""

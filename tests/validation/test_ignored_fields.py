@@ -146,7 +146,7 @@ def test_a_grid_needs_one_point_that_reads_its_field(capsys, tmp_path):
 def test_the_command_line_says_it_before_training(capsys, tmp_path, monkeypatch):
     heard = []
     monkeypatch.setattr(
-        shared, "train_plan", lambda plan, out, options, **_: heard.append(options.remarks)
+        shared, "train_plan", lambda plan, out, options, **_: heard.append(options.remarks) or []
     )
     monkeypatch.setattr(training, "_print_end", lambda *rest: None)
     reward = ["--discriminator.signal", "reward"]
