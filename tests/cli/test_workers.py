@@ -57,17 +57,24 @@ def worker_that_trains(process: subprocess.Popen) -> psutil.Process:
     raise AssertionError("no worker trains")
 
 
+AS_IN_A_TERMINAL = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.execv(sys.executable, [sys.executable, "-m", "maven_jax", *sys.argv[1:]])
+"""
+"""Starts the command as a shell in the foreground does: in the background SIGINT is ignored."""
+
+
 def start_on_ray(*arguments: str) -> subprocess.Popen:
     """A command on a local Ray of two workers."""
     environment = os.environ | {"JAX_NUM_CPU_DEVICES": "2", "PYTHONPATH": str(ROOT)}
     environment |= {"RAY_OVERRIDE_RESOURCES": '{"CPU": 2}', "RAY_USAGE_STATS_ENABLED": "0"}
     return subprocess.Popen(
-        [sys.executable, "-m", "maven_jax", *arguments, "--ray", "local", "--ray-cpus", "1"],
+        [sys.executable, "-c", AS_IN_A_TERMINAL, *arguments, "--ray", "local", "--ray-cpus", "1"],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # as in a terminal
     )
 
 
