@@ -7,6 +7,7 @@ NEWEST_PYTHON = $(firstword $(wildcard $(addprefix $(HOME)/.pyenv/versions/,3.13
 OUT ?= runs/figure3-$(shell date +%Y%m%d-%H%M%S)
 QUIETLY := --quiet --disable-pip-version-check
 SEED ?= 0
+
 .PHONY: figure3 test test-slow test-all test-newest test-accelerators lint clean
 
 figure3: $(VENV)/.installed

@@ -68,14 +68,13 @@ def execute(
     """
     options = options_of(command.tensorboard, command.checkpoint, remarks)
     only = _chosen_parts(plan, command.part_index, only)
-    if command.ray is None:
-        for name in ("ray_cpus", "ray_gpus"):
-            check(getattr(command, name) is None, name, getattr(command, name), "with --ray only")
-        return train_plan(plan, out, options, only=only)
     for name in ("ray_cpus", "ray_gpus"):
         value = getattr(command, name)
+        check(value is None or command.ray is not None, name, value, "with --ray only")
         works = value is None or 0 <= value <= 1 or (1 < value < 10**6 and value.is_integer())
         check(works, name, value, "a number from 0 to 1, or a whole number")
+    if command.ray is None:
+        return train_plan(plan, out, options, only=only)
     return train_on_ray(plan, out, options, command.ray, only, command.ray_cpus, command.ray_gpus)
 
 

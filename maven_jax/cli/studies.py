@@ -123,10 +123,9 @@ def matrix_games(command: MatrixGames, console: Console) -> None:
         for name in given:
             if name not in known:
                 raise unknown(kind, name, known)
-    seeds, steps = command.seeds, command.steps
     games = {name: np.array(PAYOFFS[name], np.float32) for name in command.games}
     tables, env = np.stack(list(games.values())), MatrixGame(command.games[0])
     for algorithm in command.algorithms:
-        learnt = fit_games(algorithm, env, tables, seeds, steps)
+        learnt = fit_games(algorithm, env, tables, command.seeds, command.steps)
         for name, values, greedy in zip(command.games, *learnt, strict=True):
             console.print(fits_table(f"{algorithm} on {name}", games[name], values, greedy))

@@ -78,7 +78,9 @@ def start_on_ray(*arguments: str) -> subprocess.Popen:
     )
 
 
-needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is an extra")
+needs_ray = pytest.mark.skipif(
+    importlib.util.find_spec("ray") is None, reason="Ray is an extra that only `dev` installs"
+)
 
 
 @pytest.mark.slow
