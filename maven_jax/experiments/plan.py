@@ -113,6 +113,9 @@ def resume_plan(
         load_unfinished(path)
     elif not is_study(path) and not unfinished(folders):
         raise StorageError(already_finished("sweep", path))
+    finished_runs(folders)  # what is damaged is refused before others are trained
+    for folder in unfinished(chosen_parts(path, only)):
+        check_settings(folder, load_setup(folder)[1])
     return _train(path, options or Options(), make_env, only)
 
 
@@ -224,10 +227,7 @@ def _check_names(only: Collection[str], names: Sequence[str]) -> None:
 def _train(path: Path, options: Options, make_env: MakeEnv, only: Collection[str]) -> list[Run]:
     """`continue_run` of each part that has not finished and that no other process trains."""
     parts, folders, has_report = parts_of(path), chosen_parts(path, only), is_study(path)
-    finished_runs(parts)  # what is damaged is refused before others are trained
     to_train = unfinished(folders)
-    for folder in to_train:
-        check_settings(folder, load_setup(folder)[1])
 
     def write_report() -> None:
         if has_report and options.report is not None:
