@@ -1,5 +1,5 @@
 #!/bin/sh
-# Collects what maven-jax needs beside JAX, Flax, Optax, Chex, Orbax, jaxtyping, Matplotlib, SciPy and
+# Collects what maven-jax needs beside JAX, Flax, Optax, Chex, jaxtyping, Matplotlib, SciPy and
 # pandas, for a machine that has these and no network:
 #
 #     sh benchmarks/wheels.sh DIR [PYTHON_VERSION]        # 3.12 by default; about 15 MB

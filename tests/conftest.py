@@ -32,7 +32,6 @@ for package in (
     "jumanji",
     "matplotlib.backends.backend_agg",
     "optax",
-    "orbax.checkpoint",
     "rich.progress",
     "scipy.stats",
     "tensorboardX",

@@ -1,31 +1,27 @@
-"""Checkpoints of a whole run, by Orbax: what it needs to go on as if it had never stopped.
+"""Checkpoints of a run: all that it needs to continue as if it had never stopped.
 
-A checkpoint holds the state of every lane (weights, targets, optimisers, replay, keys, counters)
-and how much of `metrics.csv` there was. It is written beside training, under another name until it
-is whole. Then it is synchronised with the disk, and the checksums of its files are written into it,
-by which a reader tells a sound one from a damaged: Orbax restores arrays with a changed byte
-without noticing. Only then are older ones removed.
+`checkpoints/N.npz`, after N evaluations, holds the state of every lane (weights, targets,
+optimisers, replay, keys, counters) and, as JSON, a `Progress`. It is written beside training, under
+another name until it is on the disk; only then are older ones removed.
 """
 
-import glob
 import json
-import tempfile
+import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 
 from maven_jax.errors import check, first_line
-from maven_jax.experiments.files import remove_folder, write_checksums
-from maven_jax.experiments.folder import CHECKPOINTS, checkpoint_folders
+from maven_jax.experiments.archives import named_arrays, write_arrays
+from maven_jax.experiments.folder import CHECKPOINTS, checkpoint_files
 from maven_jax.experiments.metrics import MetricsPrefix
-from maven_jax.experiments.weights import name_of
+from maven_jax.experiments.sweep import take_lanes
 from maven_jax.types import TrainState
 
 
@@ -54,6 +50,21 @@ class Checkpointing:
         check(1 <= self.keep <= 1000, "checkpoint.keep", self.keep, "a whole number from 1 to 1000")
 
 
+class Progress(NamedTuple):
+    """Where a run stood when it was saved."""
+
+    num_chunks: int
+    """Evaluations of the lanes that are still trained."""
+    lanes: dict[str, list[Any]]
+    """As in `run.json`."""
+    metrics: dict[str, list[Any]]
+    """The last row of every lane."""
+    rows: MetricsPrefix
+    """How much of `metrics.csv` there was, on the disk."""
+    info: dict[str, Any]
+    """Those entries of `run.json` that training counts up."""
+
+
 class CheckpointWriter:
     """Saves checkpoints into a run's folder, beside training."""
 
@@ -64,21 +75,11 @@ class CheckpointWriter:
         say: Callable[[str], None],
         num_updates: int = 0,
     ) -> None:
-        """Nothing is written before the first `save`.
-
-        Args:
-            path: the run's folder.
-            settings: when to save.
-            say: told in a line of a checkpoint that could not be saved; training goes on.
-            num_updates: the most gradient steps that a lane has taken so far.
-        """
-        self._folder = (path / CHECKPOINTS).absolute()
-        self._settings, self._say = settings, say
-        self._manager: ocp.CheckpointManager | None = None
-        self._paths = ExitStack()
+        """Nothing is written before the first `save`."""
+        self._path, self._settings, self._say = path, settings, say
         self._last_time, self._last_updates = time.perf_counter(), num_updates
-        self._unsettled: int | None = None
-        """The step that is being written."""
+        self._thread = ThreadPoolExecutor(1)
+        self._writing: Future[None] | None = None
 
     def is_due(self, num_updates: int) -> bool:
         """Whether the interval since the last checkpoint is over."""
@@ -86,94 +87,42 @@ class CheckpointWriter:
             return num_updates - self._last_updates >= self._settings.updates
         return time.perf_counter() - self._last_time >= 60 * self._settings.minutes
 
-    def save(
-        self,
-        state: TrainState,
-        metrics: dict[str, np.ndarray],
-        num_chunks: int,
-        num_updates: int,
-        rows: MetricsPrefix,
-        info: dict[str, Any],
-    ) -> None:
+    def save(self, state: TrainState, progress: Progress, num_updates: int) -> None:
         """Copies the state to the host's memory and writes it in the background.
 
         Args:
             state: of every lane, padding included; it may be donated as soon as this returns.
-            metrics: the last row of every lane.
-            num_chunks: chunks run so far.
+            progress: beside the state.
             num_updates: the most gradient steps that a lane has taken.
-            rows: all so far, on the disk.
-            info: entries of `run.json` to go on from.
         """
+        self.wait()
         self._last_time, self._last_updates = time.perf_counter(), num_updates
-        progress = {
-            "num_chunks": num_chunks,
-            "num_lanes": state.num_updates.shape[0],
-            "metrics": {name: values.tolist() for name, values in metrics.items()},
-            "rows": rows._asdict(),
-            "info": info,
-        }
-        self.settle()
+        state = take_lanes(with_plain_keys(state), len(progress.lanes["seed"]))
+        self._writing = self._thread.submit(self._write, state, progress)
+
+    def _write(self, state: TrainState, progress: Progress) -> None:
+        folder = self._path / CHECKPOINTS
+        folder.mkdir(exist_ok=True)
+        text = json.dumps(progress._asdict() | {"rows": progress.rows._asdict()})
+        arrays = named_arrays({"state": state}) | {"progress": np.array(text)}
+        write_arrays(folder / f"{progress.num_chunks}.npz", arrays)
+        for old in checkpoint_files(self._path)[self._settings.keep :]:
+            old.unlink()
+
+    def wait(self) -> None:
+        """Waits until the last checkpoint is on the disk, or reports that it could not be saved."""
+        writing, self._writing = self._writing, None
         try:
-            self._open().save(num_chunks, args=_arguments(state, progress))
-            self._unsettled = num_chunks
-        except Exception as error:  # Orbax and TensorStore raise many kinds
-            self._give_up(error)
-
-    def settle(self) -> None:
-        """Waits until the checkpoint that is being written is whole and on the disk.
-
-        It is then given its checksums, and those that are kept no more are removed.
-        """
-        if self._unsettled is None:
-            return
-        step, self._unsettled = self._unsettled, None
-        try:
-            self._open().wait_until_finished()
-            self._seal(self._folder / str(step))
-        except Exception as error:
-            self._give_up(error)
-
-    def _seal(self, folder: Path) -> None:
-        write_checksums(folder)
-        for old in checkpoint_folders(self._folder.parent)[self._settings.keep :]:
-            remove_folder(old)
-
-    def settle_if_written(self) -> None:
-        """`settle`, unless that would have to wait."""
-        if self._manager is None or not self._manager.is_saving_in_progress():
-            self.settle()
+            if writing is not None:
+                writing.result()
+        except (OSError, MemoryError) as error:
+            where = self._path / CHECKPOINTS
+            self._say(f"a checkpoint could not be saved in '{where}': {first_line(error)}")
 
     def close(self) -> None:
-        """Waits for the last checkpoint and lets go of the folder."""
-        self.settle()
-        if self._manager is not None:
-            self._manager.close()
-            self._manager = None
-        self._paths.close()
-
-    def _open(self) -> ocp.CheckpointManager:
-        if self._manager is None:
-            options = ocp.CheckpointManagerOptions(cleanup_tmp_directories=True)
-            parent = self._paths.enter_context(orbax_path(self._folder.parent))
-            self._manager = ocp.CheckpointManager(parent / CHECKPOINTS, options=options)
-        return self._manager
-
-    def _give_up(self, error: Exception) -> None:
-        """Says so, and begins anew with the next checkpoint."""
-        self._say(f"a checkpoint could not be saved in '{self._folder}': {first_line(error)}")
-        manager, self._manager = self._manager, None
-        if manager is not None:
-            with suppress(Exception):  # what has been said already
-                manager.close()
-        self._paths.close()
-
-
-def _arguments(state: TrainState, progress: dict[str, Any]) -> ocp.args.Composite:
-    return ocp.args.Composite(
-        state=ocp.args.StandardSave(by_path(with_plain_keys(state))),
-        progress=ocp.args.JsonSave({"text": json.dumps(progress)}),
-    )
+        """Waits for the last checkpoint."""
+        self.wait()
+        self._thread.shutdown()
 
 
 def with_plain_keys(state: TrainState) -> TrainState:
@@ -181,44 +130,6 @@ def with_plain_keys(state: TrainState) -> TrainState:
     return state._replace(key=jax.random.key_data(state.key))
 
 
-def by_path(tree: Any) -> dict[str, Any]:
-    """The leaves of a tree by their paths in it."""
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
-
-
 def remove_checkpoints(path: Path) -> None:
     """Removes the checkpoints of a run that needs them no more."""
-    remove_folder(path / CHECKPOINTS)
-
-
-@contextmanager
-def orbax_path(path: Path) -> Iterator[Path]:
-    """The folder, by a link where Orbax would take its name for a pattern: it holds `[`."""
-    whole = path.absolute()
-    if glob.escape(str(whole)) == str(whole) and "\\" not in str(whole):
-        yield whole
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        link = Path(folder) / "link"
-        link.symlink_to(whole)
-        yield link
-
-
-def read_arrays(folder: Path, roots: Sequence[str]) -> dict[str, np.ndarray]:
-    """Arrays that Orbax has written, in the host's memory, by names such as `params/agent/w`.
-
-    Args:
-        folder: where they are.
-        roots: the first parts of the names that are wanted; the rest costs no memory.
-    """
-    with closing(ocp.PyTreeCheckpointHandler()) as handler, orbax_path(folder) as source:
-        tree = handler.metadata(source).tree
-    tree = {name: leaf for name, leaf in tree.items() if name_of(name).split("/")[0] in roots}
-    wanted = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), tree)
-    as_arrays = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
-    with ocp.PyTreeCheckpointer() as checkpointer, orbax_path(folder) as source:
-        arguments = ocp.args.PyTreeRestore(wanted, as_arrays, partial_restore=True)
-        found = checkpointer.restore(source, args=arguments)
-    leaves = jax.tree_util.tree_leaves_with_path(found)
-    return {name_of(jax.tree_util.keystr(path)): np.asarray(leaf) for path, leaf in leaves}
+    shutil.rmtree(path / CHECKPOINTS, ignore_errors=True)

@@ -1,7 +1,7 @@
 """More environment steps for a run or sweep that has some."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from maven_jax.experiments.metrics import refuse_changed_metrics
 from maven_jax.experiments.new_folder import checksum_of, write_config, write_info
 from maven_jax.experiments.programs import check_run
 from maven_jax.experiments.provenance import check_settings, env_of_run
-from maven_jax.experiments.restoring import can_resume
+from maven_jax.experiments.restoring import load_checkpoint
 from maven_jax.experiments.sweep import lane_keys, spread
 from maven_jax.training.train import make_trainer
 from maven_jax.types import MarlEnv, TrainState
@@ -40,46 +40,45 @@ def extend(path: AnyPath, total_env_steps: int, make_env: Callable[[Config], Mar
         StorageError: a folder is damaged or is being trained, a run has finished and kept no
             checkpoint, or there is one that does not fit the folder. Nothing is changed then.
     """
-    path = Path(path)
     folders = parts_of(path)
     for folder in folders:
         load_setup(folder)  # what is no run's folder is refused before anything is locked
     with ExitStack() as held:
         for folder in folders:
             held.enter_context(lock(folder))
-        _extend(folders, total_env_steps, make_env)
+        changed = {folder: _extended(folder, total_env_steps, make_env) for folder in folders}
+        for folder, (config, info) in changed.items():
+            # A kill after this leaves a run that ends as it did.
+            write_info(folder, info)
+            write_config(folder, config)
 
 
-def _extend(
-    folders: Sequence[Path], total_env_steps: int, make_env: Callable[[Config], MarlEnv]
-) -> None:
-    changed = {}
-    for folder in folders:
-        config, info = load_setup(folder)
-        check_settings(folder, info)
-        before, name = config.training.total_env_steps, "training.total_env_steps"
-        allowed = f"a whole number above {before}, which run '{folder}' has already"
-        check(total_env_steps > before, name, total_env_steps, allowed)
-        shapes = _state_shapes(config, env_of_run(folder, config, info, make_env), info)
-        if not can_resume(folder, shapes, info["lanes"]) and info["status"] in ENDED:
-            kept = "--checkpoint.keep-final keeps one; " if info["status"] == "finished" else ""
-            raise StorageError(
-                f"run '{folder}' has ended without a checkpoint, so it cannot be extended; {kept}"
-                f"to start from its weights use maven-jax train CONFIG --init-from '{folder}'"
-            )
-        refuse_changed_metrics(folder, info)
-        training = dataclasses.replace(config.training, total_env_steps=total_env_steps)
-        config = dataclasses.replace(config, training=training)
-        validate(config)
-        changed[folder] = config, info
-    for folder, (config, info) in changed.items():
-        # A kill after this leaves a run that ends as it did.
-        status = "interrupted" if info["status"] in ENDED else info["status"]
-        known = {}
-        if "config_yaml" in info:
-            known["config_yaml"] = [*info["config_yaml"], checksum_of(config)]
-        write_info(folder, info | {"status": status} | known)
-        write_config(folder, config)
+def _extended(
+    path: Path, total_env_steps: int, make_env: Callable[[Config], MarlEnv]
+) -> tuple[Config, dict[str, Any]]:
+    """The configuration and `run.json` of a run with more steps."""
+    config, info = load_setup(path)
+    check_settings(path, info)
+    before, name = config.training.total_env_steps, "training.total_env_steps"
+    allowed = f"a whole number above {before}, which run '{path}' has already"
+    check(total_env_steps > before, name, total_env_steps, allowed)
+    shapes = _state_shapes(config, env_of_run(path, config, info, make_env), info)
+    start = load_checkpoint(path, shapes, info["lanes"], lambda _: None, set_aside=False)
+    if start is None and info["status"] in ENDED:
+        kept = "--checkpoint.keep-final keeps one; " if info["status"] == "finished" else ""
+        raise StorageError(
+            f"run '{path}' has ended without a checkpoint, so it cannot be extended; {kept}"
+            f"to start from its weights use maven-jax train CONFIG --init-from '{path}'"
+        )
+    refuse_changed_metrics(path, info)
+    training = dataclasses.replace(config.training, total_env_steps=total_env_steps)
+    config = dataclasses.replace(config, training=training)
+    validate(config)
+    if info["status"] in ENDED:
+        info["status"] = "interrupted"
+    if "config_yaml" in info:
+        info["config_yaml"] = [*info["config_yaml"], checksum_of(config)]
+    return config, info
 
 
 def _state_shapes(config: Config, env: MarlEnv, info: Mapping[str, Any]) -> TrainState:

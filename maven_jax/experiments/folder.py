@@ -74,19 +74,14 @@ def has_rows(path: Path) -> bool:
     return file.is_file() and file.read_bytes().count(b"\n") >= 2
 
 
-def checkpoint_folders(path: Path) -> list[Path]:
-    """The whole checkpoints of a run, the latest first."""
-    folders = [p for p in (path / CHECKPOINTS).absolute().glob("*") if p.name.isdecimal()]
-    return sorted(folders, key=lambda p: -int(p.name))
+def checkpoint_files(path: Path) -> list[Path]:
+    """The checkpoints of a run, the latest first."""
+    files = [file for file in (path / CHECKPOINTS).glob("*.npz") if file.stem.isdecimal()]
+    return sorted(files, key=lambda file: -int(file.stem))
 
 
 def describe_status(path: Path, info: Mapping[str, Any]) -> str:
-    """What has become of a run, and how to resume it: the rest of a sentence.
-
-    Args:
-        path: its folder.
-        info: its `run.json`.
-    """
+    """What has become of a run, and how to resume it: the rest of a sentence."""
     if info["status"] in ENDED:
         return "has finished" if info["status"] == "finished" else "was converted"
     if is_locked(path):
@@ -190,46 +185,48 @@ def _read_config(text: str) -> Config:
     return config
 
 
+_NUMBER = int | float
+
+
 def _read_info(text: str) -> dict[str, Any]:
     info = json.loads(text)
     if not isinstance(info, dict) or info.get("status") not in STATUSES:
         raise ValueError("it names no status")
     lanes = info.get("lanes")
-    if not isinstance(lanes, dict) or "seed" not in lanes:
-        raise ValueError(f"lanes is {lanes!r}; allowed: a mapping of columns, seed among them")
-    for name, column in lanes.items():
-        numbers = isinstance(column, list) and all(type(x) in (int, float) for x in column)
-        if not numbers or not column or len(column) != len(lanes["seed"]):
-            raise ValueError(f"lanes.{name} is no list of a number for each lane")
-    if not all(type(seed) is int and 0 <= seed < 2**31 for seed in lanes["seed"]):
+    if not isinstance(lanes, dict) or not _has_form(lanes, {"seed": [int]}):
+        raise ValueError(f"lanes is {shown(lanes)}; allowed: columns, seed among them")
+    forms: dict[str, Any] = {
+        "lanes": {name: [_NUMBER] for name in lanes},
+        "coordinates": {},
+        "settings": {},
+        "versions": {},
+        "history": [{"versions": {}}],
+        "config_yaml": [int],
+        "metrics_csv": {"length": int, "checksum": int},
+        "diverged": [dict.fromkeys([*lanes, "num_updates"], _NUMBER)],
+        "wall_seconds": _NUMBER,
+        "train_seconds": _NUMBER,
+        "seed_updates": _NUMBER,
+    }
+    for name, form in forms.items():
+        if name in info and not _has_form(info[name], form):
+            raise ValueError(f"{name} is {shown(info[name])}, which is not what training writes")
+    if not lanes["seed"] or len({len(column) for column in lanes.values()}) > 1:
+        raise ValueError("lanes holds columns of different lengths, or empty ones")
+    if not all(0 <= seed < 2**31 for seed in lanes["seed"]):
         raise ValueError("lanes.seed holds something else than whole numbers from 0 to 2**31 - 1")
-    for name in ("coordinates", "settings", "versions"):
-        if not isinstance(info.get(name, {}), dict):
-            raise ValueError(f"{name} is no mapping")
-    history = info.get("history", [])
-    if not isinstance(history, list) or not all(
-        isinstance(start, dict) and isinstance(start.get("versions", {}), dict) for start in history
-    ):
-        raise ValueError("history is no list of starts")
-    checksums = info.get("config_yaml", [])
-    if not isinstance(checksums, list) or not all(type(x) is int for x in checksums):
-        raise ValueError("config_yaml is no list of checksums")
-    written = info.get("metrics_csv", {"length": 0, "checksum": 0})
-    if not isinstance(written, dict) or not all(
-        type(written.get(name)) is int for name in ("length", "checksum")
-    ):
-        raise ValueError("metrics_csv has no length and checksum")
-    diverged = info.get("diverged", [])
-    if not isinstance(diverged, list) or not all(
-        isinstance(lane, dict)
-        and all(type(lane.get(name)) in (int, float) for name in (*lanes, "num_updates"))
-        for lane in diverged
-    ):
-        raise ValueError("diverged is no list of lanes and their last update")
-    for name in ("wall_seconds", "train_seconds", "seed_updates"):
-        if type(info.get(name, 0)) not in (int, float):
-            raise ValueError(f"{name} is {info[name]!r}; allowed: a number")
     return info
+
+
+def _has_form(value: Any, form: Any) -> bool:
+    """Whether a value of JSON is of a type, or a list of a form, or has entries of these forms."""
+    if isinstance(form, list):
+        return isinstance(value, list) and all(_has_form(entry, form[0]) for entry in value)
+    if isinstance(form, dict):
+        return isinstance(value, dict) and all(
+            name in value and _has_form(value[name], inner) for name, inner in form.items()
+        )
+    return isinstance(value, form) and not isinstance(value, bool)
 
 
 def _read_sweep(text: str) -> SweepFile:

@@ -7,7 +7,7 @@ from. Nothing else changes what it computes.
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import yaml
@@ -17,27 +17,13 @@ from maven_jax.config.fields import flatten
 from maven_jax.environments.registry import default_options
 from maven_jax.errors import StorageError, shown
 from maven_jax.experiments.folder import load_setup, parts_of, read_sweep
+from maven_jax.experiments.new_folder import Setup
 from maven_jax.experiments.weights import read_initial_weights
 from maven_jax.validation.files import parse_yaml
 
 
-class Setup(NamedTuple):
-    """What a run's folder is made with."""
-
-    config: Config
-    info: dict[str, Any]
-    """`run.json` of a run that has not begun."""
-    initial_weights: Mapping[str, np.ndarray] | None = None
-    """By names such as `params/agent/w`, each with an axis of lanes; None for fresh weights."""
-
-
 def holds(path: Path, setups: Mapping[str, Setup], report: str | None) -> bool:
     """Whether a folder holds a plan already.
-
-    Args:
-        path: the folder, which may not exist.
-        setups: the plan's parts by the names of their folders; `""` for one that is the folder.
-        report: of a study.
 
     Raises:
         StorageError: it holds another plan, or is damaged.

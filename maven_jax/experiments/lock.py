@@ -24,7 +24,7 @@ _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 
 @contextmanager
-def lock(folder: Path) -> Iterator[None]:
+def lock(folder: Path) -> Iterator[bool]:
     """Keeps other processes from training what is in a folder.
 
     Raises:
@@ -33,18 +33,15 @@ def lock(folder: Path) -> Iterator[None]:
     with try_lock(folder) as taken:
         if not taken:
             raise StorageError(f"run '{folder}' is being trained by another process")
-        yield
+        yield taken
 
 
 @contextmanager
 def try_lock(folder: Path, wait: float = WAIT) -> Iterator[bool]:
     """Locks a folder if no other process has; yields whether it has.
 
-    A thread may take a lock that it holds again. On a file system without locks every lock is free.
-
-    Args:
-        folder: a run's folder.
-        wait: seconds to try; negative for as long as it takes.
+    It tries for `wait` seconds; negative: for as long as it takes. A thread may take a lock that it
+    holds again. On a file system without locks every lock is free.
 
     Raises:
         StorageError: there is no such folder, or the lock cannot be written.

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from maven_jax.config import Config, TrainingConfig
-from maven_jax.experiments.checkpoint import CheckpointWriter
+from maven_jax.experiments.checkpoint import CheckpointWriter, Progress
 from maven_jax.experiments.console import log_to
 from maven_jax.experiments.grid import Lanes, lanes_from_columns
 from maven_jax.experiments.interruption import StopRequest
@@ -52,10 +52,11 @@ def train_lanes(
     chunk, stopped = None, False
 
     def save(chunk: SweepChunk) -> None:
-        counts = {name: info[name] for name in NO_COUNTS}
         results.sync()
-        rows = results.rows
-        checkpoints.save(chunk.state, chunk.metrics, num_chunks, num_updates, rows, counts)
+        metrics = {name: values.tolist() for name, values in chunk.metrics.items()}
+        counts = {name: info[name] for name in NO_COUNTS}
+        progress = Progress(num_chunks, info["lanes"], metrics, results.rows, counts)
+        checkpoints.save(chunk.state, progress, num_updates)
 
     try:
         total = config.training.total_env_steps
@@ -80,8 +81,6 @@ def train_lanes(
                 if stopped or checkpoints.is_due(num_updates):
                     save(chunk)
                     saved_chunks = num_chunks
-                else:
-                    checkpoints.settle_if_written()
                 if stopped:
                     break
             if chunk is not None and info["keep_final"] and saved_chunks < num_chunks:

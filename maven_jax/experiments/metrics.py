@@ -3,7 +3,7 @@
 import csv
 import io
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from maven_jax.errors import StorageError
 from maven_jax.experiments.files import sync
+from maven_jax.experiments.folder import has_rows
 
 COUNTERS = ("env_steps", "num_updates")
 
@@ -32,13 +33,7 @@ class MetricsWriter:
     """
 
     def __init__(self, path: Path, lanes: Mapping[str, np.ndarray], length: int = 0) -> None:
-        """Opens the file.
-
-        Args:
-            path: the run's folder.
-            lanes: what tells the lanes apart, an entry of each lane by column name.
-            length: bytes of the file to append to; what comes after them is dropped.
-        """
+        """Opens the file to append; what comes after its first `length` bytes is dropped."""
         self._path = path / "metrics.csv"
         self._path.touch()
         sync(path)
@@ -81,12 +76,7 @@ class MetricsWriter:
 
 
 def describe_mismatch(path: Path, rows: MetricsPrefix) -> str | None:
-    """Why `metrics.csv` does not begin with the rows that a checkpoint recorded; None if it does.
-
-    Args:
-        path: the run's folder.
-        rows: those that the file should begin with.
-    """
+    """Why `metrics.csv` does not begin with recorded rows; None if it does."""
     try:
         with (path / "metrics.csv").open("rb") as file:
             kept = file.read(rows.length)
@@ -100,22 +90,13 @@ def describe_mismatch(path: Path, rows: MetricsPrefix) -> str | None:
 
 
 def describe_rows(path: Path, rows: MetricsPrefix) -> dict[str, int]:
-    """`metrics.csv` as training wrote it, for `run.json` once a run has ended.
-
-    Args:
-        path: the run's folder.
-        rows: all that were written.
-    """
+    """`metrics.csv` as training wrote it, for `run.json` once a run has ended."""
     text = (path / "metrics.csv").read_bytes()
     return {"rows": text.count(b"\n") - 1, **rows._asdict()}
 
 
 def refuse_changed_metrics(path: Path, info: Mapping[str, Any]) -> None:
     """Refuses a `metrics.csv` that is not as it was when its run ended.
-
-    Args:
-        path: the run's folder.
-        info: its `run.json`; while the run trains, it has no record of the file.
 
     Raises:
         StorageError: the file was cut, changed or added to.
@@ -133,7 +114,7 @@ def refuse_changed_metrics(path: Path, info: Mapping[str, Any]) -> None:
 def set_metrics_aside(path: Path) -> Path | None:
     """Renames a `metrics.csv` that has rows, for a run that begins again; its new name."""
     file = path / "metrics.csv"
-    if not file.is_file() or file.read_bytes().count(b"\n") < 2:
+    if not has_rows(path):
         return None
     numbers = (path / f"metrics-{number}.csv" for number in range(1, 10**6))
     aside = next(name for name in numbers if not name.exists())
@@ -152,24 +133,6 @@ def _columns(metrics: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         else:
             columns |= {f"{name}_{i}": value[:, i] for i in range(value.shape[1])}
     return columns
-
-
-def lanes_of_rows(
-    metrics: dict[str, np.ndarray], names: Iterable[str]
-) -> Iterator[tuple[float, ...]]:
-    """The lane that each row is of: its values in the named columns."""
-    none = np.full(len(metrics["seed"]), np.nan)
-    return zip(*(metrics.get(name, none).tolist() for name in names), strict=True)
-
-
-def lanes_in_order(text: str, names: Iterable[str]) -> list[tuple[float, ...]]:
-    """The lanes that the rows of a `metrics.csv` are of, in the order in which they are trained.
-
-    Args:
-        text: of the file, from its beginning.
-        names: the columns that tell them apart.
-    """
-    return list(dict.fromkeys(lanes_of_rows(parse_metrics(text), names))) if text else []
 
 
 def parse_whole_rows(text: str) -> dict[str, np.ndarray]:

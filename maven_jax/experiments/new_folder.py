@@ -1,15 +1,15 @@
-"""Making a run's or sweep's folder: all of it, or nothing."""
+"""Making the folder of a plan, and the files that stand in a run's from the start."""
 
 import json
 import os
 import platform
 import shutil
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -18,7 +18,8 @@ import yaml
 from maven_jax import __version__
 from maven_jax.config import Config, to_dict
 from maven_jax.errors import StorageError, check
-from maven_jax.experiments.files import draft_of, replace_text, sync, sync_tree
+from maven_jax.experiments.archives import write_arrays
+from maven_jax.experiments.files import draft_of, replace_text, sync
 from maven_jax.experiments.folder import INITIAL_WEIGHTS, is_part_name
 from maven_jax.validation.files import AnyPath
 
@@ -46,74 +47,47 @@ def refuse_existing(what: str, path: AnyPath) -> None:
         raise StorageError(f"{what} '{path}' cannot be made: '{above}' is not a folder")
 
 
-def create_run_folder(
-    path: AnyPath,
-    config: Config,
-    info: dict[str, Any],
-    initial_weights: Mapping[str, np.ndarray] | None = None,
-) -> None:
-    """Makes a new run's folder with its configuration and `run.json`: all of it, or nothing.
+class Setup(NamedTuple):
+    """What a part's folder is made with."""
+
+    config: Config
+    info: dict[str, Any]
+    """`run.json` of a run that has not begun."""
+    initial_weights: Mapping[str, np.ndarray] | None = None
+    """By names such as `params/agent/w`, each with an axis of lanes; None for fresh weights."""
+
+
+def create_folder(path: AnyPath, setups: Mapping[str, Setup], report: str | None = None) -> None:
+    """Makes the folder of a plan: all of it, or nothing.
 
     Args:
         path: folder to make.
-        config: the run's configuration.
-        info: its `run.json`.
-        initial_weights: what training starts from, by names, if not from fresh weights.
-
-    Raises:
-        StorageError: something is there already, or the folder cannot be made.
-    """
-    path = Path(path)
-
-    def fill(draft: Path) -> None:
-        _set_up(draft, config, info)
-        if initial_weights is not None:
-            # NumPy's stub takes every name for its own option `allow_pickle`
-            np.savez(draft / INITIAL_WEIGHTS, **initial_weights)  # type: ignore[arg-type]
-
-    _create(path, fill)
-
-
-def create_sweep_folder(
-    path: AnyPath, runs: Mapping[str, tuple[Config, dict[str, Any]]], report: str | None = None
-) -> None:
-    """Makes a folder of several runs' folders, by their names: all of it, or nothing.
-
-    Args:
-        path: folder to make.
-        runs: configuration and `run.json` of each.
-        report: of a study, what is made of its runs.
+        setups: of the parts, by the names of their folders; `""` for one that is the folder.
+        report: the name of a study's report.
 
     Raises:
         ConfigError: a name that no folder can have.
         StorageError: something is there already, or the folder cannot be made.
     """
     path = Path(path)
-    for name in runs:
-        check(is_part_name(name), "the name of a part", name, "one that a folder can have")
-
-    def fill(draft: Path) -> None:
-        for name, (config, info) in runs.items():
-            (draft / name).mkdir()
-            _set_up(draft / name, config, info)
-        info = {"parts": list(runs)} | ({"report": report} if report else {})
-        replace_text(draft / "sweep.json", json.dumps(info, indent=2) + "\n")
-
-    _create(path, fill)
-
-
-def _set_up(folder: Path, config: Config, info: dict[str, Any]) -> None:
-    write_info(folder, info | {"config_yaml": [checksum_of(config)]})
-    write_config(folder, config)
-
-
-def _create(path: Path, fill: Callable[[Path], None]) -> None:
+    for name in setups:
+        fits = not name or is_part_name(name)
+        check(fits, "the name of a part", name, "one that a folder can have")
     refuse_existing("output folder", path)  # among them those without a name, such as `.`
     draft = draft_of(path)
     try:
         draft.mkdir(parents=True)
-        fill(draft)
-        sync_tree(draft)
+        for name, (config, info, weights) in setups.items():
+            (draft / name).mkdir(exist_ok=True)
+            write_info(draft / name, info | {"config_yaml": [checksum_of(config)]})
+            write_config(draft / name, config)
+            if weights is not None:
+                write_arrays(draft / name / INITIAL_WEIGHTS, weights)
+        if "" not in setups:
+            plan = {"parts": list(setups)} | ({"report": report} if report else {})
+            replace_text(draft / "sweep.json", json.dumps(plan, indent=2) + "\n")
+        for entry in [*draft.rglob("*"), draft, draft.parent]:
+            sync(entry)
         draft.rename(path)
         sync(path.parent)
     except BaseException as error:
@@ -122,6 +96,11 @@ def _create(path: Path, fill: Callable[[Path], None]) -> None:
             reason = f"output folder '{path}' cannot be made: {error.strerror}"
             raise StorageError(reason) from None
         raise
+
+
+def create_run_folder(path: AnyPath, config: Config, info: dict[str, Any]) -> None:
+    """`create_folder` of a plan of one part."""
+    create_folder(path, {"": Setup(config, info)})
 
 
 def describe_machine() -> dict[str, Any]:

@@ -18,21 +18,20 @@ from maven_jax.errors import ConfigError, StorageError, unknown
 from maven_jax.experiments.console import log_to
 from maven_jax.experiments.folder import ENDED, is_study, load_setup, parts_of
 from maven_jax.experiments.grid import Part
-from maven_jax.experiments.identity import Setup, holds
+from maven_jax.experiments.identity import holds
 from maven_jax.experiments.interruption import StopRequest
 from maven_jax.experiments.lock import lock, try_lock
-from maven_jax.experiments.new_folder import create_run_folder, create_sweep_folder
+from maven_jax.experiments.new_folder import Setup, create_folder
 from maven_jax.experiments.options import InterruptedRunError, Options, Origin
 from maven_jax.experiments.programs import check_run, compile_run
 from maven_jax.experiments.provenance import check_env_of_run, check_settings, env_of_run
 from maven_jax.experiments.run import Run, load_run
 from maven_jax.experiments.runner import (
     UNFIT_START,
-    already_finished,
     continue_run,
     draw_runs,
-    load_unfinished,
     new_info,
+    refuse_ended,
     remove_if_untrained,
 )
 from maven_jax.experiments.sweep import Sweep
@@ -44,6 +43,8 @@ from maven_jax.validation.files import AnyPath
 
 MakeEnv = Callable[[Config], MarlEnv]
 """Builds the environment of a configuration."""
+TrainParts = Callable[[Path, Sequence[Path], Options, MakeEnv, Callable[[], None]], None]
+"""Trains parts: from the plan's folder, theirs, and a function to call after each."""
 
 
 class Plan(NamedTuple):
@@ -62,12 +63,47 @@ class Plan(NamedTuple):
         return len(self.parts) == 1 and self.report is None
 
 
+def train_here(
+    path: Path,
+    folders: Sequence[Path],
+    options: Options,
+    make_env: MakeEnv,
+    after_each: Callable[[], None],
+) -> None:
+    """Trains parts one after the other, but for those that another process trains."""
+    say = log_to(options.console)
+    stop = StopRequest(say)
+    compiled: dict[Any, Sweep] = {}
+    last_use = {_program(*load_setup(folder)): folder for folder in folders}
+    for folder in folders:
+        if stop.requested:
+            raise KeyboardInterrupt
+        is_single = folder == path
+        with lock(folder) if is_single else try_lock(folder) as taken:  # before compiling
+            if not taken:
+                say(f"'{folder.name}' is skipped: another process trains it")
+                continue
+            config, info = load_setup(folder)
+            if info["status"] in ENDED:  # meanwhile
+                continue
+            program, env = _program(config, info), env_of_run(folder, config, info, make_env)
+            named = options if is_single else dataclasses.replace(options, name=folder.name)
+            with _naming(named.name):
+                if program not in compiled and not is_single:
+                    compiled[program] = compile_run(config, env, program[1], named)
+                continue_run(folder, env, named, compiled.get(program), stop)
+        if last_use[program] == folder:
+            compiled.pop(program, None)
+        after_each()
+
+
 def train_plan(
     plan: Plan,
     path: AnyPath,
     options: Options | None = None,
     make_env: MakeEnv = make_env,
     only: Collection[str] = (),
+    train_parts: TrainParts = train_here,
 ) -> list[Run]:
     """Trains a plan in a folder, which is made, or resumed where it holds the same plan.
 
@@ -77,6 +113,7 @@ def train_plan(
         options: console, TensorBoard, checkpoints, figures.
         make_env: builds the environment of a configuration.
         only: names of the parts to train now; by default all.
+        train_parts: trains them in their folders; by default here.
 
     Returns:
         Those of these parts that have finished, now or before; other processes may be training the
@@ -88,9 +125,12 @@ def train_plan(
         InterruptedRunError: after a signal to stop.
     """
     path, options = Path(path), options or Options()
-    if open_plan(plan, path, options, make_env, only):
-        return remove_if_untrained(path, lambda: _train(path, options, make_env, only))
-    return _train(path, options, make_env, only)
+    is_new = open_plan(plan, path, options, make_env, only, trained_here=train_parts is train_here)
+
+    def train() -> list[Run]:
+        return _train(path, options, make_env, only, train_parts)
+
+    return remove_if_untrained(path, train) if is_new else train()
 
 
 def resume_plan(
@@ -109,14 +149,10 @@ def resume_plan(
     path = Path(path)
     folders = parts_of(path)
     _check_names(only, [folder.name for folder in folders])
-    if folders == [path]:
-        load_unfinished(path)
-    elif not is_study(path) and not unfinished(folders):
-        raise StorageError(already_finished("sweep", path))
-    finished_runs(folders)  # what is damaged is refused before others are trained
-    for folder in unfinished(chosen_parts(path, only)):
-        check_settings(folder, load_setup(folder)[1])
-    return _train(path, options or Options(), make_env, only)
+    if not is_study(path) and not unfinished(folders):
+        refuse_ended(path, "finished" if folders != [path] else load_setup(path)[1]["status"])
+    _check_parts(path, only)
+    return _train(path, options or Options(), make_env, only, train_here)
 
 
 def open_plan(
@@ -134,13 +170,24 @@ def open_plan(
     `trained_here` the parts must fit into this machine's memory.
     """
     _check_names(only, [part.name for part in plan.parts])
-    if _create(plan, path, options, make_env, trained_here):
-        return True
-    finished_runs(parts_of(path))  # what is damaged is refused before all else
-    folders = chosen_parts(path, only)
-    to_train = unfinished(folders)
-    for folder in to_train:
-        load_unfinished(folder)
+    options.checkpoint.validate()
+    setups = {"" if plan.is_single else part.name: _setup(part, plan.origin) for part in plan.parts}
+    if not holds(path, setups, plan.report):
+        num_programs = _check_setups(plan, setups, make_env, trained_here)
+        try:
+            create_folder(path, setups, plan.report)
+        except StorageError:  # another process may have been faster
+            if not holds(path, setups, plan.report):
+                raise
+        else:
+            if not plan.is_single:
+                num_runs = sum(len(part.lanes.seeds) for part in plan.parts)
+                log_to(options.console)(
+                    f"{num_runs} runs in {pluralize(len(plan.parts), 'part')}; "
+                    f"{pluralize(num_programs, 'program')} to compile"
+                )
+            return True
+    to_train = _check_parts(path, only)
     if plan.is_single:
         config, info = load_setup(path)
         check_env_of_run(path, info, make_env(config))
@@ -152,14 +199,17 @@ def open_plan(
     return False
 
 
-def _create(
-    plan: Plan, path: Path, options: Options, make_env: MakeEnv, trained_here: bool
-) -> bool:
-    """Whether the folder was made; the same plan may be there already."""
-    options.checkpoint.validate()
-    setups = {"" if plan.is_single else part.name: _setup(part, plan.origin) for part in plan.parts}
-    if holds(path, setups, plan.report):
-        return False
+def _setup(part: Part, origin: Origin | None) -> Setup:
+    info = new_info(part.lanes, part.coordinates)
+    if origin is None:
+        return Setup(part.config, info)
+    return Setup(part.config, info | {"init_from": origin.record}, origin.arrays)
+
+
+def _check_setups(
+    plan: Plan, setups: Mapping[str, Setup], make_env: MakeEnv, trained_here: bool
+) -> int:
+    """Refuses what cannot be trained; the number of programs to compile."""
     programs = set()
     for part, (name, (config, info, weights)) in zip(plan.parts, setups.items(), strict=True):
         program = _program(config, info)
@@ -173,23 +223,16 @@ def _create(
                 refuse_normalized(config)
                 fit_lanes(weights, trainer, config, program[1], UNFIT_START)
         programs.add(program)
-    try:
-        if plan.is_single:
-            create_run_folder(path, *setups[""])
-        else:
-            runs = {name: (setup.config, setup.info) for name, setup in setups.items()}
-            create_sweep_folder(path, runs, plan.report)
-    except StorageError:  # another process may have been faster
-        if holds(path, setups, plan.report):
-            return False
-        raise
-    if not plan.is_single:
-        num_runs = sum(len(part.lanes.seeds) for part in plan.parts)
-        log_to(options.console)(
-            f"{num_runs} runs in {pluralize(len(plan.parts), 'part')}; "
-            f"{pluralize(len(programs), 'program')} to compile"
-        )
-    return True
+    return len(programs)
+
+
+def _check_parts(path: Path, only: Collection[str]) -> list[Path]:
+    """The parts to train; what is damaged is refused before anything is trained."""
+    finished_runs(parts_of(path))
+    to_train = unfinished(chosen_parts(path, only))
+    for folder in to_train:
+        check_settings(folder, load_setup(folder)[1])
+    return to_train
 
 
 def finished_runs(folders: Sequence[Path]) -> list[Run]:
@@ -201,21 +244,14 @@ def finished_runs(folders: Sequence[Path]) -> list[Run]:
     return [load_run(folder) for folder in folders if load_setup(folder)[1]["status"] in ENDED]
 
 
-def _setup(part: Part, origin: Origin | None) -> Setup:
-    info = new_info(part.lanes, part.coordinates)
-    if origin is None:
-        return Setup(part.config, info)
-    return Setup(part.config, info | {"init_from": origin.record}, origin.arrays)
+def unfinished(folders: Sequence[Path]) -> list[Path]:
+    """Those of a plan's parts that have not finished."""
+    return [folder for folder in folders if load_setup(folder)[1]["status"] not in ENDED]
 
 
 def chosen_parts(path: Path, only: Collection[str]) -> list[Path]:
     """The folders of the named parts of a plan; by default of all."""
     return [part for part in parts_of(path) if not only or part == path or part.name in only]
-
-
-def unfinished(folders: Sequence[Path]) -> list[Path]:
-    """Those of a plan's parts that have not finished."""
-    return [folder for folder in folders if load_setup(folder)[1]["status"] not in ENDED]
 
 
 def _check_names(only: Collection[str], names: Sequence[str]) -> None:
@@ -224,65 +260,35 @@ def _check_names(only: Collection[str], names: Sequence[str]) -> None:
             raise unknown("part", name, names)
 
 
-def _train(path: Path, options: Options, make_env: MakeEnv, only: Collection[str]) -> list[Run]:
-    """`continue_run` of each part that has not finished and that no other process trains."""
-    parts, folders, has_report = parts_of(path), chosen_parts(path, only), is_study(path)
+def _train(
+    path: Path,
+    options: Options,
+    make_env: MakeEnv,
+    only: Collection[str],
+    train_parts: TrainParts,
+) -> list[Run]:
+    """Trains the chosen parts that have not finished; writes the report or draws the curves."""
+    folders, report = chosen_parts(path, only), options.report if is_study(path) else None
     to_train = unfinished(folders)
 
     def write_report() -> None:
-        if has_report and options.report is not None:
-            options.report(path)
+        if report is not None:
+            report(path)
 
     try:
-        if parts != [path]:
-            _train_parts(to_train, options, make_env, write_report)
-        elif to_train:
-            with lock(path):
-                continue_run(path, env_of_run(path, *load_setup(path), make_env), options)
+        train_parts(path, to_train, options, make_env, write_report)
     except (InterruptedRunError, KeyboardInterrupt):
         raise InterruptedRunError(path) from None
     finally:
         write_report()
-    if to_train and not has_report and parts != [path]:
-        draw_runs(finished_runs(parts), path, options)
+    if to_train and parts_of(path) != [path] and not is_study(path):
+        draw_runs(finished_runs(parts_of(path)), path, options)
     return finished_runs(folders)
-
-
-def _train_parts(
-    folders: Sequence[Path],
-    options: Options,
-    make_env: MakeEnv,
-    after_each: Callable[[], None],
-) -> None:
-    say = log_to(options.console)
-    stop = StopRequest(say)
-    compiled: dict[Any, Sweep] = {}
-    last_use = {_program(*load_setup(folder)): folder for folder in folders}
-    for folder in folders:
-        if stop.requested:
-            raise KeyboardInterrupt
-        with try_lock(folder) as taken:  # before compiling, so that no other process does
-            if not taken:
-                say(f"'{folder.name}' is skipped: another process trains it")
-                continue
-            config, info = load_setup(folder)
-            if info["status"] in ENDED:  # meanwhile
-                continue
-            program = _program(config, info)
-            named = dataclasses.replace(options, name=folder.name)
-            env = env_of_run(folder, config, info, make_env)
-            with _naming(folder.name):
-                if program not in compiled:
-                    compiled[program] = compile_run(config, env, program[1], named)
-                continue_run(folder, env, named, compiled[program], stop)
-        if last_use[program] == folder:
-            del compiled[program]
-        after_each()
 
 
 @contextmanager
 def _naming(name: str) -> Iterator[None]:
-    """What is refused of a part is said with its name, if it has one."""
+    """Names the part, if it has a name, in what is refused of it."""
     try:
         yield
     except ConfigError as error:

@@ -50,10 +50,6 @@ def current_settings() -> dict[str, Any]:
 def check_settings(path: Path, info: Mapping[str, Any]) -> None:
     """Refuses to resume a run under other settings than it was started with.
 
-    Args:
-        path: the run's folder.
-        info: its `run.json`; without a record in it, any settings are accepted.
-
     Raises:
         ConfigError: names the first setting that differs, and what to set.
     """
@@ -119,12 +115,6 @@ def env_of_run(
 
     It is the one that `env.name` names, or else the class of `run.json`: Python may have trained
     with another environment than the configuration's.
-
-    Args:
-        path: the run's folder.
-        config: its configuration.
-        info: its `run.json`.
-        make_env: builds the environment of a configuration.
 
     Raises:
         ConfigError: it cannot be made; the line names the run.

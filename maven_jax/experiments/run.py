@@ -14,7 +14,7 @@ from maven_jax.config.fields import with_field
 from maven_jax.errors import StorageError, unknown
 from maven_jax.experiments.folder import (
     ENDED,
-    checkpoint_folders,
+    checkpoint_files,
     describe_status,
     has_rows,
     load_setup,
@@ -22,7 +22,6 @@ from maven_jax.experiments.folder import (
     read_file,
 )
 from maven_jax.experiments.metrics import (
-    lanes_of_rows,
     parse_metrics,
     parse_whole_rows,
     refuse_changed_metrics,
@@ -74,9 +73,21 @@ class Run:
         return int(np.bincount(rows).max()) if rows.size else 0
 
     @cached_property
+    def _identities(self) -> list[tuple[Any, ...]]:
+        """What tells each lane apart."""
+        return list(zip(*self.lanes.values(), strict=True))
+
+    @cached_property
+    def _diverged(self) -> set[tuple[Any, ...]]:
+        """The identities of lanes that diverged."""
+        return {tuple(lane[name] for name in self.lanes) for lane in self.diverged}
+
+    @cached_property
     def _lane_of_row(self) -> np.ndarray:
-        index = {lane: i for i, lane in enumerate(zip(*self.lanes.values(), strict=True))}
-        rows = zip(*(self.metrics[name] for name in self.lanes), strict=True)
+        """The index of each row's lane; -1 where the row is of no lane."""
+        index = {lane: i for i, lane in enumerate(self._identities)}
+        none = np.full(len(self.metrics["seed"]), np.nan)
+        rows = zip(*(self.metrics.get(name, none).tolist() for name in self.lanes), strict=True)
         return np.array([index.get(row, -1) for row in rows], int)
 
     def points(self) -> list["Point"]:
@@ -85,14 +96,15 @@ class Run:
         The configuration of each is its own, with the values that tell its lanes from others.
         """
         varied = [name for name in self.lanes if name != "seed"]
-        of_lane = list(zip(*(self.lanes[name] for name in varied), strict=True))
-        of_lane = of_lane or [()] * self.num_lanes
+        of_lane = [
+            tuple(self.lanes[name][lane] for name in varied) for lane in range(self.num_lanes)
+        ]
         points = []
         for point in dict.fromkeys(of_lane):
             lanes = [lane for lane, other in enumerate(of_lane) if other == point]
             rows = np.isin(self._lane_of_row, lanes)
             seeds = [self.lanes["seed"][lane] for lane in lanes]
-            broken = [lane for lane in self.diverged if tuple(lane[k] for k in varied) == point]
+            diverged = [lane for lane in self.diverged if tuple(lane[k] for k in varied) == point]
             coordinates = dict(zip(varied, point, strict=True))
             config = self.config
             for field, value in coordinates.items():
@@ -100,7 +112,7 @@ class Run:
             run = dataclasses.replace(
                 self,
                 config=config,
-                info=self.info | {"lanes": {"seed": seeds}, "diverged": broken},
+                info=self.info | {"lanes": {"seed": seeds}, "diverged": diverged},
                 metrics={name: column[rows] for name, column in self.metrics.items()},
             )
             points.append((self.info.get("coordinates", {}) | coordinates, run))
@@ -124,16 +136,13 @@ class Run:
 
         At most `total_env_steps`; less in an interrupted run.
         """
-        names = list(self.lanes)
-        broken = {tuple(lane[name] for name in names) for lane in self.diverged}
-        lanes = list(zip(*self.lanes.values(), strict=True))
         with_rows = np.unique(self._lane_of_row)
         ends = {
-            lanes[lane]: int(steps[-1])
+            self._identities[lane]: int(steps[-1])
             for lane, (steps, _) in zip(with_rows, self.curves("env_steps"), strict=True)
         }
-        sound = [end for lane, end in ends.items() if lane not in broken]
-        return min([*(sound or ends.values()), self.config.training.total_env_steps])
+        finite = [end for lane, end in ends.items() if lane not in self._diverged]
+        return min([*(finite or ends.values()), self.config.training.total_env_steps])
 
     def final(self, metric: str) -> np.ndarray:
         """A metric at each lane's last evaluation, which is that of its final weights.
@@ -155,25 +164,26 @@ def load_run(path: AnyPath) -> Run:
         StorageError: no such folder, a file in it is missing or damaged, or it has no row yet.
     """
     path = Path(path)
-    config, info = load_setup(path)
-    ended = info["status"] in ENDED
-    lanes = set(zip(*info["lanes"].values(), strict=True))
-    broken = {tuple(lane[name] for name in info["lanes"]) for lane in info.get("diverged", [])}
-    begun = checkpoint_folders(path) or has_rows(path) or not lanes - broken
-    if not (ended or begun):
-        raise StorageError(f"run '{path}' has no evaluation yet: it {describe_status(path, info)}")
-    metrics = read_file(path, "metrics.csv", parse_metrics if ended else parse_whole_rows)
-    run = Run(path, config, info, metrics)
-    found = set(lanes_of_rows(metrics, run.lanes))
-    if not found and lanes - broken:
-        raise StorageError(f"run '{path}' is damaged: metrics.csv: there is no evaluation in it")
-    if not found <= lanes or (ended and not lanes - broken <= found):
-        raise StorageError(
-            f"run '{path}' is damaged: metrics.csv holds other lanes than run.json names"
-        )
-    if any((np.diff(steps) <= 0).any() for steps, _ in run.curves("env_steps")):
-        raise StorageError(f"run '{path}' is damaged: metrics.csv: env_steps do not increase")
-    refuse_changed_metrics(path, info)
+    run = Run(path, *load_setup(path), {})
+    expected = set(run._identities) - run._diverged
+    begun = checkpoint_files(path) or has_rows(path) or not expected
+    if not (run.has_ended or begun):
+        status = describe_status(path, run.info)
+        raise StorageError(f"run '{path}' has no evaluation yet: it {status}")
+    parse = parse_metrics if run.has_ended else parse_whole_rows
+    run = dataclasses.replace(run, metrics=read_file(path, "metrics.csv", parse))
+    lanes = run._lane_of_row
+    found = {run._identities[lane] for lane in lanes if lane >= 0}
+    damage = None
+    if not lanes.size and expected:
+        damage = "metrics.csv: there is no evaluation in it"
+    elif (lanes < 0).any() or (run.has_ended and not expected <= found):
+        damage = "metrics.csv holds other lanes than run.json names"
+    elif any((np.diff(steps) <= 0).any() for steps, _ in run.curves("env_steps")):
+        damage = "metrics.csv: env_steps do not increase"
+    if damage is not None:
+        raise StorageError(f"run '{path}' is damaged: {damage}")
+    refuse_changed_metrics(path, run.info)
     return run
 
 

@@ -44,14 +44,6 @@ from maven_jax.validation.files import AnyPath
 UNFIT_START = "the initial weights (--init-from) do not fit the configuration"
 
 
-def already_finished(what: str, path: Path) -> str:
-    """The error of a run or sweep that is finished and cannot be resumed."""
-    return (
-        f"{what} '{path}' has already finished; to train longer, raise --training.total-env-steps, "
-        "for which --checkpoint.keep-final must have kept a checkpoint"
-    )
-
-
 def continue_run(
     path: AnyPath,
     env: MarlEnv,
@@ -59,14 +51,14 @@ def continue_run(
     compiled: Sweep | None = None,
     stop: StopRequest | None = None,
 ) -> Run:
-    """Takes a run from where its folder stands, the start or a checkpoint, to its end.
+    """Trains a run from where its folder stands, the start or a checkpoint, to its end.
 
-    On as many devices as before, what it leaves is bit for bit that of a run that never stopped.
+    On as many devices as before, the result is bit for bit that of a run that never stopped.
 
     Args:
         path: the run's folder.
         env: the environment of its configuration.
-        options: what it leaves and says beside.
+        options: console, TensorBoard, checkpoints, figures.
         compiled: the program of this configuration, whatever its number of steps, and of as many
             lanes, if there is one already.
         stop: a stop flag that the caller shares; a signal after the last chunk lets the run finish.
@@ -76,11 +68,10 @@ def continue_run(
         ConfigError: the lanes do not fit.
         InterruptedRunError: after a signal to stop.
     """
-    path = Path(path)
-    options = options or Options()
+    path, options = Path(path), options or Options()
     options.checkpoint.validate()
     stop = stop or StopRequest(log_to(options.console))
-    load_unfinished(path)
+    _load_unfinished(path)
     with lock(path), ExitStack() as training:
         try:
             return _continue_run(path, env, options, compiled, stop, training)
@@ -88,21 +79,25 @@ def continue_run(
             raise InterruptedRunError(path) from None
 
 
-def load_unfinished(path: Path) -> tuple[Config, dict[str, Any]]:
-    """`load_setup` of a run that can be resumed.
-
-    Raises:
-        StorageError: it has finished, was converted, or is damaged.
-        ConfigError: JAX has other settings than it was started with.
-    """
-    config, info = load_setup(path)
-    if info["status"] == "finished":
-        raise StorageError(already_finished("run", path))
-    if info["status"] == "converted":
+def refuse_ended(path: Path, status: str) -> None:
+    """Raises `StorageError` for a run or sweep that has finished or was converted."""
+    if status == "finished":
+        what = "sweep" if (path / "sweep.json").exists() else "run"
+        raise StorageError(
+            f"{what} '{path}' has already finished; to train longer, raise "
+            "--training.total-env-steps, for which --checkpoint.keep-final must have kept a "
+            "checkpoint"
+        )
+    if status == "converted":
         raise StorageError(
             f"run '{path}' was converted and cannot be resumed; to start from its weights use "
             f"maven-jax train CONFIG --init-from '{path}'"
         )
+
+
+def _load_unfinished(path: Path) -> tuple[Config, dict[str, Any]]:
+    config, info = load_setup(path)
+    refuse_ended(path, info["status"])
     check_settings(path, info)
     return config, info
 
@@ -115,36 +110,36 @@ def _continue_run(
     stop: StopRequest,
     training: ExitStack,
 ) -> Run:
-    config, info = load_unfinished(path)
+    say = log_to(options.console)
+    config, info = _load_unfinished(path)
     check_env_of_run(path, info, env)
     if changes := describe_changes(info):
-        log_to(options.console)(f"run '{path}' is {changes}")
+        say(f"run '{path}' is {changes}")
     started = time.perf_counter()
-    from_weights = "init_from" in info
-    arrays = read_initial_weights(path) if from_weights else None
+    arrays = read_initial_weights(path) if "init_from" in info else None
     num_lanes = len(info["lanes"]["seed"])
     late = late_evaluation(config.training, env.time_limit)
     if late and not has_rows(path):
-        log_to(options.console)(late)
+        say(late)
     if compiled is None:
-        sweep = compile_run(config, env, num_lanes, options, from_weights)
+        sweep = compile_run(config, env, num_lanes, options, from_weights=arrays is not None)
     else:
         sweep = compiled._replace(total_env_steps=config.training.total_env_steps)
     training.enter_context(stop)  # once compiled: from here on a signal waits for what is written
-    start = load_checkpoint(
-        path, sweep.state_shapes, num_lanes, log_to(options.console), info["lanes"]
-    )
-    weights = None
+    start, weights = load_checkpoint(path, sweep.state_shapes, info["lanes"], say), None
     if start:
-        log_to(options.console)(f"resuming after {start.num_chunks} evaluations")
+        say(f"resuming after {start.num_chunks} evaluations")
     elif arrays is not None:
         weights = fit_lanes(arrays, make_trainer(config, env), config, num_lanes, UNFIT_START)
     info |= start.info if start else NO_COUNTS
-    info |= {"status": "running", **record_start(info)}
+    info |= {
+        "status": "running",
+        **record_start(info),
+        "environment": class_name(env),
+        "compile_seconds": round(sweep.compile_seconds, 2),
+        "keep_final": options.checkpoint.keep_final or info.get("keep_final", False),
+    }
     info.pop("metrics_csv", None)
-    info["environment"] = class_name(env)
-    info["compile_seconds"] = round(sweep.compile_seconds, 2)
-    info["keep_final"] = options.checkpoint.keep_final or info.get("keep_final", False)
     write_info(path, info)
 
     def end_as(status: str) -> None:
@@ -168,7 +163,7 @@ def _continue_run(
 
 
 def draw_runs(runs: Sequence[Run], path: Path, options: Options) -> None:
-    """The figure of a folder; what has been learned does not depend on it."""
+    """Draws the figure of a folder; training does not depend on it."""
     if options.draw is None or not runs:
         return
     try:
@@ -189,7 +184,11 @@ def new_info(lanes: Lanes, coordinates: dict[str, Any]) -> dict[str, Any]:
 
 
 def remove_if_untrained(path: Path, train: Callable[[], list[Run]]) -> list[Run]:
-    """Trains in a new folder; one in which nothing was learned is removed again."""
+    """Trains in a new folder; one in which nothing was learned is removed again.
+
+    Raises:
+        ConfigError: all runs diverged before their first evaluation.
+    """
     try:
         runs = train()
         if runs and not any(run.metrics["seed"].size for run in runs):

@@ -47,7 +47,7 @@ def worker_that_trains(process: subprocess.Popen) -> psutil.Process:
     deadline = time.monotonic() + 240
     while time.monotonic() < deadline:
         assert process.poll() is None, process.stderr.read()
-        begun = {file.parents[2] for file in Path("on_ray").glob("*/checkpoints/*/checksums.json")}
+        begun = {file.parents[1] for file in Path("on_ray").glob("*/checkpoints/*.npz")}
         locks = {str((part / LOCK).absolute()) for part in begun if is_locked(part)}
         for child in psutil.Process(process.pid).children(recursive=True):
             with suppress(psutil.Error):

@@ -12,21 +12,20 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
 import numpy as np
 import pytest
 import yaml
-from jax.tree_util import tree_leaves_with_path as leaves_of
 from small_experiments import SMALL, forget_config
 
 from maven_jax.cli.main import run
 from maven_jax.environments.registry import make_env
 from maven_jax.errors import ConfigError
+from maven_jax.experiments.archives import named_arrays
 from maven_jax.experiments.evaluating import trained_weights
-from maven_jax.experiments.folder import checkpoint_folders
+from maven_jax.experiments.folder import checkpoint_files
 from maven_jax.experiments.lock import LOCK
 from maven_jax.experiments.run import load_run
-from maven_jax.experiments.weights import name_of, read_weights
+from maven_jax.experiments.weights import read_weights
 
 pytestmark = pytest.mark.slow
 
@@ -39,7 +38,7 @@ def trained(tmp_path_factory) -> Path:
     arguments = ["train", f"{folder}/qmix.yaml", "--seeds", "2", "--out", f"{folder}/run"]
     options = ["--no-tensorboard", "--checkpoint.updates", "1", "--checkpoint.keep-final"]
     assert run([*arguments, *options]) == 0
-    assert len(checkpoint_folders(folder / "run")) == 2
+    assert len(checkpoint_files(folder / "run")) == 2
     return folder / "run"
 
 
@@ -587,7 +586,7 @@ def test_trained_weights_are_those_on_disk(trained):
     run = load_run(trained)
     params, latent_params = trained_weights(run, make_env(run.config))
     assert latent_params == {}
-    found = {name_of(jax.tree_util.keystr(path)): leaf for path, leaf in leaves_of(params)}
+    found = named_arrays(params)
     for name, array in read_weights(trained).arrays.items():
         np.testing.assert_array_equal(found.pop(name.removeprefix("params/")), array)
     assert not any(leaf.size for leaf in found.values())

@@ -3,6 +3,7 @@
 import zlib
 from dataclasses import replace
 
+import chex
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
@@ -12,12 +13,13 @@ from small_experiments import forget_config
 
 from maven_jax.config import Config, from_dict, to_dict
 from maven_jax.errors import ConfigError, StorageError
+from maven_jax.experiments.archives import fit_arrays
 from maven_jax.experiments.folder import load_setup, parts_of
 from maven_jax.experiments.metrics import MetricsWriter
-from maven_jax.experiments.new_folder import create_run_folder, create_sweep_folder, write_info
+from maven_jax.experiments.new_folder import Setup, create_folder, create_run_folder, write_info
 from maven_jax.experiments.points import on_grid, points_of, quartiles
 from maven_jax.experiments.run import load_run, load_runs
-from maven_jax.experiments.weights import fit_weights, read_weights, save_weights
+from maven_jax.experiments.weights import read_weights, save_weights
 from maven_jax.reports.marl_eval import marl_eval_data
 from maven_jax.reports.plots import draw_curves, step_grid
 from maven_jax.reports.tables import points_table
@@ -121,9 +123,8 @@ def test_weights_come_back(folder):
     latent_params = {"b": jnp.ones((2, 1))}
     save_weights(folder, params, latent_params, 3)
     arrays = read_weights(folder).arrays
-    restored, restored_latent = fit_weights(arrays, params, latent_params, "they do not fit")
-    np.testing.assert_array_equal(restored.agent["a"], params.agent["a"])
-    np.testing.assert_array_equal(restored_latent["b"], latent_params["b"])
+    expected = {"params": params, "latent_params": latent_params}
+    chex.assert_trees_all_equal(fit_arrays(arrays, expected, "they do not fit"), expected)
 
 
 def test_an_existing_folder_is_never_written_to(folder):
@@ -180,7 +181,7 @@ def test_weights_of_other_shapes_are_refused(folder):
     with pytest.raises(
         ConfigError, match=r"they do not fit: array 'params/agent/a' has shape \(2, 3\)"
     ):
-        fit_weights(arrays, expected, {}, "they do not fit")
+        fit_arrays(arrays, {"params": expected}, "they do not fit")
 
 
 @pytest.mark.parametrize(
@@ -400,12 +401,12 @@ def test_a_seed_that_an_experiment_has_twice_is_named_with_its_folders(tmp_path)
 
 def test_a_sweep_folder_holds_its_runs(tmp_path):
     info = {"status": "waiting", "lanes": {"seed": [0]}}
-    create_sweep_folder(tmp_path / "sweep", {"a": (Config(), info), "b=1": (Config(), info)})
+    create_folder(tmp_path / "sweep", dict.fromkeys(("a", "b=1"), Setup(Config(), info)))
     folders = parts_of(tmp_path / "sweep")
     assert [folder.name for folder in folders] == ["a", "b=1"]
     assert all(load_setup(folder)[1].items() >= info.items() for folder in folders)
     with pytest.raises(StorageError, match="exists"):
-        create_sweep_folder(tmp_path / "sweep", {})
+        create_folder(tmp_path / "sweep", {})
     for parts in ("3", "[]", '["../run"]', "[1]"):
         (tmp_path / "sweep" / "sweep.json").write_text(f'{{"parts": {parts}}}')
         with pytest.raises(StorageError, match=r"parts is .*; allowed: a list of names"):

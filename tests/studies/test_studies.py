@@ -26,7 +26,7 @@ from maven_jax.experiments import plan as plans
 from maven_jax.experiments.extending import extend
 from maven_jax.experiments.folder import load_setup, parts_of
 from maven_jax.experiments.lock import LOCK
-from maven_jax.experiments.new_folder import create_run_folder
+from maven_jax.experiments.new_folder import create_folder
 from maven_jax.experiments.options import Options
 from maven_jax.experiments.run import load_run
 from maven_jax.experiments.runner import remove_if_untrained
@@ -458,9 +458,9 @@ def test_of_two_that_make_a_folder_at_once_one_does(here, monkeypatch):
 
     def create(*arguments):
         meet.wait()
-        create_run_folder(*arguments)
+        create_folder(*arguments)
 
-    monkeypatch.setattr(plans, "create_run_folder", create)
+    monkeypatch.setattr(plans, "create_folder", create)
     (part,) = load_study("four.yaml").parts("a")
     plan, options = plans.Plan((part,)), Options()
     with ThreadPoolExecutor(2) as threads:
