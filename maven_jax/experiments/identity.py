@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 
 from maven_jax.config import Config, to_dict
@@ -18,7 +17,6 @@ from maven_jax.environments.registry import default_options
 from maven_jax.errors import StorageError, shown
 from maven_jax.experiments.folder import load_setup, parts_of, read_sweep
 from maven_jax.experiments.new_folder import Setup
-from maven_jax.experiments.weights import read_initial_weights
 from maven_jax.validation.files import parse_yaml
 
 
@@ -78,16 +76,10 @@ def _find_other_run(path: Path, setup: Setup) -> str | None:
     if differing:
         others = f" ({len(differing) - 1} more differ)" if differing[1:] else ""
         return differing[0] + others
-    if ("init_from" in info) != (setup.initial_weights is not None):
-        origin = info.get("init_from", {}).get("run")
-        return f"it starts from {f'the weights of {origin!r}' if origin else 'new weights'}"
-    if setup.initial_weights is not None:
-        arrays = read_initial_weights(path)
-        same = arrays.keys() == setup.initial_weights.keys() and all(
-            np.array_equal(array, setup.initial_weights[name]) for name, array in arrays.items()
-        )
-        if not same:
-            return f"it starts from other weights, of {info['init_from'].get('run')!r}"
+    start, wanted = (record.get("init_from", {}) for record in (info, setup.info))
+    if any(start.get(name) != wanted.get(name) for name in ("weights", "lanes")):
+        origin = f"the weights of {start['run']!r}" if start else "new weights"
+        return f"it starts from {origin}"
     return None
 
 

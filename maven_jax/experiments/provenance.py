@@ -7,7 +7,7 @@ import dataclasses
 import enum
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -36,9 +36,6 @@ SETTINGS = (
 )
 """JAX's settings that decide which random bits are drawn, or how numbers are computed."""
 
-START = ("command", "versions", "device", "platform", "num_devices", "xla_flags")
-"""Entries of `run.json` that describe a start, apart from its time."""
-
 
 def current_settings() -> dict[str, Any]:
     """The values of `SETTINGS`, those that this version of JAX has, as JSON holds them."""
@@ -62,23 +59,17 @@ def check_settings(path: Path, info: Mapping[str, Any]) -> None:
 
 
 def record_start(info: Mapping[str, Any]) -> dict[str, Any]:
-    """The entries of `run.json` for a start of a run in this process.
-
-    Args:
-        info: `run.json` so far.
-
-    Returns:
-        `START` and `started` of this start, `settings`, and `history`: a list of all starts.
-    """
+    """Entries of `run.json` for a start in this process, and `history`, a list of all starts."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
     start = {"started": now, "command": sys.argv, **_environment()}
-    return {**start, "settings": current_settings(), "history": [*_history(info), start]}
+    history = [*info.get("history", []), start]
+    return {**start, "settings": current_settings(), "history": history}
 
 
 def describe_changes(info: Mapping[str, Any]) -> str | None:
     """What differs from the last start, in a line; None where nothing does, or there was none."""
-    *_, last = [{}, *_history(info)]
-    then, now = dict(_flat(last)), dict(_flat(_environment()))
+    history: list[dict[str, Any]] = info.get("history", [])
+    then, now = _compared(history[-1] if history else {}), _compared(_environment())
     changed = [
         f"{name} {now[name]!r} (before: {then[name]!r})"
         for name in now
@@ -93,16 +84,10 @@ def _environment() -> dict[str, Any]:
     return {**describe_machine(), "xla_flags": os.environ.get("XLA_FLAGS", "").strip()}
 
 
-def _history(info: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """All starts so far; a `run.json` without a history describes the last one."""
-    last = {name: info[name] for name in START if name in info}
-    return info.get("history", [last] if last else [])
-
-
-def _flat(start: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """What is compared: versions by their packages, device and flags, not the command."""
-    yield from start.get("versions", {}).items()
-    yield from ((name, start[name]) for name in START[2:] if name in start)
+def _compared(start: Mapping[str, Any]) -> dict[str, Any]:
+    """Versions by their packages, device and flags of a start."""
+    names = ("device", "platform", "num_devices", "xla_flags")
+    return start.get("versions", {}) | {name: start[name] for name in names if name in start}
 
 
 def env_of_run(

@@ -212,11 +212,11 @@ def test_columns_of_one_name_are_refused_while_a_run_trains(folder):
 @pytest.mark.parametrize(
     ("lanes", "message"),
     [
-        ("[7, 8]", r"run\.json: lanes is \[7, 8\]; allowed: a mapping of columns"),
+        ("[7, 8]", r"run\.json: lanes is \[7, 8\]; allowed: columns, seed among them"),
         ("{}", r"run\.json: lanes is {}"),
-        ('{"seed": []}', r"run\.json: lanes.seed is no list of a number for each lane"),
-        ('{"seed": [7, null]}', r"run\.json: lanes.seed is no list"),
-        ('{"seed": [7, 8], "gamma": [1]}', r"run\.json: lanes.gamma is no list"),
+        ('{"seed": []}', r"run\.json: lanes holds columns of different lengths, or empty"),
+        ('{"seed": [7, null]}', r"run\.json: lanes is {'seed': \[7, None\]}; allowed: columns"),
+        ('{"seed": [7, 8], "gamma": [1]}', r"run\.json: lanes holds columns of different lengths"),
     ],
 )
 def test_lanes_that_are_none(folder, lanes, message):
