@@ -39,10 +39,10 @@ def override(config: Config, overrides: Any) -> Config:
         values = {}
         for key, value in given.items():
             if key not in types:
-                read = _fields_read(config, overrides)
+                from maven_jax.config.fields import flatten  # which imports this module
+
                 beside = [f"{prefix}{name}" for name in types]
-                near = [name for name in beside if name in read or hasattr(config, name)]
-                raise unknown("key", f"{prefix}{key}", near or beside, read)
+                raise unknown("key", f"{prefix}{key}", beside, flatten(to_dict(config)))
             current = getattr(section, key)
             if dataclasses.is_dataclass(current) or isinstance(current, Hyperparameters):
                 values[key] = change(current, value, f"{prefix}{key}.")
@@ -66,15 +66,6 @@ def to_dict(config: Config) -> dict[str, Any]:
     plain["env"]["options"] = config.env.options
     plain["hyperparameters"] = config.hyperparameters._asdict()
     return to_plain(plain)
-
-
-def _fields_read(config: Config, overrides: Mapping[Any, Any]) -> list[str]:
-    """The dotted names of the fields that a configuration with overrides reads."""
-    from maven_jax.config.fields import flatten  # imports this module, as the next one does
-    from maven_jax.validation.ignored_fields import ignored_beside
-
-    ignored = ignored_beside(config, flatten(overrides))
-    return [name for name in flatten(to_dict(config)) if name not in ignored]
 
 
 def coerce(value: Any, expected: Any, name: str) -> Any:

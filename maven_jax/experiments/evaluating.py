@@ -5,7 +5,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -83,17 +83,7 @@ def evaluate_lanes(
     all distinct starts. The episodes of each z are played in the first piece alone:
     `episodes_per_latent`, however many `episodes` there are.
 
-    Args:
-        params: weights, with an axis of lanes.
-        latent_params: the same of the latent policies.
-        keys: one a lane.
-        temperatures: of the Boltzmann policies that q_v reads, one a lane.
-        env: where it is played.
-        algorithm: the parts of `params`.
-        config: says how many episodes.
-
-    Returns:
-        Metrics in the host's memory, with an axis of lanes.
+    All arrays have a leading axis of lanes; the metrics are in the host's memory.
     """
     lanes = params, latent_params
     one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), lanes)
@@ -151,10 +141,8 @@ def _over_all(
 ) -> dict[str, np.ndarray]:
     """Metrics of all pieces: means over their episodes, or over their distinct starts.
 
-    Args:
-        rows: metrics of each piece, with an axis of lanes; those of each z in the first alone.
-        sizes: test episodes of each piece.
-        per_latent: further starts of the first piece, which every z plays.
+    The first piece alone has metrics of each z, and `per_latent` further starts, which every z
+    plays; `sizes` are the other test episodes of each piece.
     """
     num_starts = [sizes[0] + per_latent, *sizes[1:]]
     metrics = dict(rows[0])
@@ -196,23 +184,19 @@ def play_behaviour(
     return LatentBehaviour(jnp.float32(probs), jnp.float32(returns), jnp.asarray(counts.sum(0)))
 
 
-class Pieces(NamedTuple):
-    """How an evaluation is cut up."""
+def cut(
+    params: Any, num_lanes: int, env: MarlEnv, algorithm: Algorithm, config: Config
+) -> tuple[list[int], int]:
+    """Test episodes of each piece, with z from the latent policy, and how many lanes play at once.
 
-    episodes: list[int]
-    """Test episodes of each piece, with z from the latent policy; they differ by 1 at most."""
-    lanes: int
-    """Lanes of each piece, of which the last may have fewer."""
-
-
-def cut(params: Any, num_lanes: int, env: MarlEnv, algorithm: Algorithm, config: Config) -> Pieces:
-    """As few pieces as stay within `PIECE_BYTES`; `params` are shapes of one lane's weights."""
+    As few pieces as stay within `PIECE_BYTES`. `params` are the shapes of one lane's weights.
+    """
     an_episode = _episode_bytes(params, env, algorithm)
     test = config.evaluation
     num_each = test.episodes_per_latent * _num_values(algorithm, config)
     sizes = _sizes(test.episodes, an_episode)
     lanes = max(1, PIECE_BYTES // (an_episode * (sizes[0] + num_each)))
-    return Pieces(sizes, min(lanes, num_lanes))
+    return sizes, min(lanes, num_lanes)
 
 
 def _episode_bytes(params: Any, env: MarlEnv, algorithm: Algorithm) -> int:

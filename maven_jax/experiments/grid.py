@@ -64,11 +64,6 @@ def make_lanes(
 ) -> Lanes:
     """The seeds, once for each combination of the varied hyperparameters' values.
 
-    Args:
-        hyperparameters: numbers, for all that is not varied.
-        seeds: of `jax.random.key`.
-        varied: values by names of hyperparameters.
-
     Raises:
         ConfigError: no seed, a seed out of range, or too many lanes.
     """
@@ -206,11 +201,7 @@ def expand(
 ) -> list[Part]:
     """The programs of a sweep: one for each combination of static values and group of lanes.
 
-    Args:
-        config: values of the fields that the grid does not name.
-        grid: from `parse_grid`.
-        seeds: run at every point of the grid.
-        group_size: how many lanes run at once, at most; by default all.
+    Every seed runs at every point of the grid, at most `group_size` lanes at once.
 
     Raises:
         ConfigError: a group size below 1, an option that the environment has not, a field that

@@ -59,11 +59,7 @@ def free_bytes(devices: list[jax.Device]) -> int | None:
 def check_memory(held: Memory, free: int | None, num_lanes: int, num_devices: int) -> None:
     """Refuses what does not fit, with the number of runs that does.
 
-    Args:
-        held: by all lanes, padding included.
-        free: bytes; None where that is unknown.
-        num_lanes: without padding.
-        num_devices: that share them.
+    `held` includes padding, `num_lanes` does not; `free` is in bytes, None where it is unknown.
 
     Raises:
         ConfigError: more is held than is free.

@@ -25,15 +25,8 @@ def show_progress(
 ) -> Iterator[Callable[[int, str], None]]:
     """Shows environment steps: a live bar in a terminal, elsewhere plain lines, a minute apart.
 
-    Yields a function of the steps so far and of the numbers to show with them. Its first call and
-    the one that reaches the end print a line in any case.
-
-    Args:
-        console: where it is shown.
-        label: what is trained.
-        total: environment steps of each run.
-        start: those that were taken before.
-        clock: seconds, from any start.
+    Yields a function of the steps so far, from `start` to `total`, and of the numbers to show with
+    them. Its first call and the one that reaches the end print a line in any case.
     """
     if console.is_terminal:
         columns = (

@@ -184,13 +184,9 @@ def map_lanes(function: Callable[..., Any], *lanes: Any) -> Any:
 def compile_sweep(
     trainer: Trainer, num_lanes: int, mesh: Mesh | None = None, *, from_weights: bool = False
 ) -> Sweep:
-    """Compiles a sweep for its number of lanes and devices.
+    """Compiles a sweep for its number of lanes and the devices of a mesh, by default `make_mesh`.
 
-    Args:
-        trainer: from `make_trainer`.
-        num_lanes: how many runs.
-        mesh: devices to share them, on an axis `lanes`; by default `make_mesh`.
-        from_weights: `init` is given the weights to start from.
+    With `from_weights`, `init` is given the weights to start from.
     """
     started = time.perf_counter()
     mesh = mesh or make_mesh(num_lanes)

@@ -41,10 +41,7 @@ def load_config(source: AnyPath) -> Config:
 
 
 def load_overrides(source: AnyPath) -> Any:
-    """Reads a YAML file of overrides, or packaged ones by their name, such as `smoke`.
-
-    Returns:
-        Nested values for `config.override`.
+    """Nested values for `override`: from a YAML file, or packaged ones by name, such as `smoke`.
 
     Raises:
         ConfigError: no such file or name, or it is not valid YAML.
@@ -119,13 +116,9 @@ def _size(value: Any, known: dict[int, int]) -> int:
 def find_yaml(
     kind: str, source: AnyPath, packaged: Callable[[], dict[str, Any]], names: Collection[str] = ()
 ) -> Any:
-    """The file that a path or a packaged name stands for.
+    """The file that a path, or a name among the `packaged` ones, stands for.
 
-    Args:
-        kind: what it holds, for errors.
-        source: a path, or a name.
-        packaged: name to file of what comes with the package.
-        names: what an error suggests; by default the names of `packaged`.
+    An error calls the file a `kind`, and suggests `names`, by default those of `packaged`.
 
     Raises:
         ConfigError: no such file or name.

@@ -36,11 +36,9 @@ def ignored_fields(config: Config) -> dict[str, str]:
 
 
 def ignored_beside(config: Config, given: Mapping[str, Any]) -> dict[str, str]:
-    """`ignored_fields`, where some of the `DECISIVE` fields are given other values.
+    """`ignored_fields`, with other values in those of the `DECISIVE` fields that are given.
 
-    Args:
-        config: the other fields.
-        given: values by dotted names; bad ones are left out, since they are refused elsewhere.
+    Bad values are left out, since they are refused elsewhere.
     """
     for field in DECISIVE:
         if field in given:
@@ -55,9 +53,7 @@ def ignored_beside(config: Config, given: Mapping[str, Any]) -> dict[str, str]:
 def remarks(config: Config, base: Config) -> list[str]:
     """A line for every reason for which fields of a configuration are ignored or misconfigured.
 
-    Args:
-        config: the configuration.
-        base: what its user started from; what holds there too is not reported.
+    What holds too in `base`, which its user started from, is not reported.
 
     Raises:
         ConfigError: no such algorithm.
