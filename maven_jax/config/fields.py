@@ -8,7 +8,7 @@ from maven_jax.config.sections import Config
 
 
 def with_field(config: Config, field: str, value: Any) -> Config:
-    """The configuration with one field, named with its dots, of another value.
+    """The configuration with another value in one field, given by its name with dots.
 
     Raises:
         ConfigError: no such field, or a value of the wrong type.
@@ -23,7 +23,7 @@ def with_field(config: Config, field: str, value: Any) -> Config:
 
 
 def read_field(config: Config, field: str) -> Any:
-    """The value of one field, named with its dots."""
+    """The value of one field, given by its name with dots."""
     value: Any = to_dict(config)
     for name in field.split("."):
         value = value[name]
@@ -34,6 +34,8 @@ def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """The fields of nested dictionaries, by their names with dots."""
     fields: dict[str, Any] = {}
     for name, value in nested.items():
-        inner = flatten(value, f"{prefix}{name}.") if isinstance(value, Mapping) else None
-        fields |= {f"{prefix}{name}": value} if inner is None else inner
+        if isinstance(value, Mapping):
+            fields |= flatten(value, f"{prefix}{name}.")
+        else:
+            fields[f"{prefix}{name}"] = value
     return fields

@@ -1,4 +1,4 @@
-"""Mappings that never change, so that a configuration has a hash."""
+"""Immutable mappings, so that a configuration has a hash."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 
 
 class FrozenDict(Mapping[str, Any]):
-    """A mapping that never changes, so that it has a hash: its lists are tuples, all the way down.
+    """An immutable mapping with a hash: lists in it become tuples, mappings `FrozenDict`s.
 
     It equals every mapping of the same content.
     """
@@ -35,7 +35,7 @@ class FrozenDict(Mapping[str, Any]):
 
 
 def frozen(value: Any) -> Any:
-    """A value of YAML that never changes: mappings `FrozenDict`s, lists and arrays tuples."""
+    """An immutable copy of a value of YAML: lists and arrays become tuples."""
     if hasattr(value, "tolist"):  # NumPy's and JAX's arrays and numbers
         value = value.tolist()
     if isinstance(value, Mapping):
@@ -44,7 +44,7 @@ def frozen(value: Any) -> Any:
 
 
 def to_plain(value: Any) -> Any:
-    """What YAML writes of a frozen value: dictionaries and lists."""
+    """A frozen value as what YAML can write: dictionaries, lists and Python's own numbers."""
     if isinstance(value, Mapping):
         return {key: to_plain(entry) for key, entry in value.items()}
     if isinstance(value, np.generic):

@@ -14,7 +14,7 @@ from maven_jax.errors import ConfigError, shown, unknown
 
 
 def from_dict(overrides: Any) -> Config:
-    """Nested overrides of the defaults, as read from YAML, to a configuration.
+    """The defaults with other values in the fields that nested dictionaries name.
 
     Raises:
         ConfigError: unknown key or wrong type. Values are checked by `validate`.
@@ -25,13 +25,37 @@ def from_dict(overrides: Any) -> Config:
 def override(config: Config, overrides: Any) -> Config:
     """The configuration with other values in the fields that nested dictionaries name.
 
-    Another `env.name` takes no `env.options` along; those that are named beside it hold.
+    With another `env.name`, `env.options` are those of the overrides alone.
 
     Raises:
         ConfigError: unknown key or wrong type. Values are checked by `validate`.
     """
+
+    def change(section: Any, given: Any, prefix: str) -> Any:
+        if not isinstance(given, Mapping):
+            name = prefix.removesuffix(".") or "config"
+            raise ConfigError(f"{name} is {shown(given)}; allowed: a mapping of fields to values")
+        types = typing.get_type_hints(type(section))
+        values = {}
+        for key, value in given.items():
+            if key not in types:
+                from maven_jax.config.fields import flatten  # which imports this module
+
+                beside = [f"{prefix}{name}" for name in types]
+                raise unknown("key", f"{prefix}{key}", beside, flatten(to_dict(config)))
+            current = getattr(section, key)
+            if dataclasses.is_dataclass(current) or isinstance(current, Hyperparameters):
+                values[key] = change(current, value, f"{prefix}{key}.")
+            else:
+                values[key] = coerce(value, types[key], f"{prefix}{key}")
+        if isinstance(section, Hyperparameters):
+            return section._replace(**values)
+        if isinstance(section, EnvConfig) and values.get("name", section.name) != section.name:
+            values.setdefault("options", {})
+        return dataclasses.replace(section, **values)
+
     try:
-        return _override(config, overrides, "", config, overrides)
+        return change(config, overrides, "")
     except RecursionError:
         raise ConfigError("config is nested too deeply, or holds itself") from None
 
@@ -42,40 +66,6 @@ def to_dict(config: Config) -> dict[str, Any]:
     plain["env"]["options"] = config.env.options
     plain["hyperparameters"] = config.hyperparameters._asdict()
     return to_plain(plain)
-
-
-def _override(section: Any, overrides: Any, prefix: str, config: Config, every: Any) -> Any:
-    """A section with other values; `config` and `every` override are for what a name may mean."""
-    if not isinstance(overrides, Mapping):
-        name = prefix.removesuffix(".") or "config"
-        raise ConfigError(f"{name} is {shown(overrides)}; allowed: a mapping of fields to values")
-    types = typing.get_type_hints(type(section))
-    values = {}
-    for key, value in overrides.items():
-        if key not in types:
-            known = _fields_read(config, every)
-            beside = [f"{prefix}{name}" for name in types]
-            near = [name for name in beside if name in known or hasattr(config, name)]
-            raise unknown("key", f"{prefix}{key}", near or beside, known)
-        current = getattr(section, key)
-        if dataclasses.is_dataclass(current) or isinstance(current, Hyperparameters):
-            values[key] = _override(current, value, f"{prefix}{key}.", config, every)
-        else:
-            values[key] = coerce(value, types[key], f"{prefix}{key}")
-    if isinstance(section, Hyperparameters):
-        return section._replace(**values)
-    if isinstance(section, EnvConfig) and values.get("name", section.name) != section.name:
-        values.setdefault("options", {})  # those of one environment say nothing to another
-    return dataclasses.replace(section, **values)
-
-
-def _fields_read(config: Config, overrides: Mapping[Any, Any]) -> list[str]:
-    """The dotted names of the fields that a configuration with overrides reads."""
-    from maven_jax.config.fields import flatten  # which imports this module, as the next one does
-    from maven_jax.validation.ignored_fields import ignored_beside
-
-    left_out = ignored_beside(config, flatten(overrides))
-    return [name for name in flatten(to_dict(config)) if name not in left_out]
 
 
 def coerce(value: Any, expected: Any, name: str) -> Any:
@@ -90,8 +80,7 @@ def coerce(value: Any, expected: Any, name: str) -> Any:
     if typing.get_origin(expected) is Literal:
         allowed = typing.get_args(expected)
         if value not in allowed:
-            choices = ", ".join(map(str, allowed))
-            raise ConfigError(f"{name} is {shown(value)}; allowed: {choices}")
+            raise ConfigError(f"{name} is {shown(value)}; allowed: {', '.join(allowed)}")
         return value
     expected = typing.get_origin(expected) or expected
     if expected is int and isinstance(value, float | str):
@@ -107,7 +96,7 @@ def coerce(value: Any, expected: Any, name: str) -> Any:
 
 
 def whole_number(value: float | str) -> Any:
-    """A number or text such as `2e3` as a whole number if it is one; any other text unchanged."""
+    """A number, or text such as `2e3`, as an integer if it is a whole one; else unchanged."""
     if isinstance(value, str) and "e" not in value.lower():
         return value
     try:
@@ -117,7 +106,11 @@ def whole_number(value: float | str) -> Any:
     return int(number) if number.is_integer() else value
 
 
-TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false"} | {
+TYPE_NAMES = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
     str: "a string",
     Mapping: "a mapping of option names to values",
 }
+"""What an error calls each type of a field."""

@@ -4,7 +4,6 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from rich.console import Console
 
@@ -34,18 +33,15 @@ def plain_console(
         quiet: print nothing.
         unfailing: discard what cannot be printed; by default so for standard error.
     """
-
-    def find() -> Any:
-        return sys.stderr if stderr else sys.stdout
-
+    stream = UnfailingStream(lambda: sys.stderr if stderr else sys.stdout)
     is_unfailing = stderr if unfailing is None else unfailing
     console = _PlainConsole(
-        file=UnfailingStream(find) if is_unfailing else None,  # type: ignore[arg-type]
+        file=stream if is_unfailing else None,  # type: ignore[arg-type]
         stderr=stderr,
         quiet=quiet,
         markup=False,
         emoji=False,
-        force_terminal=_is_live(find()),
+        force_terminal=stream.isatty() and _redraws_lines(),
         force_jupyter=False,
     )
     if console.width < LEAST_WIDTH:  # `COLUMNS=0` would print nothing at all
@@ -53,19 +49,14 @@ def plain_console(
     return console
 
 
-def _is_live(stream: Any) -> bool:
-    """Whether a stream is a terminal that can redraw lines.
-
-    A notebook runs `!command` in one, but shows every redrawn line as another output.
-    """
+def _redraws_lines() -> bool:
+    """Whether a terminal can; a notebook runs `!command` in one, but appends every redrawn line."""
     in_notebook = "JPY_PARENT_PID" in os.environ or "inline" in os.environ.get("MPLBACKEND", "")
-    if in_notebook or os.environ.get("TERM", "dumb") in ("dumb", "unknown"):
-        return False
-    return UnfailingStream(lambda: stream).isatty()
+    return not in_notebook and os.environ.get("TERM", "dumb") not in ("dumb", "unknown")
 
 
 def log_to(console: Console) -> Callable[[str], None]:
-    """Prints lines beside the results."""
+    """A function that prints a line of a run's progress."""
 
     def say(line: str) -> None:
         console.print(f"maven-jax: {line}", highlight=False, soft_wrap=True, markup=False)

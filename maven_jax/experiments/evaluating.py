@@ -5,7 +5,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +28,7 @@ PIECE_BYTES = 2**28
 """Memory of one batch of test episodes, without weights; a single episode may exceed it."""
 
 COPIES = 3
-"""How many times over a program holds its episodes: as played, as floats, and on the way."""
+"""How often a program holds its episodes: as played, as floats, and in between."""
 
 
 def trained_weights(
@@ -39,7 +39,7 @@ def trained_weights(
     Args:
         run: from `load_run`; nothing in its folder is changed.
         env: of its configuration, for the networks' sizes.
-        say: told in a line of weights that are no run's end, and of what is damaged.
+        say: is called with a line about weights from before the run's end, or that are damaged.
 
     Returns:
         Weights and those of the latent policy, as host arrays with a leading axis of lanes, in the
@@ -55,15 +55,11 @@ def trained_weights(
 
 
 def evaluation_key(seed: int, use: str) -> jax.Array:
-    """The key of test episodes of a command, in a stream of their own for each use.
+    """The key of a command's test episodes; each use has its own stream.
 
     Training splits `jax.random.key(seed)`, and with threefry `fold_in(key, i)` equals
     `split(key, n)[i]`. A long hash is no such index. A second one keeps the streams of uses apart;
     it must differ from the first, since `unsafe_rbg` folds in by XOR.
-
-    Args:
-        seed: in 0, ..., 2**31 - 1.
-        use: what the episodes are for.
     """
     key = jax.random.key(seed)
     for text in (f"test episodes: {use}", f"{use}: test episodes"):
@@ -71,14 +67,136 @@ def evaluation_key(seed: int, use: str) -> jax.Array:
     return key
 
 
-class Pieces(NamedTuple):
-    """How an evaluation is cut up."""
+def evaluate_lanes(
+    params: Params,
+    latent_params: NetworkParams,
+    keys: jax.Array,
+    temperatures: np.ndarray,
+    env: MarlEnv,
+    algorithm: Algorithm,
+    config: Config,
+) -> dict[str, np.ndarray]:
+    """`evaluate` of every lane, in pieces that stay within `PIECE_BYTES`.
 
-    episodes: list[int]
-    """Test episodes of each piece, with z from the latent policy: at least 1; they differ by 1 at
-    most."""
-    lanes: int
-    """Lanes of each piece, of which the last may have fewer."""
+    The pieces depend on the experiment and the number of lanes alone, not on what memory is free.
+    `return` and `extras/...` are means over all episodes, `latent_probs` and `latent_entropy` over
+    all distinct starts. The episodes of each z are played in the first piece alone:
+    `episodes_per_latent`, however many `episodes` there are.
+
+    All arrays have a leading axis of lanes; the metrics are in the host's memory.
+    """
+    lanes = params, latent_params
+    one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), lanes)
+    sizes, group_size = cut(one, len(keys), env, algorithm, config)
+    piece_keys = jax.vmap(lambda key: jax.random.split(key, len(sizes)))(keys)
+    per_latent, groups = config.evaluation.episodes_per_latent, []
+    for start in range(0, len(keys), group_size):
+        # The last lane stands in for those that a group lacks: one shape, one program.
+        index = np.minimum(np.arange(start, start + group_size), len(keys) - 1)
+        group = jax.tree.map(lambda x, index=index: x[index], lanes)
+        rows = []
+        for number, size in enumerate(sizes):
+            each = 0 if number else per_latent
+            test = replace(config.evaluation, episodes=size, episodes_per_latent=each)
+            own = static_part(replace(config, evaluation=test))
+            own_keys = piece_keys[index, number]
+            row = _test_lanes(
+                *group, own_keys, temperatures[index], _ByIdentity(env), algorithm, own
+            )
+            rows.append(jax.device_get(row))
+        groups.append(_over_all(rows, sizes, per_latent))
+    return jax.tree.map(lambda *x: np.concatenate(x)[: len(keys)], *groups)
+
+
+class _ByIdentity:
+    """An environment as a static argument of `jit`, also where it has no hash of its own."""
+
+    def __init__(self, env: MarlEnv) -> None:
+        self.env = env
+
+    def __hash__(self) -> int:
+        return id(self.env)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _ByIdentity) and self.env is other.env
+
+
+@partial(jax.jit, static_argnames=("env", "algorithm", "config"))
+def _test_lanes(
+    params: Params,
+    latent_params: NetworkParams,
+    keys: jax.Array,
+    temperatures: jax.Array,
+    env: _ByIdentity,
+    algorithm: Algorithm,
+    config: Config,
+) -> dict[str, jax.Array]:
+    """`evaluate` of lanes, in one program for all runs of the same experiment."""
+    test = partial(evaluate, env=env.env, algorithm=algorithm, config=config)
+    return jax.vmap(test)(params, latent_params, keys, temperatures)
+
+
+def _over_all(
+    rows: list[dict[str, np.ndarray]], sizes: list[int], per_latent: int
+) -> dict[str, np.ndarray]:
+    """Metrics of all pieces: means over their episodes, or over their distinct starts.
+
+    The first piece alone has metrics of each z, and `per_latent` further starts, which every z
+    plays; `sizes` are the other test episodes of each piece.
+    """
+    num_starts = [sizes[0] + per_latent, *sizes[1:]]
+    metrics = dict(rows[0])
+    if len(rows) == 1:
+        return metrics
+    for name in rows[-1]:
+        weights = num_starts if name.startswith("latent_") else sizes
+        means = np.average([row[name] for row in rows], axis=0, weights=weights)
+        metrics[name] = means.astype(rows[0][name].dtype)
+    if "latent_probs" in metrics:  # the entropy of the mean is no mean of entropies
+        metrics["latent_entropy"] = np.asarray(entropy(jnp.asarray(metrics["latent_probs"])))
+    return metrics
+
+
+def play_behaviour(
+    params: Params,
+    latent_params: NetworkParams,
+    key: jax.Array,
+    env: MarlEnv,
+    algorithm: Algorithm,
+    config: Config,
+    starts: int,
+) -> LatentBehaviour:
+    """`latent_behaviour` of one lane over all `starts`, in pieces within `PIECE_BYTES`."""
+    an_episode = _episode_bytes((params, latent_params), env, algorithm)
+    sizes = _sizes(starts, an_episode * _num_values(algorithm, config))
+
+    @partial(jax.jit, static_argnames="size")
+    def play(params: Params, latent_params: NetworkParams, key: jax.Array, size: int) -> Any:
+        return latent_behaviour(params, latent_params, key, env, algorithm, config, size)
+
+    keys = jax.random.split(key, len(sizes))
+    pieces = [
+        jax.device_get(play(params, latent_params, own, size))
+        for own, size in zip(keys, sizes, strict=True)
+    ]
+    probs, returns, counts = (np.stack(values) for values in zip(*pieces, strict=True))
+    probs, returns = (np.average(values, axis=0, weights=sizes) for values in (probs, returns))
+    return LatentBehaviour(jnp.float32(probs), jnp.float32(returns), jnp.asarray(counts.sum(0)))
+
+
+def cut(
+    params: Any, num_lanes: int, env: MarlEnv, algorithm: Algorithm, config: Config
+) -> tuple[list[int], int]:
+    """Test episodes of each piece, with z from the latent policy, and how many lanes play at once.
+
+    As few pieces as stay within `PIECE_BYTES`. `params` are the shapes of one lane's weights.
+    """
+    an_episode = _episode_bytes(params, env, algorithm)
+    test = config.evaluation
+    num_each = test.episodes_per_latent * _num_values(algorithm, config)
+    sizes = _sizes(test.episodes, an_episode)
+    lanes = max(1, PIECE_BYTES // (an_episode * (sizes[0] + num_each)))
+    return sizes, min(lanes, num_lanes)
 
 
 def _episode_bytes(params: Any, env: MarlEnv, algorithm: Algorithm) -> int:
@@ -105,164 +223,3 @@ def _sizes(number: int, bytes_each: int) -> list[int]:
     """Episodes of each piece: as few pieces as stay within `PIECE_BYTES`, none of them empty."""
     count = min(number, -(-number * bytes_each // PIECE_BYTES))
     return [len(piece) for piece in np.array_split(np.arange(number), count)]
-
-
-def cut(params: Any, num_lanes: int, env: MarlEnv, algorithm: Algorithm, config: Config) -> Pieces:
-    """As few pieces as stay within `PIECE_BYTES`, by the shapes of an episode.
-
-    Args:
-        params: weights of one lane and of its latent policy, or their shapes.
-        num_lanes: how many there are.
-        env: where it is played.
-        algorithm: the parts of `params`.
-        config: says how many episodes.
-    """
-    an_episode = _episode_bytes(params, env, algorithm)
-    test = config.evaluation
-    num_each = test.episodes_per_latent * _num_values(algorithm, config)
-    sizes = _sizes(test.episodes, an_episode)
-    lanes = max(1, PIECE_BYTES // (an_episode * (sizes[0] + num_each)))
-    return Pieces(sizes, min(lanes, num_lanes))
-
-
-def evaluate_lanes(
-    params: Params,
-    latent_params: NetworkParams,
-    keys: jax.Array,
-    temperatures: np.ndarray,
-    env: MarlEnv,
-    algorithm: Algorithm,
-    config: Config,
-) -> dict[str, np.ndarray]:
-    """`evaluate` of every lane, in `Pieces`.
-
-    The pieces depend on the experiment and the number of lanes alone, not on what memory is free.
-    `return` and `extras/...` are means over all episodes, `latent_probs` and `latent_entropy` over
-    all distinct starts. The episodes of each z are played in the first piece alone:
-    `episodes_per_latent`, however many `episodes` there are.
-
-    Args:
-        params: weights, with an axis of lanes.
-        latent_params: the same of the latent policies.
-        keys: one of each lane, split among its pieces.
-        temperatures: of the Boltzmann policies that q_v reads, one of each lane.
-        env: where it is played.
-        algorithm: the parts of `params`.
-        config: says how many episodes.
-
-    Returns:
-        Metrics in the host's memory, with an axis of lanes.
-    """
-    lanes = params, latent_params
-    one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), lanes)
-    sizes, num_lanes = cut(one, len(keys), env, algorithm, config)
-    tests = []
-    for number, size in enumerate(sizes):
-        test = replace(config.evaluation, episodes=size)
-        test = test if number == 0 else replace(test, episodes_per_latent=0)
-        own = static_part(replace(config, evaluation=test))
-        tests.append(partial(_test_lanes, env=_ByIdentity(env), algorithm=algorithm, config=own))
-    piece_keys = jax.vmap(lambda key: jax.random.split(key, len(sizes)))(keys)
-    groups = []
-    for start in range(0, len(keys), num_lanes):
-        # The last lane stands in for those that a group lacks: one shape, one program.
-        index = np.minimum(np.arange(start, start + num_lanes), len(keys) - 1)
-        group = jax.tree.map(lambda x, index=index: x[index], lanes)
-        rows = [
-            jax.device_get(test(*group, piece_keys[index, number], temperatures[index]))
-            for number, test in enumerate(tests)
-        ]
-        groups.append(_over_all(rows, sizes, config.evaluation.episodes_per_latent))
-    return jax.tree.map(lambda *x: np.concatenate(x)[: len(keys)], *groups)
-
-
-def play_behaviour(
-    params: Params,
-    latent_params: NetworkParams,
-    key: jax.Array,
-    env: MarlEnv,
-    algorithm: Algorithm,
-    config: Config,
-    starts: int,
-) -> LatentBehaviour:
-    """`latent_behaviour` of one lane, in pieces of its starts that stay within `PIECE_BYTES`.
-
-    Args:
-        params: weights.
-        latent_params: of the latent policy.
-        key: split among the pieces.
-        env: where it is played.
-        algorithm: the parts of `params`.
-        config: says how many draws stand for a continuous z.
-        starts: of which every z plays one episode each.
-
-    Returns:
-        Means over all starts.
-    """
-    an_episode = _episode_bytes((params, latent_params), env, algorithm)
-    sizes = _sizes(starts, an_episode * _num_values(algorithm, config))
-
-    @partial(jax.jit, static_argnames="size")
-    def play(params: Params, latent_params: NetworkParams, key: jax.Array, size: int) -> Any:
-        return latent_behaviour(params, latent_params, key, env, algorithm, config, size)
-
-    keys = jax.random.split(key, len(sizes))
-    pieces = [
-        jax.device_get(play(params, latent_params, own, size))
-        for own, size in zip(keys, sizes, strict=True)
-    ]
-    probs, returns, counts = (np.stack(values) for values in zip(*pieces, strict=True))
-    probs, returns = (np.average(values, axis=0, weights=sizes) for values in (probs, returns))
-    return LatentBehaviour(jnp.float32(probs), jnp.float32(returns), jnp.asarray(counts.sum(0)))
-
-
-class _ByIdentity:
-    """An environment as a static argument of `jit`, also where it has no hash of its own."""
-
-    def __init__(self, env: MarlEnv) -> None:
-        self.env = env
-
-    def __hash__(self) -> int:
-        return id(self.env)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _ByIdentity) and self.env is other.env
-
-
-@partial(jax.jit, static_argnames=("env", "algorithm", "config"))
-def _test_lanes(
-    params: Params,
-    latent_params: NetworkParams,
-    keys: jax.Array,
-    temperatures: jax.Array,
-    *,
-    env: _ByIdentity,
-    algorithm: Algorithm,
-    config: Config,
-) -> dict[str, jax.Array]:
-    """`evaluate` of lanes, in one program for all runs of the same experiment."""
-    test = partial(evaluate, env=env.env, algorithm=algorithm, config=config)
-    return jax.vmap(test)(params, latent_params, keys, temperatures)
-
-
-def _over_all(
-    rows: list[dict[str, np.ndarray]], sizes: list[int], per_value: int
-) -> dict[str, np.ndarray]:
-    """Metrics of all pieces: means over their episodes, or over their distinct starts.
-
-    Args:
-        rows: metrics of each piece, with an axis of lanes; those of each z in the first alone.
-        sizes: test episodes of each piece.
-        per_value: further starts of the first piece, which every z plays.
-    """
-    num_starts = [sizes[0] + per_value, *sizes[1:]]
-    metrics = dict(rows[0])
-    if len(rows) == 1:
-        return metrics
-    for name in rows[-1]:
-        weights = num_starts if name.startswith("latent_") else sizes
-        means = np.average([row[name] for row in rows], axis=0, weights=weights)
-        metrics[name] = means.astype(rows[0][name].dtype)
-    if "latent_probs" in metrics:  # the entropy of the mean is no mean of entropies
-        metrics["latent_entropy"] = np.asarray(entropy(jnp.asarray(metrics["latent_probs"])))
-    return metrics

@@ -7,6 +7,7 @@ fixes shapes or the program, which is compiled once for each of its values.
 
 import dataclasses
 import itertools
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -63,40 +64,25 @@ def make_lanes(
 ) -> Lanes:
     """The seeds, once for each combination of the varied hyperparameters' values.
 
-    Args:
-        hyperparameters: numbers, for all that is not varied.
-        seeds: of `jax.random.key`.
-        varied: values by names of hyperparameters.
-
     Raises:
         ConfigError: no seed, a seed out of range, or too many lanes.
     """
     varied = varied or {}
     points = list(itertools.product(*varied.values()))
     num_lanes = len(points) * len(seeds)
+    most = f"at most {MAX_LANES}"
     check(len(seeds) >= 1, "seeds", len(seeds), f"a whole number from 1 to {MAX_LANES}")
-    check(
-        num_lanes <= MAX_LANES,
-        "seeds times values of the grid",
-        num_lanes,
-        f"at most {MAX_LANES}",
-    )
-    check(
-        min(seeds) >= 0 and max(seeds) < 2**31,
-        "seed",
-        min(seeds) if min(seeds) < 0 else max(seeds),
-        "a whole number from 0 to 2**31 - 1",
-    )
+    check(num_lanes <= MAX_LANES, "seeds times values of the grid", num_lanes, most)
+    for seed in (min(seeds), max(seeds)):
+        check(0 <= seed < 2**31, "seed", seed, "a whole number from 0 to 2**31 - 1")
     columns = np.repeat(np.array(points, float).reshape(len(points), -1), len(seeds), axis=0).T
-    return _lanes(
-        np.tile(np.array(seeds), len(points)),
-        dict(zip(varied, columns, strict=True)),
-        hyperparameters,
-    )
+    by_name = {TRACED + name: column for name, column in zip(varied, columns, strict=True)}
+    by_name["seed"] = np.tile(np.array(seeds), len(points))
+    return lanes_from_columns(by_name, hyperparameters)
 
 
 def seeds_of(first: int, number: int) -> range:
-    """The seeds that a command names by the first and their number.
+    """Consecutive seeds.
 
     Raises:
         ConfigError: too many, or out of range.
@@ -108,7 +94,7 @@ def seeds_of(first: int, number: int) -> range:
 
 
 def lanes_from_columns(
-    columns: Mapping[str, Sequence[Any]], hyperparameters: Hyperparameters
+    columns: Mapping[str, Sequence[Any] | np.ndarray], hyperparameters: Hyperparameters
 ) -> Lanes:
     """The lanes whose `columns` these are; the other hyperparameters are as given.
 
@@ -119,10 +105,7 @@ def lanes_from_columns(
     for name in varied:
         if name not in Hyperparameters._fields:
             raise unknown("column of lanes", name, Hyperparameters._fields)
-    return _lanes(np.array(columns["seed"]), varied, hyperparameters)
-
-
-def _lanes(seeds: np.ndarray, varied: Mapping[str, Any], hyperparameters: Hyperparameters) -> Lanes:
+    seeds = np.array(columns["seed"])
     values: Any = {name: np.array(x, float) for name, x in varied.items()}
     values = hyperparameters._replace(**values)
     spread = jax.tree.map(lambda x: np.broadcast_to(x, seeds.shape), values)
@@ -132,7 +115,7 @@ def _lanes(seeds: np.ndarray, varied: Mapping[str, Any], hyperparameters: Hyperp
 def parse_grid(texts: Sequence[str], config: Config) -> dict[str, list[Any]]:
     """Dotted field names and their values, from texts such as `latent.size=8,16`.
 
-    Which values work is for `expand` to say: some do only together.
+    Whether values work together is checked by `expand`.
 
     Raises:
         ConfigError: not of that form, no such field, or a value of the wrong type.
@@ -154,30 +137,29 @@ def _parse_word(field: str, word: str) -> Any:
         value = parse_yaml(word)
     except ConfigError:
         value = None
-    if isinstance(value, dict | list) or value is None:
-        raise ConfigError(f"grid of {field} has {word!r}; allowed: numbers and words")
+    _check_plain(field, value, word)
     return value
 
 
-def check_grid(grid: Any, config: Config) -> dict[str, list[Any]]:
-    """Dotted field names and their values, each of its field's type.
+def _check_plain(field: str, value: Any, written: Any) -> None:
+    if isinstance(value, dict | list) or value is None:
+        raise ConfigError(f"grid of {field} has {written!r}; allowed: numbers and words")
 
-    Args:
-        grid: the same as plain values.
-        config: of which the fields are.
+
+def check_grid(grid: Any, config: Config) -> dict[str, list[Any]]:
+    """A grid from YAML, with each value as its field's type.
 
     Raises:
-        ConfigError: not of that form, no such field, or a value of the wrong type or given twice.
+        ConfigError: no lists by field names, no such field, or a value of the wrong type or twice.
     """
-    check(isinstance(grid, dict), "grid", grid, "a mapping of fields to lists of values")
+    is_mapping = isinstance(grid, dict) and all(isinstance(field, str) for field in grid)
+    check(is_mapping, "grid", grid, "a mapping of fields to lists of values")
     checked: dict[str, list[Any]] = {}
     for field, values in grid.items():
-        check(isinstance(field, str), "grid", grid, "a mapping of fields to lists of values")
         check(isinstance(values, list) and bool(values), f"grid of {field}", values, "a list")
         checked[field] = []
         for value in values:
-            if isinstance(value, dict | list) or value is None:
-                raise ConfigError(f"grid of {field} has {value!r}; allowed: numbers and words")
+            _check_plain(field, value, value)
             coerced = read_field(with_field(config, field, value), field)
             if coerced in checked[field]:
                 raise ConfigError(f"grid of {field} has {value!r} twice; allowed: each value once")
@@ -196,9 +178,9 @@ def configs_of(part: Part) -> list[Config]:
 
 
 def at_largest(part: Part) -> Config:
-    """A part's configuration, with the largest value that its lanes give to each hyperparameter.
+    """A part's configuration, with the largest value of each hyperparameter among its lanes.
 
-    A field counts as ignored only if what it belongs to has the weight 0 in every lane.
+    So a field counts as ignored only if the weight of what it belongs to is 0 in every lane.
     """
     largest = jax.tree.map(lambda x: float(np.max(x)), part.lanes.hyperparameters)
     return dataclasses.replace(part.config, hyperparameters=largest)
@@ -206,12 +188,9 @@ def at_largest(part: Part) -> Config:
 
 def short_names(fields: Iterable[str]) -> dict[str, str]:
     """The last part of each field's name; the whole name where two would be the same."""
-    fields = list(fields)
-    last = [field.split(".")[-1] for field in fields]
-    return {
-        field: name if last.count(name) == 1 else field
-        for field, name in zip(fields, last, strict=True)
-    }
+    last = {field: field.rpartition(".")[2] for field in fields}
+    count = Counter(last.values())
+    return {field: name if count[name] == 1 else field for field, name in last.items()}
 
 
 def expand(
@@ -222,11 +201,7 @@ def expand(
 ) -> list[Part]:
     """The programs of a sweep: one for each combination of static values and group of lanes.
 
-    Args:
-        config: what the grid does not name.
-        grid: from `parse_grid`.
-        seeds: run at every point of the grid.
-        group_size: how many lanes run at once, at most; by default all.
+    Every seed runs at every point of the grid, at most `group_size` lanes at once.
 
     Raises:
         ConfigError: a group size below 1, an option that the environment has not, a field that
@@ -237,29 +212,27 @@ def expand(
     )
     varied = {name.removeprefix(TRACED): v for name, v in grid.items() if name.startswith(TRACED)}
     static = {name: values for name, values in grid.items() if not name.startswith(TRACED)}
-    parts = []
+    parts: list[Part] = []
     for point in itertools.product(*static.values()):
-        coordinates = dict(zip(static, point, strict=True))
+        given = dict(zip(static, point, strict=True))
         changed = config
-        for field in sorted(coordinates, key="env.name".__ne__):  # its options are the new one's
-            changed = with_field(changed, field, coordinates[field])
+        for field in sorted(given, key="env.name".__ne__):  # its options are the new one's
+            changed = with_field(changed, field, given[field])
         changed = complete(changed)
         coordinates = {field: read_field(changed, field) for field in static}
         name = ",".join(f"{field}={value}" for field, value in coordinates.items())
         lanes = make_lanes(changed.hyperparameters, seeds, varied)
-        for values in itertools.product(*varied.values()):
-            own = changed.hyperparameters._replace(**dict(zip(varied, values, strict=True)))
-            validate(dataclasses.replace(changed, hyperparameters=own))
+        whole = Part(name or "all", changed, lanes, coordinates)
+        for own in configs_of(whole):
+            validate(own)
         size = group_size or len(lanes.seeds)
-        for group, start in enumerate(range(0, len(lanes.seeds), size)):
-            several = len(lanes.seeds) > size
-            label = ",".join(filter(None, (name, f"group={group}" if several else "")))
-            taken = lanes.take(slice(start, start + size))
-            parts.append(Part(label or "all", changed, taken, coordinates))
-    names = [part.name for part in parts]
-    for name in names:
-        if names.count(name) > 1:
-            raise ConfigError(f"grid has {name} twice; allowed: each value once")
+        starts = range(0, len(lanes.seeds), size)
+        for group, start in enumerate(starts):
+            label = f"{name},group={group}".strip(",") if len(starts) > 1 else whole.name
+            parts.append(whole._replace(name=label, lanes=lanes.take(slice(start, start + size))))
+    name, count = Counter(part.name for part in parts).most_common(1)[0]
+    if count > 1:
+        raise ConfigError(f"grid has {name} twice; allowed: each value once")
     for field in grid:
         reasons = [ignored_fields(at_largest(part)).get(field) for part in parts]
         if None not in reasons:

@@ -9,7 +9,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from typing import Any
 
 INTERRUPTED = 130
@@ -25,74 +25,41 @@ SIGNALS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name
 
 def exit_on_signals() -> None:
     """From here on a signal ends the process at once with a line: nothing on disk is lost."""
-    _install(_exit)
+
+    def stop(number: int, frame: Any) -> None:
+        with suppress(OSError):
+            os.write(2, b"maven-jax: interrupted\n")
+        os._exit(INTERRUPTED)
+
+    _set_handler(stop)
 
 
-@contextmanager
-def interrupted_by_signals() -> Iterator[None]:
+def interrupted_by_signals() -> AbstractContextManager[None]:
     """Makes every signal raise `KeyboardInterrupt`, as Python does for Ctrl-C."""
-    replaced = _install(_interrupt)
-    try:
-        yield
-    finally:
-        _restore(replaced)
+
+    def interrupt(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    return _handled_by(interrupt)
 
 
-def _exit(number: int, frame: Any) -> None:
-    with suppress(OSError):
-        os.write(2, b"maven-jax: interrupted\n")
-    os._exit(INTERRUPTED)
+class StopRequest(ExitStack):
+    """While entered, the first signal requests a stop; after it, Ctrl-C interrupts at once.
 
-
-def _interrupt(number: int, frame: Any) -> None:
-    raise KeyboardInterrupt
-
-
-def _install(handler: Callable[[int, Any], None]) -> dict[signal.Signals, Any]:
-    """Sets a handler for the signals; returns those that it replaces.
-
-    A signal that is ignored, as SIGHUP is under `nohup`, stays ignored, and so does a handler that
-    the caller's program has set. Only a program's main thread can set any.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        return {}
-    found = {number: signal.getsignal(number) for number in SIGNALS}
-    replaced = {number: old for number, old in found.items() if _is_replaceable(old)}
-    for number in replaced:
-        signal.signal(number, handler)
-    return replaced
-
-
-def _restore(replaced: dict[signal.Signals, Any]) -> None:
-    for number, handler in replaced.items():
-        signal.signal(number, handler)
-
-
-def _is_replaceable(handler: Any) -> bool:
-    is_default = handler in (signal.SIG_DFL, signal.default_int_handler)
-    return is_default or getattr(handler, "__module__", None) == __name__
-
-
-class StopRequest(AbstractContextManager["StopRequest"]):
-    """Turns signals into a request to stop; after one, Ctrl-C interrupts at once.
-
-    Other signals may come several times, a closed terminal's from the shell and from the kernel.
+    Other signals may come several times: a closed terminal's come from the shell and the kernel.
 
     Attributes:
-        requested: whether there has been one.
+        requested: whether there has been a signal.
     """
 
     def __init__(self, say: Callable[[str], None]) -> None:
+        super().__init__()
         self.requested = False
         self._say = say
-        self._replaced: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "StopRequest":
-        self._replaced = _install(self._request)
+        self.enter_context(_handled_by(self._request))
         return self
-
-    def __exit__(self, *_: object) -> None:
-        _restore(self._replaced)
 
     def _request(self, number: int, frame: Any) -> None:
         if self.requested:
@@ -100,5 +67,32 @@ class StopRequest(AbstractContextManager["StopRequest"]):
                 raise KeyboardInterrupt
             return
         self.requested = True
-        with suppress(Exception, SystemExit):  # whatever became of the terminal
+        with suppress(Exception, SystemExit):  # the terminal may be gone
             self._say(STOPPING)
+
+
+@contextmanager
+def _handled_by(handler: Callable[[int, Any], None]) -> Iterator[None]:
+    replaced = _set_handler(handler)
+    try:
+        yield
+    finally:
+        for number, old in replaced.items():
+            signal.signal(number, old)
+
+
+def _set_handler(handler: Callable[[int, Any], None]) -> dict[signal.Signals, Any]:
+    """Sets the handler of all signals; returns those that it replaces.
+
+    A signal that is ignored, as SIGHUP is under `nohup`, stays ignored, and so does a handler that
+    the caller's program has set. Only a program's main thread can set any.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return {}
+    replaced = {}
+    for number in SIGNALS:
+        old = signal.getsignal(number)
+        is_default = old in (signal.SIG_DFL, signal.default_int_handler)
+        if is_default or getattr(old, "__module__", None) == __name__:
+            replaced[number] = signal.signal(number, handler)
+    return replaced

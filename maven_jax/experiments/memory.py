@@ -30,10 +30,10 @@ class Memory(NamedTuple):
         return sum(self)
 
     def __str__(self) -> str:
+        replay, weights, scratch, checkpoint = map(format_bytes, self)
         return (
-            f"{format_bytes(self.total)} (replay {format_bytes(self.replay)}, weights "
-            f"{format_bytes(self.weights)}, activations {format_bytes(self.scratch)}, checkpoint "
-            f"{format_bytes(self.checkpoint)})"
+            f"{format_bytes(self.total)} (replay {replay}, weights {weights}, activations "
+            f"{scratch}, checkpoint {checkpoint})"
         )
 
 
@@ -44,7 +44,7 @@ def state_memory(state: TrainState) -> Memory:
 
 
 def free_bytes(devices: list[jax.Device]) -> int | None:
-    """What the devices can still hold together; None where nothing tells.
+    """What the devices can still hold together; None where that is unknown.
 
     CPU devices share the machine's memory, or what its control groups allow.
     """
@@ -59,11 +59,7 @@ def free_bytes(devices: list[jax.Device]) -> int | None:
 def check_memory(held: Memory, free: int | None, num_lanes: int, num_devices: int) -> None:
     """Refuses what does not fit, with the number of runs that does.
 
-    Args:
-        held: by all lanes.
-        free: bytes; None where nothing tells.
-        num_lanes: without padding.
-        num_devices: that share them.
+    `held` includes padding, `num_lanes` does not; `free` is in bytes, None where it is unknown.
 
     Raises:
         ConfigError: more is held than is free.
@@ -96,63 +92,21 @@ def num_bytes(tree: Any) -> int:
 
 
 def control_group_free(root: Path = Path("/")) -> int:
-    """What is left below the memory limits of a Linux process; very much where there is none.
+    """Bytes left below the memory limits of this process; `sys.maxsize` where there are none.
 
-    The limits of its own control group and of all above it hold, of version 1 and 2 alike. In a
-    container its path may be one that is seen from outside only; what is mounted counts then.
-
-    Args:
-        root: of the file system.
-
-    Returns:
-        Bytes. A group whose files cannot be read limits nothing.
+    On Linux, the limits of its control group (version 2) and of all groups above it.
     """
-    lines: list[str] = []
+    group, free = PurePosixPath(), [sys.maxsize]
     with suppress(OSError, ValueError):
-        lines = (root / "proc/self/cgroup").read_text().splitlines()
-    paths = dict(line.split(":", 2)[1:] for line in lines if line.count(":") >= 2)
-    free = [sys.maxsize]
-    for version in _VERSIONS:
-        own = [path for names, path in paths.items() if version.controller in names.split(",")]
-        group = PurePosixPath(*(path.lstrip("/") for path in own[:1]))
-        if ".." in group.parts:  # outside of what this process may see
-            group = PurePosixPath()
-        for folder in (group, *group.parents):
-            with suppress(OSError, ValueError):
-                free.append(_group_free(root / version.mount / folder, version))
+        for line in (root / "proc/self/cgroup").read_text().splitlines():
+            if line.startswith("0::/"):
+                group = PurePosixPath(line.removeprefix("0::/"))
+    for path in (group, *group.parents):
+        folder = root / "sys/fs/cgroup" / path
+        with suppress(OSError, ValueError):  # a group without these files, or "max", has no limit
+            limit = int((folder / "memory.max").read_text())
+            used = int((folder / "memory.current").read_text())
+            stat = (folder / "memory.stat").read_text().split()
+            given_back = int(stat[stat.index("inactive_file") + 1])  # when it is needed
+            free.append(max(limit - used + given_back, 0))
     return min(free)
-
-
-class _Version(NamedTuple):
-    """Where a version of control groups tells of memory."""
-
-    mount: str
-    controller: str
-    """What its line of `/proc/self/cgroup` names."""
-    limit: str
-    used: str
-    cache: str
-    """An entry of `memory.stat`: what is given back when somebody needs it."""
-
-
-_VERSION_2 = _Version("sys/fs/cgroup", "", "memory.max", "memory.current", "inactive_file")
-_VERSIONS = (
-    _VERSION_2,
-    _VERSION_2._replace(mount="sys/fs/cgroup/unified"),  # where both versions are in use
-    _Version(
-        "sys/fs/cgroup/memory",
-        "memory",
-        "memory.limit_in_bytes",
-        "memory.usage_in_bytes",
-        "total_inactive_file",
-    ),
-)
-
-
-def _group_free(folder: Path, version: _Version) -> int:
-    limit = (folder / version.limit).read_text().strip()
-    if limit == "max":
-        return sys.maxsize
-    used = int((folder / version.used).read_text())
-    stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
-    return max(int(limit) - used + int(stat.get(version.cache, 0)), 0)

@@ -17,8 +17,8 @@ from maven_jax.experiments.run import Point, Run
 def points_of(runs: Iterable[Run]) -> list[Point]:
     """The experiments among runs, each a configuration with all its seeds.
 
-    A point of a sweep's grid is one; finished runs of the same configuration and of the same start,
-    in whatever folders, groups or sweeps their seeds are, are the same one.
+    Finished runs of the same configuration and start are one experiment, in whatever folders,
+    groups or sweeps their seeds are; each point of a sweep's grid is one.
 
     Raises:
         StorageError: an experiment has a seed twice.
@@ -32,10 +32,10 @@ def points_of(runs: Iterable[Run]) -> list[Point]:
 
 
 def experiment_fields(run: Run) -> dict[str, Any]:
-    """What an experiment is: every field by its dotted name, the environment's options in full.
+    """What identifies an experiment: every field by its dotted name, the environment's options.
 
-    Also what its weights were converted from or started from; and of a run that has not finished,
-    whose curves end early, its folder: it is an experiment by itself.
+    Also what its weights were converted from or started from. A run that has not finished, whose
+    curves end early, is an experiment by itself: its folder is among the fields.
     """
     env = run.config.env.name
     options = {f"env.options.{name}": value for name, value in default_options(env).items()}
@@ -78,12 +78,9 @@ def _join(points: Sequence[Point]) -> Point:
 
 
 def on_grid(steps: np.ndarray, values: np.ndarray, grid: np.ndarray) -> np.ndarray:
-    """A curve on a common grid: at each point the latest evaluation so far, NaN before the first.
+    """A curve at each point of a common grid: the latest evaluation so far, NaN before the first.
 
-    Args:
-        steps: environment steps of the evaluations, increasing.
-        values: what they found.
-        grid: environment steps at which to read the curve.
+    `steps` and `grid` are environment steps; `steps` increase.
     """
     index = np.searchsorted(steps, grid, side="right") - 1
     return np.where(index >= 0, values[np.maximum(index, 0)], np.nan)

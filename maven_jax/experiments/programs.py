@@ -23,7 +23,7 @@ from maven_jax.types import MarlEnv
 
 
 def check_run(config: Config, env: MarlEnv, num_lanes: int) -> Memory:
-    """Refuses a run that cannot be or whose state does not fit, before anything compiles.
+    """Refuses a run that cannot work or whose state does not fit, before anything compiles.
 
     Returns:
         What the state holds on the devices.
@@ -36,11 +36,11 @@ def check_run(config: Config, env: MarlEnv, num_lanes: int) -> Memory:
 
 def _check_trainer(trainer: Trainer, num_lanes: int) -> Memory:
     state = jax.eval_shape(trainer.init, jax.random.key(0), Hyperparameters())
-    lane, mesh = state_memory(state), make_mesh(num_lanes)
+    mesh, lane = make_mesh(num_lanes), state_memory(state)
     devices = list(mesh.devices.flat)
-    copy = lane.total if devices[0].platform == "cpu" else 0
-    lanes = padded(num_lanes, mesh)
-    held = Memory(*(number * lanes for number in lane._replace(checkpoint=copy)))
+    if devices[0].platform == "cpu":
+        lane = lane._replace(checkpoint=lane.total)
+    held = Memory(*(padded(num_lanes, mesh) * number for number in lane))
     check_memory(held, free_bytes(devices), num_lanes, mesh.size)
     return held
 
@@ -53,9 +53,9 @@ def compile_run(
     Raises:
         ConfigError: a value that cannot work, or the lanes do not fit.
     """
-    trainer, mesh, name = make_trainer(config, env), make_mesh(num_lanes), options.name_of(config)
+    trainer, mesh = make_trainer(config, env), make_mesh(num_lanes)
+    name, runs = options.name_of(config), pluralize(num_lanes, "run")
     free = free_bytes(list(mesh.devices.flat))
-    runs = pluralize(num_lanes, "run")
     held = _check_trainer(trainer, num_lanes)
     with (
         show_status(options.console, f"{name}: compiling one program for {runs}"),
@@ -65,9 +65,8 @@ def compile_run(
     held = held._replace(scratch=sweep.scratch_bytes * mesh.size)
     check_memory(held, free, num_lanes, mesh.size)
     known = f"; {format_bytes(free)} are free" if free is not None else ""
-    options.console.print(
-        f"{name}: memory for {runs}: {held}{known}", highlight=False, soft_wrap=True
-    )
+    line = f"{name}: memory for {runs}: {held}{known}"
+    options.console.print(line, highlight=False, soft_wrap=True)
     for line in options.remarks:
         log_to(options.console)(line)
     return sweep
@@ -81,7 +80,5 @@ def explain_out_of_memory(num_lanes: int) -> Iterator[None]:
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        runs = pluralize(num_lanes, "run")
-        raise ConfigError(
-            f"{runs} do not fit on this device together: {first_line(error)}"
-        ) from None
+        runs = f"{pluralize(num_lanes, 'run')} do not fit on this device together"
+        raise ConfigError(f"{runs}: {first_line(error)}") from None

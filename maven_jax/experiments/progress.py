@@ -1,13 +1,13 @@
 """A run's progress on the console."""
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
-from rich.text import Text
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from maven_jax.experiments.sweep import SweepChunk
 
@@ -25,22 +25,22 @@ def show_progress(
 ) -> Iterator[Callable[[int, str], None]]:
     """Shows environment steps: a live bar in a terminal, elsewhere plain lines, a minute apart.
 
-    Yields a function of the steps so far and of the numbers to show with them. Its first call and
-    the one that reaches the end print a line in any case.
-
-    Args:
-        console: where it is shown.
-        label: what is trained.
-        total: environment steps of each run.
-        start: those that were taken before.
-        clock: seconds, from any start.
+    Yields a function of the steps so far, from `start` to `total`, and of the numbers to show with
+    them. Its first call and the one that reaches the end print a line in any case.
     """
     if console.is_terminal:
-        with _progress_bar(console) as progress:
-            task = progress.add_task(label, total=total, completed=start, live="", before=start)
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=8),
+            TextColumn("{task.completed:,} steps, {task.fields[live]}"),
+            TimeRemainingColumn(compact=True),
+            TextColumn("left"),
+        )
+        with Progress(*columns, console=console, speed_estimate_period=math.inf) as progress:
+            task = progress.add_task(label, total=total, completed=start, live="")
             yield lambda completed, live: progress.update(task, completed=completed, live=live)
         return
-    started, last = clock(), float("-inf")
+    started, last = clock(), -math.inf
 
     def update(completed: int, live: str) -> None:
         nonlocal last
@@ -55,35 +55,15 @@ def show_progress(
     yield update
 
 
-def _progress_bar(console: Console) -> Progress:
-    """A bar of environment steps, with the numbers of the field `live` beside it."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=8),
-        TextColumn("{task.completed:,} steps, {task.fields[live]}"),
-        _TimeLeft(),
-        console=console,
-    )
-
-
 def live_numbers(chunk: SweepChunk, rate: float) -> str:
     """The median return of the lanes that are finite, and updates a second of all together."""
-    sound = chunk.metrics["return"][~chunk.diverged]
-    median = f"return {np.median(sound):.2f}" if sound.size else "all diverged"
+    finite = chunk.metrics["return"][~chunk.diverged]
+    median = f"return {np.median(finite):.2f}" if finite.size else "all diverged"
     return f"{median}, {rate:,.0f} updates/s"
 
 
-class _TimeLeft(ProgressColumn):
-    """`_time_left` of a task."""
-
-    def render(self, task: Task) -> Text:
-        completed, total = int(task.completed), int(task.total or 0)
-        taken = completed - task.fields["before"]
-        return Text(_time_left(taken, total - completed, task.elapsed or 0.0))
-
-
 def _time_left(taken: int, to_come: int, seconds: float) -> str:
-    """Time left for steps to come at the mean rate of those taken in so many seconds."""
+    """At the mean rate of the steps that were taken in so many seconds."""
     if not taken:
         return "-:-- left"
     left = int(seconds * max(to_come, 0) / taken)

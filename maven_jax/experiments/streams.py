@@ -7,6 +7,9 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+_UNUSABLE = (OSError, ValueError, AttributeError)
+"""What a stream raises that cannot be written, that is closed, or that is None."""
+
 
 class UnfailingStream(io.TextIOBase):
     """A text stream whose writes never raise: text that cannot be written is discarded.
@@ -16,46 +19,38 @@ class UnfailingStream(io.TextIOBase):
     """
 
     def __init__(self, find: Callable[[], Any]) -> None:
-        """Of the stream that `find` returns at each use, such as `sys.stderr`; None for none."""
+        """Writes to what `find` returns at each use, such as `sys.stderr`, or None."""
         self._find = find
 
     @property
     def stream(self) -> Any:
-        """The stream that is written to; not rich's substitute for it, which would write here."""
+        """What is written to; not rich's substitute for it, which would write here."""
         stream = self._find()
         return getattr(stream, "rich_proxied_file", stream)
 
     def write(self, text: str) -> int:
-        """Writes the text, or discards it."""
         try:
             self.stream.write(text)
         except UnicodeEncodeError:
             return self.write(text.encode("ascii", "backslashreplace").decode())
-        except (OSError, ValueError, AttributeError):  # ValueError: closed; AttributeError: None
+        except _UNUSABLE:
             pass
         return len(text)
 
     def flush(self) -> None:
-        """Flushes the stream, if it can."""
-        with contextlib.suppress(OSError, ValueError, AttributeError):
+        with contextlib.suppress(*_UNUSABLE):
             self.stream.flush()
 
     def isatty(self) -> bool:
-        """Whether the stream is a terminal."""
         try:
             return bool(self.stream.isatty())
-        except (OSError, ValueError, AttributeError):
+        except _UNUSABLE:
             return False
 
     def fileno(self) -> int:
-        """The stream's file descriptor.
-
-        Raises:
-            OSError: it has none.
-        """
         try:
             return self.stream.fileno()
-        except (ValueError, AttributeError):
+        except _UNUSABLE:
             raise io.UnsupportedOperation("fileno") from None
 
     @property
@@ -65,7 +60,7 @@ class UnfailingStream(io.TextIOBase):
 
 
 def guard_standard_streams() -> None:
-    """Lets nothing that happens to standard error end this process.
+    """Lets no failure of standard error end this process.
 
     Descriptors 0 to 2 that are closed are opened on the null device: otherwise the next file that
     is opened gets the number, and libraries write their messages into it.
@@ -80,19 +75,16 @@ def guard_standard_streams() -> None:
 
 
 def discard_unwritten() -> None:
-    """Drops what standard output and error still hold and cannot write: Python would fail at exit.
+    """Drops what standard output and error hold and cannot write: Python would fail at exit.
 
     Raises:
         OSError: standard output could not be written whole.
     """
     failure: OSError | None = None
-    for stream in (sys.__stdout__, sys.__stderr__):
-        if stream is None:
-            continue
+    for stream in filter(None, (sys.__stdout__, sys.__stderr__)):
         try:
-            stream.flush()
-        except ValueError:  # closed
-            continue
+            if not stream.closed:
+                stream.flush()
         except OSError as error:
             failure = error if stream is sys.__stdout__ else failure
             null = os.open(os.devnull, os.O_WRONLY)

@@ -52,7 +52,7 @@ class Sweep(NamedTuple):
 
 
 class Position(NamedTuple):
-    """Where a sweep stands, in the host's memory and without padding: what it can go on from."""
+    """What a sweep can resume from, in the host's memory and without padding."""
 
     state: TrainState
     metrics: dict[str, np.ndarray]
@@ -73,7 +73,7 @@ class SweepChunk(NamedTuple):
 
 
 def seed_keys(first_seed: int, num_seeds: int) -> jax.Array:
-    """`jax.random.key` of each of consecutive seeds: alone or in a sweep, a seed has one key.
+    """`jax.random.key` of each of consecutive seeds.
 
     Raises:
         ConfigError: no seed, or one out of range.
@@ -90,7 +90,7 @@ def lane_keys(seeds: Sequence[int] | np.ndarray) -> jax.Array:
 
 
 def make_mesh(num_lanes: int) -> Mesh:
-    """One axis of devices, at most one a lane.
+    """An axis `lanes` of devices, at most one a lane.
 
     On a CPU one lane has two devices, of which one is idle, so that the program is compiled as for
     many lanes, with the same results bit for bit.
@@ -101,23 +101,12 @@ def make_mesh(num_lanes: int) -> Mesh:
 
 
 def padded(num_lanes: int, mesh: Mesh) -> int:
-    """How many lanes a program has: those and a padding that makes the devices' shares even."""
+    """How many lanes a program has: padding makes the devices' shares even."""
     return num_lanes + -num_lanes % mesh.size
 
 
-def on_mesh(shapes: Any, mesh: Mesh) -> Any:
-    """Shapes of arrays with a leading axis of lanes, padding included, as devices share them."""
-    sharding = NamedSharding(mesh, LANES)
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes)
-
-
 def place_lanes(lanes: Any, mesh: Mesh) -> Any:
-    """Shares a tree of arrays among a mesh's devices, with a padding that makes the shares even.
-
-    Args:
-        lanes: arrays with a leading axis of lanes. The last lane is repeated as padding.
-        mesh: from `make_mesh`.
-    """
+    """Shares arrays with a leading axis of lanes among devices; the last lane is the padding."""
 
     def place(x: Any) -> jax.Array:
         if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
@@ -130,8 +119,20 @@ def place_lanes(lanes: Any, mesh: Mesh) -> Any:
     return jax.tree.map(place, lanes)
 
 
+def take_lanes(tree: Any, num_lanes: int) -> Any:
+    """Copies a sweep's arrays to the host's memory, without its padding lanes."""
+    return jax.tree.map(lambda x: np.asarray(x)[:num_lanes].copy(), tree)  # cut on the host
+
+
+def spread(hyperparameters: Hyperparameters, num_lanes: int) -> Hyperparameters:
+    """A single precision value of every hyperparameter for each lane."""
+    return jax.tree.map(
+        lambda x: np.broadcast_to(np.asarray(x, np.float32), (num_lanes,)), hyperparameters
+    )
+
+
 def over_lanes(function: Callable[..., Any], mesh: Mesh, num_lanes: int) -> Callable[..., Any]:
-    """`function` of every lane, shared by devices, as `update_lanes` without a state."""
+    """`update_lanes` of a function without a state."""
 
     @wraps(function)  # its name is the program's
     def every(*lanes: Any) -> Any:
@@ -144,22 +145,21 @@ def over_lanes(function: Callable[..., Any], mesh: Mesh, num_lanes: int) -> Call
 def update_lanes(
     function: Callable[..., tuple[Any, Any]], mesh: Mesh, num_lanes: int
 ) -> Callable[..., tuple[Any, Any]]:
-    """`function` of every lane, shared by devices: a leading axis of all arguments and results.
+    """Maps a function over lanes, shared by devices: all arguments and results get a leading axis.
 
-    On an accelerator a device computes its lanes at once (`vmap`), on a CPU one after the other,
-    without those that are padding: these stay, and their further results are zeros.
+    On an accelerator a device computes its lanes at once (`vmap`), on a CPU one after the other.
+    There padding is not computed: its state stays, and its further results are zeros.
 
     Args:
-        function: of one lane: from its state, and further arguments, to its next state, which
-            takes the memory of the one before where that is donated, and a further result.
+        function: from a lane's state and further arguments to its next state, which takes the
+            memory of the one before where that is donated, and a further result.
         mesh: from `make_mesh`.
         num_lanes: without padding.
     """
-    in_turn = mesh.devices.flat[0].platform == "cpu"
 
     @wraps(function)  # its name is the program's
     def here(state: Any, *lanes: Any) -> tuple[Any, Any]:
-        if not in_turn:
+        if not _is_cpu(mesh):
             return jax.vmap(function)(state, *lanes)
         share = padded(num_lanes, mesh) // mesh.size
         number = jax.lax.optimization_barrier(jnp.int32(num_lanes))
@@ -167,6 +167,10 @@ def update_lanes(
         return update_in_turn(function, jnp.clip(left, 0, share), state, *lanes)
 
     return jax.shard_map(here, mesh=mesh, in_specs=LANES, out_specs=LANES, check_vma=False)
+
+
+def _is_cpu(mesh: Mesh) -> bool:
+    return mesh.devices.flat[0].platform == "cpu"
 
 
 def map_lanes(function: Callable[..., Any], *lanes: Any) -> Any:
@@ -180,16 +184,13 @@ def map_lanes(function: Callable[..., Any], *lanes: Any) -> Any:
 def compile_sweep(
     trainer: Trainer, num_lanes: int, mesh: Mesh | None = None, *, from_weights: bool = False
 ) -> Sweep:
-    """Compiles a sweep for its number of lanes and devices.
+    """Compiles a sweep for its number of lanes and the devices of a mesh, by default `make_mesh`.
 
-    Args:
-        trainer: from `make_trainer`.
-        num_lanes: how many runs.
-        mesh: devices to share them, on an axis `lanes`; by default `make_mesh`.
-        from_weights: `init` is given the weights to start from.
+    With `from_weights`, `init` is given the weights to start from.
     """
     started = time.perf_counter()
     mesh = mesh or make_mesh(num_lanes)
+    sharding = NamedSharding(mesh, LANES)
 
     def init(
         key: ScalarKey, hyperparameters: Hyperparameters, *weights: Any
@@ -203,29 +204,32 @@ def compile_sweep(
         state, metrics = trainer.chunk(state, hyperparameters, total_env_steps)
         return state, Step(metrics, is_finished(state, total_env_steps), state.diverged)
 
-    def laned(x: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
-        shape = padded(num_lanes, mesh), *x.shape
-        return on_mesh(jax.ShapeDtypeStruct(shape, x.dtype), mesh)
+    def on_mesh(shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
 
-    keys = laned(jax.eval_shape(lambda: jax.random.key(0)))
-    number, steps = (laned(jax.ShapeDtypeStruct((), kind)) for kind in (jnp.float32, jnp.int32))
-    hyperparameters = jax.tree.map(lambda _: number, Hyperparameters())
-    compiler_options = _cheap_compilation(mesh)
+    def every_lane(x: Any) -> jax.ShapeDtypeStruct:
+        return on_mesh((padded(num_lanes, mesh), *x.shape), x.dtype)
+
+    one_key = jax.eval_shape(lambda: jax.random.key(0))
+    keys, steps = every_lane(one_key), every_lane(np.int32(0))
+    hyperparameters = jax.tree.map(lambda _: every_lane(np.float32(0)), Hyperparameters())
     weights: tuple[Any, ...] = ()
     if from_weights:
         fresh = jax.eval_shape(trainer.init, jax.random.key(0), Hyperparameters())
-        weights = (jax.tree.map(laned, (fresh.params, fresh.latent_params)),)
-    jitted = jax.jit(over_lanes(init, mesh, num_lanes), compiler_options=compiler_options)
-    traced = jitted.trace(keys, hyperparameters, *weights)
-    state = on_mesh(traced.out_info[0], mesh)
+        weights = (jax.tree.map(every_lane, (fresh.params, fresh.latent_params)),)
+    # On a CPU `init` takes half the time to compile without optimisation, and it runs once.
+    options = {"xla_backend_optimization_level": 0} if _is_cpu(mesh) else {}
+    traced = jax.jit(over_lanes(init, mesh, num_lanes), compiler_options=options).trace(
+        keys, hyperparameters, *weights
+    )
+    state = jax.tree.map(lambda x: on_mesh(x.shape, x.dtype), traced.out_info[0])
     with ThreadPoolExecutor(1) as beside:  # the compiler leaves Python to others
-        init_at_work = beside.submit(traced.lower().compile)
+        compiled_init = beside.submit(traced.lower().compile)
         jitted = jax.jit(update_lanes(chunk, mesh, num_lanes), donate_argnums=0)
         compiled_chunk = jitted.lower(state, hyperparameters, steps).compile()
-        compiled_init = init_at_work.result()
     memory = compiled_chunk.memory_analysis()
     return Sweep(
-        init=compiled_init,
+        init=compiled_init.result(),
         chunk=compiled_chunk,
         total_env_steps=trainer.total_env_steps,
         mesh=mesh,
@@ -249,45 +253,27 @@ def run_sweep(
         sweep: the compiled programs.
         keys: one a lane.
         hyperparameters: each a number for all lanes or an array with one for every lane.
-        position: where to go on from; from the start by default.
+        position: where to resume; by default the start.
         weights: of every lane, to start from, where the sweep is compiled for it.
     """
-    steps = np.full(sweep.num_lanes, sweep.total_env_steps, np.int32)
-    given = spread(hyperparameters, sweep.num_lanes), steps
-    hyperparameters, steps = place_lanes(given, sweep.mesh)
+    num_lanes = sweep.num_lanes
+    steps = np.full(num_lanes, sweep.total_env_steps, np.int32)
+    placed = place_lanes((spread(hyperparameters, num_lanes), steps), sweep.mesh)
     latest: dict[str, np.ndarray] = {}
     if position is None:
         start = [] if weights is None else [place_lanes(weights, sweep.mesh)]
-        state, step = sweep.init(place_lanes(keys, sweep.mesh), hyperparameters, *start)
-        _, finished, diverged = take_lanes(step, sweep.num_lanes)
+        state, step = sweep.init(place_lanes(keys, sweep.mesh), placed[0], *start)
+        _, finished, diverged = take_lanes(step, num_lanes)
     else:
         finished = np.asarray(is_finished(position.state, sweep.total_env_steps))
         diverged = position.state.diverged
         state, latest = place_lanes(position.state, sweep.mesh), dict(position.metrics)
     while not np.all(finished):
-        state, step = sweep.chunk(state, hyperparameters, steps)
-        rows, finished_now, diverged = take_lanes(step, sweep.num_lanes)
+        state, step = sweep.chunk(state, *placed)
+        rows, finished_now, diverged = take_lanes(step, num_lanes)
         active = ~np.asarray(finished | diverged)
         for name, values in rows.items():
             mask = active.reshape(-1, *[1] * (values.ndim - 1))
             latest[name] = np.where(mask, values, latest.get(name, values)).astype(values.dtype)
         finished = finished_now
         yield SweepChunk(state, dict(latest), active, np.asarray(diverged))
-
-
-def spread(hyperparameters: Hyperparameters, num_lanes: int) -> Hyperparameters:
-    """A single precision value of every hyperparameter for each lane."""
-    return jax.tree.map(
-        lambda x: np.broadcast_to(np.asarray(x, np.float32), (num_lanes,)), hyperparameters
-    )
-
-
-def take_lanes(tree: Any, num_lanes: int) -> Any:
-    """Copies a sweep's arrays to the host's memory, without its padding lanes."""
-    return jax.tree.map(lambda x: np.asarray(x)[:num_lanes].copy(), tree)  # cut on the host
-
-
-def _cheap_compilation(mesh: Mesh) -> dict[str, int]:
-    """On a CPU, a program that runs once is not worth optimising: half the time to compile it."""
-    is_cpu = mesh.devices.flat[0].platform == "cpu"
-    return {"xla_backend_optimization_level": 0} if is_cpu else {}

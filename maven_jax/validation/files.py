@@ -30,22 +30,18 @@ def load_config(source: AnyPath) -> Config:
     Raises:
         ConfigError: no such file or name, unknown key, wrong type, or a value that cannot work.
     """
-    algorithms, name = algorithm_configs(), str(source)
-    is_algorithm = name in algorithms and not Path(source).is_file()
-    packaged = algorithms[name] if is_algorithm else source
-    file = find_yaml("config", packaged, packaged_configs, config_names())
-    config = from_dict(_read_overrides(file, f"config {str(source)!r}"))
-    if is_algorithm:
+    name = str(source)
+    family = None if Path(source).is_file() else algorithm_configs().get(name)
+    file = find_yaml("config", family or source, packaged_configs, config_names())
+    config = from_dict(_read_overrides(file, f"config {name!r}"))
+    if family:
         config = override(config, {"algorithm": name})
     validate(config)
     return config
 
 
 def load_overrides(source: AnyPath) -> Any:
-    """Reads a YAML file of overrides, or packaged ones by their name, such as `smoke`.
-
-    Returns:
-        Nested values for `config.override`.
+    """Nested values for `override`: from a YAML file, or packaged ones by name, such as `smoke`.
 
     Raises:
         ConfigError: no such file or name, or it is not valid YAML.
@@ -67,40 +63,19 @@ def _read_overrides(file: Any, what: str) -> Any:
 class _StrictLoader(yaml.SafeLoader):
     """Refuses a key that stands twice in one mapping, where YAML would keep the last.
 
-    Keys are compared as they are written: what a merge key (`<<`) brings gives way to what stands
-    beside it.
+    What a merge key (`<<`) brings may stand there too: the mapping's own keys win.
     """
 
     def compose_mapping_node(self, anchor: Any) -> Any:
         node = super().compose_mapping_node(anchor)
         seen: list[Any] = []
         for key, _ in node.value:
-            merges = key.tag == "tag:yaml.org,2002:merge"
-            value = "<<" if merges else self.construct_object(key, deep=True)
+            is_merge = key.tag == "tag:yaml.org,2002:merge"
+            value = "<<" if is_merge else self.construct_object(key, deep=True)
             if value in seen:
                 raise yaml.MarkedYAMLError(problem_mark=key.start_mark)
             seen.append(value)
         return node
-
-    def flatten_mapping(self, node: Any) -> None:
-        """Of a list of mappings to merge the first that has a key decides, as YAML's merge says.
-
-        Versions of PyYAML differ there.
-        """
-        own, merged = [], []
-        for key, value in node.value:
-            if key.tag != "tag:yaml.org,2002:merge":
-                if key.tag == "tag:yaml.org,2002:value":  # a key that is `=`
-                    key.tag = "tag:yaml.org,2002:str"
-                own.append((key, value))
-                continue
-            sources = value.value if isinstance(value, yaml.SequenceNode) else [value]
-            for source in reversed(sources):  # the last of equal keys is what is read
-                if not isinstance(source, yaml.MappingNode):
-                    raise yaml.MarkedYAMLError(problem_mark=source.start_mark)
-                self.flatten_mapping(source)
-                merged += source.value
-        node.value = merged + own
 
 
 def parse_yaml(text: str | bytes) -> Any:
@@ -111,17 +86,16 @@ def parse_yaml(text: str | bytes) -> Any:
     """
     try:
         value = yaml.load(text, Loader=_StrictLoader)
-        if _size(value, {}) > LARGEST_YAML:
-            raise ConfigError(f"holds more than {LARGEST_YAML} values, its aliases written out")
-        return value
-    except ConfigError:
-        raise
+        size = _size(value, {})
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f": look at line {mark.line + 1}" if mark else ""
         raise ConfigError(f"is not valid YAML{where}") from None
     except (ValueError, TypeError, AttributeError, LookupError, RecursionError):  # odd scalars
         raise ConfigError("is not valid YAML") from None
+    if size > LARGEST_YAML:
+        raise ConfigError(f"holds more than {LARGEST_YAML} values, its aliases written out")
+    return value
 
 
 LARGEST_YAML = 10**5
@@ -142,13 +116,9 @@ def _size(value: Any, known: dict[int, int]) -> int:
 def find_yaml(
     kind: str, source: AnyPath, packaged: Callable[[], dict[str, Any]], names: Collection[str] = ()
 ) -> Any:
-    """The file that a path or a packaged name stands for.
+    """The file that a path, or a name among the `packaged` ones, stands for.
 
-    Args:
-        kind: what it holds, for errors.
-        source: a path, or a name.
-        packaged: name to file of what comes with the package.
-        names: all names that are allowed, for errors; by default those of `packaged`.
+    An error calls the file a `kind`, and suggests `names`, by default those of `packaged`.
 
     Raises:
         ConfigError: no such file or name.

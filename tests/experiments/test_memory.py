@@ -73,20 +73,15 @@ def test_a_cpu_has_no_more_free_than_the_machine():
     assert 0 < free <= psutil.virtual_memory().total
 
 
-V1, V2 = "sys/fs/cgroup/memory", "sys/fs/cgroup"
-NO_LIMIT_V1 = 9223372036854771712
+GROUPS = "sys/fs/cgroup"
 
 
-def group(root, folder, limit, used=0, cache=0, version=2):
+def group(root, folder, limit, used=0, cache=0):
     """Writes a control group's files of memory."""
-    names = {
-        1: ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
-        2: ("memory.max", "memory.current", "inactive_file"),
-    }[version]
     (root / folder).mkdir(parents=True, exist_ok=True)
-    (root / folder / names[0]).write_text(f"{limit}\n")
-    (root / folder / names[1]).write_text(f"{used}\n")
-    (root / folder / "memory.stat").write_text(f"rss 1\n{names[2]} {cache}\n")
+    (root / folder / "memory.max").write_text(f"{limit}\n")
+    (root / folder / "memory.current").write_text(f"{used}\n")
+    (root / folder / "memory.stat").write_text(f"anon 1\ninactive_file {cache}\n")
 
 
 def belongs(root, text):
@@ -95,10 +90,10 @@ def belongs(root, text):
     (root / "proc/self/cgroup").write_text(text)
 
 
-def test_a_container_of_version_2(tmp_path):
+def test_a_container(tmp_path):
     """It sees its own group as the root, and what the kernel caches for it is given back."""
     belongs(tmp_path, "0::/\n")
-    group(tmp_path, V2, 1500, used=600, cache=100)
+    group(tmp_path, GROUPS, 1500, used=600, cache=100)
     assert control_group_free(tmp_path) == 1000
 
 
@@ -107,40 +102,25 @@ def test_of_nested_groups_the_smallest_limit_counts(tmp_path, limits):
     """A service in a slice; the root itself has no files."""
     belongs(tmp_path, "0::/a/b.slice/c.scope\n")
     for folder, limit in zip(("a", "a/b.slice", "a/b.slice/c.scope"), limits, strict=True):
-        group(tmp_path, f"{V2}/{folder}", limit, used=100)
-    group(tmp_path, f"{V2}/other", 1)
+        group(tmp_path, f"{GROUPS}/{folder}", limit, used=100)
+    group(tmp_path, f"{GROUPS}/other", 1)
     assert control_group_free(tmp_path) == 800
 
 
 def test_what_is_left_counts_and_not_the_limit(tmp_path):
     """The group above has more to give, but others have taken most of it; below nothing."""
     belongs(tmp_path, "0::/a/b\n")
-    group(tmp_path, f"{V2}/a", 5000, used=4900)
-    group(tmp_path, f"{V2}/a/b", 1000, used=10)
+    group(tmp_path, f"{GROUPS}/a", 5000, used=4900)
+    group(tmp_path, f"{GROUPS}/a/b", 1000, used=10)
     assert control_group_free(tmp_path) == 100
-    group(tmp_path, f"{V2}/a", 5000, used=5001)
+    group(tmp_path, f"{GROUPS}/a", 5000, used=5001)
     assert control_group_free(tmp_path) == 0
 
 
-def test_version_1_and_both_at_once(tmp_path):
-    """Version 2 is mounted too, without memory; version 1 has a number where there is no limit."""
-    belongs(tmp_path, "9:name=systemd:/x\n5:cpu,memory:/docker/7\n3:cpuset:/\n0::/user:1\n")
-    group(tmp_path, V1, NO_LIMIT_V1, version=1)
-    assert control_group_free(tmp_path) == NO_LIMIT_V1
-    group(tmp_path, f"{V1}/docker/7", 1500, used=600, cache=100, version=1)
-    assert control_group_free(tmp_path) == 1000
-    group(tmp_path, f"{V1}/docker", 700, version=1)
-    assert control_group_free(tmp_path) == 700
-    group(tmp_path, f"{V2}/unified/user:1", 300)
-    assert control_group_free(tmp_path) == 300
-
-
-@pytest.mark.parametrize(
-    "line", ["4:memory:/docker/7/seen/outside", "4:memory:/../..", "4:memory:"]
-)
+@pytest.mark.parametrize("line", ["0::/docker/7/seen/outside", "0::/../..", "0::"])
 def test_a_container_that_is_told_its_path_outside(tmp_path, line):
     belongs(tmp_path, f"{line}\n")
-    group(tmp_path, V1, 1500, used=500, version=1)
+    group(tmp_path, GROUPS, 1500, used=500)
     assert control_group_free(tmp_path) == 1000
 
 
@@ -148,12 +128,12 @@ def test_a_container_that_is_told_its_path_outside(tmp_path, line):
 def test_without_groups_or_where_they_cannot_be_read_nothing_is_limited(tmp_path, damage):
     assert control_group_free(tmp_path) == sys.maxsize
     belongs(tmp_path, f"0::/\n{damage}:\n::\n")
-    group(tmp_path, V2, 1500)
+    group(tmp_path, GROUPS, 1500)
     assert control_group_free(tmp_path) == 1500
-    (tmp_path / V2 / "memory.max").write_text(damage)
+    (tmp_path / GROUPS / "memory.max").write_text(damage)
     assert control_group_free(tmp_path) == sys.maxsize
-    (tmp_path / V2 / "memory.max").unlink()
-    (tmp_path / V2 / "memory.max").mkdir()
+    (tmp_path / GROUPS / "memory.max").unlink()
+    (tmp_path / GROUPS / "memory.max").mkdir()
     assert control_group_free(tmp_path) == sys.maxsize
     (tmp_path / "proc/self/cgroup").write_bytes(b"0::/\xff\n")
     assert control_group_free(tmp_path) == sys.maxsize
@@ -164,8 +144,8 @@ def test_a_sweep_that_a_container_cannot_hold_is_refused_with_the_groups_that_fi
 ):
     """100 lanes of 45 MB each, in 1.5 GB: 33 fit, of which two devices take an even number."""
     belongs(tmp_path, "0::/kube/pod\n")
-    group(tmp_path, f"{V2}/kube", 1_500_000_000)
-    group(tmp_path, f"{V2}/kube/pod", "max")
+    group(tmp_path, f"{GROUPS}/kube", 1_500_000_000)
+    group(tmp_path, f"{GROUPS}/kube/pod", "max")
     free = partial(control_group_free, tmp_path)
     monkeypatch.setattr("maven_jax.experiments.memory.control_group_free", free)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: Namespace(available=64 * 10**9))
