@@ -12,65 +12,65 @@ from maven_jax.configs import algorithm_configs, packaged_configs, packaged_stud
 class Command(NamedTuple):
     """A command: a function of its dataclass of arguments and of a console."""
 
-    module: str  # of `maven_jax.cli`
-    function: str
+    function: str  # as MODULE.NAME of `maven_jax.cli`
     summary: str
     takes_config: bool = False  # the first argument is CONFIG, and its fields are options
     prints: bool = False  # the result is what it prints; other commands write theirs to disk
 
     def load(self) -> tuple[type, Callable[[Any, Any], None]]:
         """Its dataclass of arguments and its function."""
-        function = getattr(import_module(f"maven_jax.cli.{self.module}"), self.function)
+        module, _, name = self.function.partition(".")
+        function = getattr(import_module(f"maven_jax.cli.{module}"), name)
         return inspect.get_annotations(function)["command"], function
 
 
 COMMANDS = {
     "train": Command(
-        *("training", "train"),
+        "training.train",
         "Train one configuration over many seeds, in one compiled program.",
         takes_config=True,
     ),
     "sweep": Command(
-        *("training", "sweep"),
+        "training.sweep",
         "Train a grid of values over many seeds, in as few compiled programs as possible.",
         takes_config=True,
     ),
     "resume": Command(
-        *("training", "resume"),
+        "training.resume",
         "Resume a run, sweep or study that was interrupted or killed, from its last checkpoint.",
     ),
     "study": Command(
-        *("studies", "study"),
+        "studies.study",
         "Train the missing runs of a study, a set of named runs, and write its report.",
     ),
     "figure3": Command(
-        *("studies", "figure3"),
+        "studies.figure3",
         "Train MAVEN, QMIX and MAVEN team on the matrix game: Figure 3(b) of the MAVEN paper.",
     ),
     "evaluate": Command(
-        *("evaluating", "evaluate_run"),
+        "evaluating.evaluate_run",
         "Play greedy episodes with a run's final weights and print what each seed reaches.",
         prints=True,
     ),
     "plot": Command(
-        *("reporting", "plot"),
+        "reporting.plot",
         "Draw one metric of several runs: median and quartiles over seeds.",
     ),
     "table": Command(
-        *("reporting", "tabulate"),
+        "reporting.tabulate",
         "Print final results of runs and sweeps, a row for each configuration, over all seeds.",
         prints=True,
     ),
     "export": Command(
-        *("reporting", "export"),
+        "reporting.export",
         "Write curves of runs and sweeps as JSON for marl-eval, to stand beside other libraries.",
     ),
     "convert": Command(
-        *("evaluating", "convert"),
+        "evaluating.convert",
         "Convert weights saved by the published PyTorch code to a run's folder, and evaluate it.",
     ),
     "matrix-games": Command(
-        *("studies", "matrix_games"),
+        "studies.matrix_games",
         "Learn one-step games with every mixer, under uniform and epsilon-greedy behaviour.",
         prints=True,
     ),

@@ -30,16 +30,9 @@ def train_on_ray(
 ) -> list["Run"]:
     """`train_plan`, each part a task of Ray; all workers must see the folder.
 
-    Args:
-        plan: as of `train_plan`, and so are `path`, `options` and `only`.
-        path: the plan's folder.
-        options: console, TensorBoard, checkpoints, figures.
-        address: of a running cluster, `auto` for the one that this machine belongs to, or `local`
-            to start Ray here.
-        only: names of the parts to train; by default all.
-        cpus: cores that a part asks for; by default those of the largest machine, or one beside a
-            GPU.
-        gpus: that a part asks for; by default one where the cluster has any.
+    `address` is that of a cluster, `auto` for the one that this machine belongs to, or `local` to
+    start Ray here. A part asks for `cpus` cores, by default those of the largest machine, or one
+    beside a GPU; and for `gpus`, by default one where the cluster has any.
 
     Raises:
         ConfigError: Ray is not installed or not found, or what `train_plan` refuses.

@@ -24,7 +24,7 @@ from maven_jax.errors import ConfigError, check
 from maven_jax.experiments.checkpoint import Checkpointing
 from maven_jax.experiments.extending import extend
 from maven_jax.experiments.folder import is_study
-from maven_jax.experiments.grid import at_largest, expand, parse_grid, seeds_of
+from maven_jax.experiments.grid import Part, at_largest, expand, parse_grid, seeds_of
 from maven_jax.experiments.options import Origin
 from maven_jax.experiments.plan import Plan, resume_plan
 from maven_jax.experiments.points import points_of
@@ -107,8 +107,7 @@ def train(command: Train, console: Console) -> None:
     allowed = f"at least {len(seeds)}, the number of seeds, with --init-from"
     check(works, "group_size", command.group_size, allowed)
     plan = Plan(tuple(parts), origin=_origin(command, len(seeds)))
-    runs = execute(plan, out, command, _remarks(command, [command.config]))
-    _print_end(runs, out, console)
+    _print_end(execute(plan, out, command, _remarks(command, parts)), out, console)
 
 
 def _origin(command: Train, num_lanes: int) -> Origin | None:
@@ -146,8 +145,8 @@ def sweep(command: Sweep, console: Console) -> None:
     grid = parse_grid(command.grid, command.config)
     seeds = seeds_of(command.seed, command.seeds)
     parts = expand(command.config, grid, seeds, command.group_size)
-    remarks = _remarks(command, [at_largest(part) for part in parts])
-    _print_end(execute(Plan(tuple(parts)), out, command, remarks), out, console)
+    runs = execute(Plan(tuple(parts)), out, command, _remarks(command, parts))
+    _print_end(runs, out, console)
 
 
 def resume(command: Resume, console: Console) -> None:
@@ -164,13 +163,13 @@ def resume(command: Resume, console: Console) -> None:
         try_to_report(command.run.resolve().parent, say)  # if this is a run of a study
 
 
-def _remarks(command: Experiment, configs: Sequence[Config]) -> list[str]:
-    """Lines about fields that the user has set and that no configuration of a sweep reads."""
+def _remarks(command: Experiment, parts: Sequence[Part]) -> list[str]:
+    """Lines about fields that the user has set and that no part reads."""
     source = command.config_source
     base = Config() if Path(source).is_file() else load_config(source)
     if command.overrides is not None:
         base = override(base, load_overrides(command.overrides))
-    first, *others = [remarks(config, base) for config in configs]
+    first, *others = [remarks(at_largest(part), base) for part in parts]
     return [line for line in first if all(line in other for other in others)]
 
 

@@ -112,12 +112,13 @@ def _checked(
     payoff: Table, weights: Table | None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     table = _numbers("payoff", payoff)
+    shape = table.shape
     if table.ndim == 0 or table.size == 0:
-        raise ValueError(f"payoff must have an axis for each agent, got the shape {table.shape}")
-    weight = np.ones(table.shape) if weights is None else _numbers("weights", weights)
-    if weight.shape != table.shape:
+        raise ValueError(f"payoff must have an axis for each agent, got the shape {shape}")
+    weight = np.ones(shape) if weights is None else _numbers("weights", weights)
+    if weight.shape != shape:
         raise ValueError(
-            f"weights must have the shape of payoff, {table.shape}, got the shape {weight.shape}"
+            f"weights must have the shape of payoff, {shape}, got the shape {weight.shape}"
         )
     if not (weight > 0).all():
         raise ValueError(f"weights must be positive, got {weight.min():g}")
