@@ -14,13 +14,13 @@ from maven_jax.experiments.interruption import INTERRUPTED, exit_on_signals
 
 
 def collect_rarely() -> None:
-    """Lets Python look for unreachable objects less often, and not among those that are there.
+    """Lets Python search for unreachable objects less often, and not among those that exist.
 
-    Modules and traces are objects by the million that live as long as the process: looking through
-    them again and again is a good part of the time to start and to trace.
+    Modules and traces are millions of objects that live as long as the process.
     """
     gc.freeze()
     gc.set_threshold(100_000, 20, 100)
+    gc.enable()
 
 
 def start(arguments: list[str]) -> int:
@@ -40,14 +40,13 @@ def start(arguments: list[str]) -> int:
     from maven_jax.cli.main import run
 
     collect_rarely()
-    gc.enable()
     return run(arguments)
 
 
 def main() -> None:
     """Runs the command line and exits with its code."""
     exit_on_signals()
-    gc.disable()  # while all that a command needs is loaded
+    gc.disable()  # until everything that a command needs is imported
     from maven_jax.cli.commands import information, prints_results
     from maven_jax.experiments.streams import discard_unwritten, guard_standard_streams
 

@@ -9,22 +9,17 @@ import sys
 import jax
 
 
-def count_cores() -> int:
-    """CPU cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def show_every_core(cores: int | None = None) -> None:
-    """Makes every CPU core a device, unless their number is chosen in the environment.
+    """Makes each CPU core that this process may use, or as many as given, a device of JAX.
 
-    Args:
-        cores: how many; by default those that this process may use.
+    A number of devices that the environment chooses is not changed.
     """
     if "JAX_NUM_CPU_DEVICES" in os.environ or "host_platform" in os.getenv("XLA_FLAGS", ""):
         return
-    jax.config.update("jax_num_cpu_devices", cores or count_cores())
+    if cores is None:
+        can_ask = hasattr(os, "sched_getaffinity")  # not on macOS
+        cores = len(os.sched_getaffinity(0)) if can_ask else os.cpu_count() or 1
+    jax.config.update("jax_num_cpu_devices", cores)
 
 
 def start_devices() -> bool:

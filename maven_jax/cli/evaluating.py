@@ -11,7 +11,7 @@ from rich.console import Console
 
 from maven_jax.acting.rollout import env_spec
 from maven_jax.algorithms.table import make_algorithm
-from maven_jax.cli.shared import play_tests, say
+from maven_jax.cli.shared import play_tests, print_line, say
 from maven_jax.environments.registry import complete, make_env
 from maven_jax.errors import ConfigError, check
 from maven_jax.experiments.evaluating import evaluation_key, play_behaviour, trained_weights
@@ -88,18 +88,20 @@ def evaluate_run(command: Evaluate, console: Console) -> None:
     lanes = lanes_from_columns(run.lanes, config.hyperparameters)
     metrics = play_tests(params, latent_params, seed, lanes, config, env)
     params, latent_params = jax.tree.map(lambda x: x[lane], (params, latent_params))
+    written = []
     if command.render is not None:
         key = evaluation_key(seed, "render")
         write_gif(env, record_episode(env, algorithm, params, latent_params, key), command.render)
+        written.append(f"GIF: {command.render}")
     if command.behaviour is not None:
         key = evaluation_key(seed, "behaviour")
         seen = play_behaviour(params, latent_params, key, env, algorithm, config, starts=64)
         title = f"greedy episodes of each z: {command.run}, lane {lane}"
         draw_behaviour(seen, command.behaviour, title)
+        written.append(f"picture: {command.behaviour}")
     console.print(evaluation_table(run, metrics, episodes))  # once all files are written
-    for what, path in (("GIF", command.render), ("picture", command.behaviour)):
-        if path is not None:
-            console.print(f"{what}: {path}", highlight=False, soft_wrap=True)
+    for line in written:
+        print_line(console, line)
 
 
 def convert(command: Convert, console: Console) -> None:
@@ -108,14 +110,13 @@ def convert(command: Convert, console: Console) -> None:
     env = make_env(config)
     make_trainer(config, env)  # checks what `evaluate` will
     refuse_existing("output folder", command.out)
-    weights = read_folder(
-        command.folder, config, env_spec(env), fresh_discriminator=command.fresh_discriminator
-    )
+    fresh = command.fresh_discriminator
+    weights = read_folder(command.folder, config, env_spec(env), fresh_discriminator=fresh)
     params, latent_params = jax.tree.map(lambda x: np.asarray(x)[None], weights)
     lanes = make_lanes(config.hyperparameters, [0])
     metrics = play_tests(params, latent_params, 0, lanes, config, env)
     write_run(command.out, config, command.folder, params, latent_params, metrics)
     console.print(evaluation_table(load_run(command.out), metrics, config.evaluation.episodes))
-    if command.fresh_discriminator and "mi_bound_test" in metrics:
+    if fresh and "mi_bound_test" in metrics:
         console.print("The discriminator is untrained: J_V is meaningless.")
-    console.print(f"run: {command.out}/", highlight=False, soft_wrap=True)
+    print_line(console, f"run: {command.out}/")

@@ -1,4 +1,4 @@
-"""The command line: `maven-jax train | sweep | resume | figure3 | evaluate | plot | ...`.
+"""Runs one command of `maven-jax`.
 
 Bad input ends with one line and exit code 2 before anything compiles; Ctrl-C, SIGTERM, SIGHUP and
 SIGUSR1 end with exit code 130 and what was learned on disk.
@@ -7,8 +7,6 @@ SIGUSR1 end with exit code 130 and what was learned on disk.
 import sys
 from collections.abc import Sequence
 from typing import Any
-
-from rich.console import Console
 
 from maven_jax.cli.commands import COMMANDS, information, prints_results
 from maven_jax.cli.parsing import parse, parse_with_config
@@ -20,34 +18,30 @@ from maven_jax.experiments.options import InterruptedRunError
 
 def run(argv: Sequence[str]) -> int:
     """Runs one command; returns the exit code."""
+    name, *rest = argv or ["--help"]
     try:
-        name, *rest = argv or ["--help"]
-        console = plain_console(unfailing=not prints_results(name))
-        return _run_command(name, rest, console)
+        _run_command(name, rest)
+    except BrokenPipeError:
+        raise
     except (MavenJaxError, OSError) as error:
-        if isinstance(error, BrokenPipeError):
-            raise
         message = " ".join(str(error).splitlines())
         print(f"maven-jax: error: {message}", file=sys.stderr)
         return 2
-    except InterruptedRunError as error:
-        print(f"maven-jax: {error}", file=sys.stderr, flush=True)
+    except (InterruptedRunError, KeyboardInterrupt) as error:
+        print(f"maven-jax: {str(error) or 'interrupted'}", file=sys.stderr, flush=True)
         return INTERRUPTED
-    except KeyboardInterrupt:
-        print("maven-jax: interrupted", file=sys.stderr, flush=True)
-        return INTERRUPTED
+    return 0
 
 
-def _run_command(name: str, rest: list[str], console: Console) -> int:
+def _run_command(name: str, rest: list[str]) -> None:
     if (text := information(name)) is not None:
         print(text)
-        return 0
+        return
     if name not in COMMANDS:
         raise unknown("command", name, COMMANDS)
-    kind, execute = COMMANDS[name].load()
+    arguments, function = COMMANDS[name].load()
     parser = parse_with_config if COMMANDS[name].takes_config else parse
-    command: Any = parser(kind, name, rest)
+    command: Any = parser(arguments, name, rest)
     if command is not None:
         with interrupted_by_signals():  # until here there is nothing to clean up or to keep
-            execute(command, console)
-    return 0
+            function(command, plain_console(unfailing=not prints_results(name)))

@@ -6,7 +6,6 @@ A worker imports this module before JAX has its devices, so it imports nothing o
 
 import dataclasses
 import signal
-import threading
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,26 +28,15 @@ def train_on_ray(
     cpus: float | None = None,
     gpus: float | None = None,
 ) -> list["Run"]:
-    """`train_plan`, each part a task of Ray.
+    """`train_plan`, each part a task of Ray; all workers must see the folder.
 
-    Args:
-        plan: what to train.
-        path: folder to make, or of the same plan; all workers see it.
-        options: as of `train_plan`.
-        address: of a running cluster, `auto` for the one that this machine belongs to, or `local`
-            to start Ray here.
-        only: names of the parts to train; by default all.
-        cpus: cores that a part asks for; by default those of the largest machine, or one beside a
-            GPU.
-        gpus: that a part asks for; by default one where the cluster has any.
-
-    Returns:
-        The parts that have finished.
+    `address` is that of a cluster, `auto` for the one that this machine belongs to, or `local` to
+    start Ray here. A part asks for `cpus` cores, by default those of the largest machine, or one
+    beside a GPU; and for `gpus`, by default one where the cluster has any.
 
     Raises:
         ConfigError: Ray is not installed or not found, or what `train_plan` refuses.
-        StorageError: the folder holds something else or cannot be made, or a part's workers died
-            again and again.
+        StorageError: what `train_plan` refuses, or a part's workers died again and again.
         InterruptedRunError: after Ctrl-C; the tasks have saved what they had learned.
     """
     from maven_jax.experiments.console import log_to
@@ -92,15 +80,14 @@ def _run_tasks(
     except ImportError:
         raise ConfigError("ray is not installed; use pip install 'maven-jax[ray]'") from None
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    is_main = threading.current_thread() is threading.main_thread()
     try:
         ray.init(address=address, include_dashboard=False)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise ConfigError(f"ray is {address!r}: {first_line(error)}") from None
     finally:
-        for number, handler in handlers.items() if is_main else ():  # Ray's would save nothing
+        for number, handler in handlers.items():  # Ray's own would save nothing
             signal.signal(number, handler)
-    failure: Exception | None = None
+    failures: list[Exception] = []
     try:
         if gpus is None:
             gpus = 1 if ray.cluster_resources().get("GPU") else 0
@@ -108,12 +95,10 @@ def _run_tasks(
             cpus = 1 if gpus else max(node["Resources"].get("CPU", 1) for node in ray.nodes())
         task = ray.remote(train_part).options(num_cpus=cpus, num_gpus=gpus, max_retries=RETRIES)
         settings = options.tensorboard, dataclasses.asdict(options.checkpoint)
-        names = {
-            task.remote(str(path.absolute()), "" if folder == path else folder.name, *settings): (
-                folder.name
-            )
-            for folder in folders
-        }
+        names = {}
+        for folder in folders:
+            name = "" if folder == path else folder.name
+            names[task.remote(str(path.absolute()), name, *settings)] = folder.name
         waiting = list(names)
         try:
             while waiting:
@@ -121,10 +106,10 @@ def _run_tasks(
                 try:
                     ray.get(done)
                 except ray.exceptions.RayTaskError as error:
-                    failure = failure or error.cause
+                    failures.append(error.cause)
                 except ray.exceptions.RayError as error:
-                    what = f"run '{names[done]}' was not trained: {first_line(error)}"
-                    failure = failure or StorageError(what)
+                    reason = f"run '{names[done]}' was not trained: {first_line(error)}"
+                    failures.append(StorageError(reason))
         except KeyboardInterrupt:
             for running in waiting:
                 ray.cancel(running)
@@ -132,18 +117,14 @@ def _run_tasks(
             raise InterruptedRunError(path) from None
     finally:
         ray.shutdown()
-    if failure is not None:
-        raise failure
+    if failures:
+        raise failures[0]
 
 
 def train_part(path: str, name: str, tensorboard: bool, checkpoint: dict[str, Any]) -> None:
     """Trains one part of a plan's folder in a worker, from its last checkpoint if there is one.
 
-    Args:
-        path: the plan's folder.
-        name: of the part; empty for a plan that is one.
-        tensorboard: whether events are written.
-        checkpoint: fields of `Checkpointing`.
+    `name` is empty for a plan that is one part, and `checkpoint` has the fields of `Checkpointing`.
 
     Raises:
         StorageError: another process trains the part.

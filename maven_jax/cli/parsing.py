@@ -9,6 +9,7 @@ from collections.abc import Collection
 from typing import Any, TypeVar
 
 import tyro
+from tyro.constructors import PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from maven_jax.cli.commands import COMMANDS
 from maven_jax.config import override
@@ -22,6 +23,21 @@ from maven_jax.validation.files import load_config, load_overrides
 from maven_jax.validation.ignored_fields import DECISIVE, ignored_beside
 
 T = TypeVar("T")
+_RULES = tyro.constructors.ConstructorRegistry()
+
+
+@_RULES.primitive_rule
+def _whole_number_rule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[int] | None:
+    """Lets whole numbers be given in scientific notation, as in YAML."""
+    if info.type is not int:
+        return None
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="INT",
+        instance_from_str=lambda words: int(whole_number(words[0])),
+        is_instance=lambda value: isinstance(value, int) and not isinstance(value, bool),
+        str_from_instance=lambda value: [str(value)],
+    )
 
 
 def parse(kind: type[T], name: str, args: list[str], default: T | None = None) -> T | None:
@@ -30,9 +46,9 @@ def parse(kind: type[T], name: str, args: list[str], default: T | None = None) -
     Raises:
         ConfigError: an unknown option or a value of the wrong type.
     """
-    said = io.StringIO()
+    printed = io.StringIO()
     try:
-        with contextlib.redirect_stderr(said), _RULES:
+        with contextlib.redirect_stderr(printed), _RULES:
             return tyro.cli(
                 kind,
                 prog=f"maven-jax {name}",
@@ -43,23 +59,10 @@ def parse(kind: type[T], name: str, args: list[str], default: T | None = None) -
     except SystemExit as stop:
         if not stop.code:
             return None
-    unrecognized = re.search(r"Unrecognized options: (-\S*?)[,\s]", said.getvalue() + " ")
-    near = (
-        nearest(unrecognized[1].partition("=")[0], _options(kind, args, default))
-        if unrecognized
-        else None
-    )
-    hint = f"; did you mean {near}?" if near else ""
-    config = getattr(default, "config", None)
-    is_option = unrecognized and unrecognized[1].startswith("--env.options.")
-    if (
-        config
-        and is_option
-        and ":" in config.env.name
-        and not (near or "").startswith("--env.options.")
-    ):
-        hint = "; set it in a YAML file: its default is not a number, string or flag"
-    raise ConfigError(_one_line(said.getvalue()) + hint)
+    complaint = _first_paragraph(printed.getvalue())
+    unrecognized = re.match(r"Unrecognized options: (-[^\s,=]*)", complaint)
+    hint = _hint(unrecognized[1], _options(kind, args, default), default) if unrecognized else ""
+    raise ConfigError(_plain(complaint) + hint)
 
 
 def parse_with_config(kind: type[Any], name: str, args: list[str]) -> Any:
@@ -70,80 +73,68 @@ def parse_with_config(kind: type[Any], name: str, args: list[str]) -> Any:
     Raises:
         ConfigError: also for a configuration that cannot work.
     """
-    wants_help = not {"-h", "--help"}.isdisjoint(args)
-    if not wants_help and (not args or args[0].startswith("-")):
+    source = args[0] if args and not args[0].startswith("-") else None
+    if source is None and {"-h", "--help"}.isdisjoint(args):
         names = ", ".join(config_names())
         raise ConfigError(f"{name} needs CONFIG first; allowed: a YAML file, or one of {names}")
-    source = args[0] if args and not args[0].startswith("-") else "maven"
+    source = source or "maven"  # whose options the help shows
     config = load_config(source)
-    if (overrides := last_value("--config", args)) is not None:
+    if (overrides := _value_of("--config", args)) is not None:
         config = override(config, load_overrides(overrides))
-    environment = last_value("--env.name", args)
-    if environment is not None:
+    if (environment := _value_of("--env.name", args)) is not None:
         config = override(config, {"env": {"name": environment}})
-    config = complete(config)
-    command = parse(kind, name, args, kind(source, config=config))
+    command = parse(kind, name, args, kind(source, config=complete(config)))
     if command is not None:
         validate(command.config)
     return command
 
 
-def _options(kind: type[Any], args: list[str], default: Any) -> list[str]:
-    """The options of a command, without the fields of CONFIG that its algorithm does not read."""
-    parser = tyro.extras.get_parser(kind, default=default)
-    options = [name for action in parser._actions for name in action.option_strings]
-    left_out: Collection[str] = ()
-    if config := getattr(default, "config", None):
-        given = {field: last_value(f"--{field.replace('_', '-')}", args) for field in DECISIVE}
-        left_out = ignored_beside(config, {k: v for k, v in given.items() if v is not None})
-    return [
-        name
-        for name in options
-        if name.startswith("--") and name.removeprefix("--").replace("-", "_") not in left_out
-    ]
-
-
-_RULES = tyro.constructors.ConstructorRegistry()
-
-
-@_RULES.primitive_rule
-def _whole_number_rule(
-    type_info: tyro.constructors.PrimitiveTypeInfo,
-) -> tyro.constructors.PrimitiveConstructorSpec[int] | None:
-    """Lets whole numbers be given in scientific notation, as in YAML."""
-    if type_info.type is not int:
-        return None
-    return tyro.constructors.PrimitiveConstructorSpec(
-        nargs=1,
-        metavar="INT",
-        instance_from_str=lambda words: int(whole_number(words[0])),
-        is_instance=lambda value: isinstance(value, int) and not isinstance(value, bool),
-        str_from_instance=lambda value: [str(value)],
-    )
-
-
-def last_value(option: str, args: list[str]) -> str | None:
-    """What one option is given, before all others are known; None where it is not."""
+def _value_of(option: str, args: list[str]) -> str | None:
+    """The last value of one option, before all options are known; None if it is not given."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument(option, dest="value", nargs="?")
     return parser.parse_known_args(args)[0].value
 
 
-def _one_line(panel: str) -> str:
-    """The first paragraph of the parser's panel."""
+def _options(kind: type[Any], args: list[str], default: Any) -> list[str]:
+    """The options of a command, without the fields of CONFIG that its algorithm does not read."""
+    ignored: Collection[str] = ()
+    if config := getattr(default, "config", None):
+        given = {field: _value_of(f"--{field.replace('_', '-')}", args) for field in DECISIVE}
+        ignored = ignored_beside(config, {k: v for k, v in given.items() if v is not None})
+    actions = tyro.extras.get_parser(kind, default=default)._actions
+    names = [name for action in actions for name in action.option_strings]
+    return [
+        name for name in names if name[:2] == "--" and name[2:].replace("-", "_") not in ignored
+    ]
+
+
+def _hint(unrecognized: str, options: list[str], default: Any) -> str:
+    """What to do about an option that there is not."""
+    near = nearest(unrecognized, options)
+    config, prefix = getattr(default, "config", None), "--env.options."
+    is_custom = config is not None and ":" in config.env.name  # an environment `module:Class`
+    if is_custom and unrecognized.startswith(prefix) and not (near or "").startswith(prefix):
+        return "; set it in a YAML file: its default is not a number, string or flag"
+    return f"; did you mean {near}?" if near else ""
+
+
+def _first_paragraph(panel: str) -> str:
+    """The first paragraph in the box that the parser prints, as one line."""
     lines = [line.strip("│╭╮╰╯─|+ ") for line in panel.splitlines()[1:]]
     lines = [line if line.strip("-") else "" for line in lines]
-    started = itertools.dropwhile(lambda line: not line, lines)
-    paragraph = " ".join(itertools.takewhile(bool, started))
-    wrong_type = re.match(
-        r"Error parsing (\S+): (invalid literal|could not convert).*: (.*)", paragraph
-    )
-    if wrong_type:
-        kind = "a whole number" if wrong_type[2] == "invalid literal" else "a number"
-        return f"{wrong_type[1]} is {wrong_type[3]}; allowed: {kind}"
-    no_number = re.match(r"Error parsing (\S+): no type matching .*INT.* from \[(.*)\]", paragraph)
-    if no_number:
-        return f"{no_number[1]} is {no_number[2]}; allowed: a whole number"
-    if re.match(r"Unrecognized options: [^-\s]+$", paragraph):
-        return f"{paragraph}; an option that is on or off takes no value: --NAME or --no-NAME"
-    return paragraph
+    return " ".join(itertools.takewhile(bool, itertools.dropwhile(lambda x: not x, lines)))
+
+
+def _plain(complaint: str) -> str:
+    """A complaint of the parser as field, value and what is allowed, where it can be read so."""
+    for pattern, allowed in (
+        (r"Error parsing (\S+): invalid literal.*: (.*)", "a whole number"),
+        (r"Error parsing (\S+): could not convert.*: (.*)", "a number"),
+        (r"Error parsing (\S+): no type matching .*INT.* from \[(.*)\]", "a whole number"),
+    ):
+        if match := re.match(pattern, complaint):
+            return f"{match[1]} is {match[2]}; allowed: {allowed}"
+    if re.match(r"Unrecognized options: [^-\s]+$", complaint):
+        return f"{complaint}; an option that is on or off takes no value: --NAME or --no-NAME"
+    return complaint

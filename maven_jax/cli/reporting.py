@@ -8,12 +8,12 @@ from pathlib import Path
 import tyro
 from rich.console import Console
 
-from maven_jax.cli.shared import say
+from maven_jax.cli.shared import print_line, say
 from maven_jax.errors import ConfigError
 from maven_jax.experiments.files import replace_text
 from maven_jax.experiments.new_folder import refuse_existing
 from maven_jax.experiments.points import points_of
-from maven_jax.experiments.run import Point, load_runs
+from maven_jax.experiments.run import Point, Run, load_runs
 from maven_jax.experiments.text import and_more
 from maven_jax.reports.marl_eval import marl_eval_data
 from maven_jax.reports.plots import check_picture, draw_curves
@@ -56,46 +56,45 @@ class Export:
 
 def plot(command: Plot, console: Console) -> None:
     """`maven-jax plot RUN...`."""
-    if not command.runs:
-        raise ConfigError("no run given; allowed: one or more folders of runs")
     refuse_existing("picture", command.out)
     check_picture("out", command.out)
-    runs = [run for path in command.runs for run in load_runs(path, say)]
-    draw_curves(runs, command.out, command.metric)
-    console.print(f"picture: {command.out}", highlight=False, soft_wrap=True)
+    draw_curves([run for _, run in _load(command.runs)], command.out, command.metric)
+    print_line(console, f"picture: {command.out}")
 
 
 def tabulate(command: Tabulate, console: Console) -> None:
     """`maven-jax table RUN...`."""
-    if not command.runs:
-        raise ConfigError("no run given; allowed: one or more folders of runs")
-    runs = [(path, run) for path in command.runs for run in load_runs(path, say)]
+    runs = _load(command.runs)
     given = {run.path: path for path, run in runs}
-    plain = points_of(run for _, run in runs)
-    points = _named(plain, given) if len(command.runs) > 1 else plain
+    points = unnamed = points_of(run for _, run in runs)
+    if len(command.runs) > 1:
+        points = _named(unnamed, given)
     if len({repr(coordinates) for coordinates, _ in points}) < len(points):  # runs of a study
-        points = _named(plain, {path: path for path in given})
+        points = _named(unnamed, {path: path for path in given})
     console.print(points_table(points, command.metric))
-
-
-def _named(points: Sequence[Point], names: Mapping[Path, Path]) -> list[Point]:
-    """Points with what their runs' folders are called as a coordinate."""
-    return [
-        ({"run": and_more(list(dict.fromkeys(names[x] for x in run.folders)))} | own, run)
-        for own, run in points
-    ]
 
 
 def export(command: Export, console: Console) -> None:
     """`maven-jax export RUN...`."""
-    if not command.runs:
-        raise ConfigError("no run given; allowed: one or more folders of runs")
     refuse_existing("file", command.out)
-    points = points_of(run for path in command.runs for run in load_runs(path, say))
+    points = points_of(run for _, run in _load(command.runs))
     data = marl_eval_data(points, command.evaluations)
     command.out.parent.mkdir(parents=True, exist_ok=True)
     replace_text(command.out, json.dumps(data, indent=1) + "\n")
     end = last_evaluation(run for _, run in points)
-    console.print(
-        f"marl-eval data: {command.out}; absolute_metrics: {end}", highlight=False, soft_wrap=True
-    )
+    print_line(console, f"marl-eval data: {command.out}; absolute_metrics: {end}")
+
+
+def _load(folders: Sequence[Path]) -> list[tuple[Path, Run]]:
+    """The runs of each folder, with the folder."""
+    if not folders:
+        raise ConfigError("no run given; allowed: one or more folders of runs")
+    return [(folder, run) for folder in folders for run in load_runs(folder, say)]
+
+
+def _named(points: Sequence[Point], names: Mapping[Path, Path]) -> list[Point]:
+    """Points with the names of their runs' folders as a further coordinate, `run`."""
+    return [
+        ({"run": and_more(list(dict.fromkeys(names[x] for x in run.folders)))} | own, run)
+        for own, run in points
+    ]

@@ -25,7 +25,7 @@ from maven_jax.experiments.plan import Plan, train_plan
 from maven_jax.experiments.run import Run
 from maven_jax.experiments.sweep import spread
 from maven_jax.reports.plots import draw_curves
-from maven_jax.studies.report import report_lines, report_or_say, write_report
+from maven_jax.studies.report import print_report, try_to_report, write_report
 from maven_jax.types import MarlEnv, NetworkParams, Params
 
 Overrides = Annotated[str | None, tyro.conf.arg(name="config")]
@@ -57,17 +57,15 @@ def execute(
     remarks: Sequence[str] = (),
     only: Sequence[str] = (),
 ) -> list[Run]:
-    """Trains a plan here or on Ray; the parts that have finished.
+    """Trains a plan in the folder `out`, here or on Ray; returns the parts that have finished.
 
-    Args:
-        plan: what to train.
-        out: folder to make, or of the same plan.
-        command: where and how.
-        remarks: lines to say of the configuration.
-        only: names of the parts to train; by default those that the command chooses.
+    `only` names the parts to train; by default those that the command chooses.
     """
     options = options_of(command.tensorboard, command.checkpoint, remarks)
-    only = _chosen_parts(plan, command.part_index, only)
+    if only:
+        check(command.part_index is None, "part_index", command.part_index, "none with --only")
+    else:
+        only = _chosen_parts(plan, command.part_index)
     for name in ("ray_cpus", "ray_gpus"):
         value = getattr(command, name)
         check(value is None or command.ray is not None, name, value, "with --ray only")
@@ -78,17 +76,14 @@ def execute(
     return train_on_ray(plan, out, options, command.ray, only, command.ray_cpus, command.ray_gpus)
 
 
-def _chosen_parts(plan: Plan, index: int | None, only: Sequence[str]) -> Sequence[str]:
-    """The names of the parts to train now; none for all."""
-    name, number, task = "part_index", len(plan.parts), os.environ.get("SLURM_ARRAY_TASK_ID")
-    remedy = ""
-    if only:
-        check(index is None, name, index, "none with --only")
-        return only
+def _chosen_parts(plan: Plan, index: int | None) -> Sequence[str]:
+    """The name of the part that `--part-index` or a job array chooses; none for all parts."""
+    name, number, remedy = "part_index", len(plan.parts), ""
+    task = os.environ.get("SLURM_ARRAY_TASK_ID")
     if index is None and task is not None and number > 1:
-        check(task.isdecimal(), "SLURM_ARRAY_TASK_ID", task, "a whole number")
-        name, index = "SLURM_ARRAY_TASK_ID", int(task)
-        remedy = "; unset it to train all parts"
+        name, remedy = "SLURM_ARRAY_TASK_ID", "; unset it to train all parts"
+        check(task.isdecimal(), name, task, "a whole number")
+        index = int(task)
     if index is None:
         return ()
     check(0 <= index < number, name, index, f"a whole number from 0 to {number - 1}{remedy}")
@@ -100,20 +95,25 @@ def _chosen_parts(plan: Plan, index: int | None, only: Sequence[str]) -> Sequenc
 
 
 def say(line: str) -> None:
-    """A line beside the results, on standard error."""
+    """Prints a line beside the results, on standard error."""
     log_to(plain_console(stderr=True))(line)
+
+
+def print_line(console: Console, text: str) -> None:
+    """Prints a line that may hold a path: neither wrapped nor coloured."""
+    console.print(text, highlight=False, soft_wrap=True)
 
 
 def options_of(
     tensorboard: bool, checkpoint: Checkpointing, remarks: Sequence[str] = ()
 ) -> Options:
-    """What a command that trains leaves and says beside its results."""
+    """The options of training that commands share."""
     return Options(
         tensorboard,
         checkpoint,
         remarks=remarks,
         draw=draw_curves,
-        report=lambda path: report_or_say(path, say),
+        report=lambda path: try_to_report(path, say),
     )
 
 
@@ -125,7 +125,7 @@ def play_tests(
     config: Config,
     env: MarlEnv,
 ) -> dict[str, np.ndarray]:
-    """`evaluate` of the weights of every lane."""
+    """Metrics of test episodes with the weights of every lane, as `evaluate_lanes` returns them."""
     algorithm = make_algorithm(config, env_spec(env))
     num_lanes = len(lanes.seeds)
     temperatures = np.asarray(spread(lanes.hyperparameters, num_lanes).temperature)
@@ -134,6 +134,8 @@ def play_tests(
 
 
 def show_report(out: Path, console: Console) -> None:
-    """Writes a study's report and prints it."""
-    for line in report_lines(write_report(out)):
-        console.print(line, highlight=False, soft_wrap=isinstance(line, str))
+    """Writes a study's report and prints it, and the names of its files."""
+    report = write_report(out)
+    print_report(report, console)
+    for file in report.files:
+        print_line(console, f"written: '{file}'")

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from maven_jax.algorithms.table import ALGORITHMS
 from maven_jax.cli.shared import Execution, Overrides, execute, show_report
-from maven_jax.config import Config, override
+from maven_jax.config import override
 from maven_jax.config.fields import with_field
 from maven_jax.envs import MatrixGame
 from maven_jax.envs.matrix_game import PAYOFFS
@@ -21,7 +21,7 @@ from maven_jax.validation.files import load_overrides
 
 @dataclass(frozen=True)
 class StudySizes:
-    """What `study` and `figure3` are told."""
+    """Arguments that `study` and `figure3` share."""
 
     seed: int = 0
     """The first seed of each run."""
@@ -73,10 +73,7 @@ class MatrixGames:
 
 def study(command: RunStudy, console: Console) -> None:
     """`maven-jax study STUDY`."""
-    chosen = load_study(command.study).with_seeds(command.seed, command.seeds)
-    chosen = _overridden(chosen, command.overrides)
-    if command.steps is not None:
-        chosen = chosen.with_steps(command.steps)
+    chosen = _resized(load_study(command.study), command)
     out = command.out or Path("runs") / Path(command.study).stem
     only = [part.name for name in command.only for part in chosen.parts(name)]
     execute(chosen.plan(), out, command, only=only)
@@ -85,29 +82,25 @@ def study(command: RunStudy, console: Console) -> None:
 
 def figure3(command: Figure3, console: Console) -> None:
     """`maven-jax figure3`: the packaged study of that name, for a game of any length."""
-
-    def for_length(config: Config) -> Config:
-        return with_field(config, "env.options.m", command.m)
-
     packaged = load_study("figure3")
     for name in command.configs:
         if name not in packaged.runs:
             raise unknown("configuration of figure3", name, packaged.runs)
     runs = {name: packaged.runs[name] for name in command.configs or packaged.runs}
-    chosen = packaged._replace(runs=runs).with_seeds(command.seed, command.seeds)
-    chosen = _overridden(chosen, command.overrides).with_configs(for_length)
-    if command.steps is not None:
-        chosen = chosen.with_steps(command.steps)
+    chosen = _resized(packaged._replace(runs=runs), command).with_configs(
+        lambda config: with_field(config, "env.options.m", command.m)
+    )
     execute(chosen.plan(), command.out, command)
     show_report(command.out, console)
 
 
-def _overridden(study: Study, source: str | None) -> Study:
-    """A study with the overrides of `--config`."""
-    if source is None:
-        return study
-    values = load_overrides(source)
-    return study.with_configs(lambda config: override(config, values))
+def _resized(study: Study, sizes: StudySizes) -> Study:
+    """A study with the seeds, overrides and steps of the command line."""
+    study = study.with_seeds(sizes.seed, sizes.seeds)
+    if sizes.overrides is not None:
+        values = load_overrides(sizes.overrides)
+        study = study.with_configs(lambda config: override(config, values))
+    return study if sizes.steps is None else study.with_steps(sizes.steps)
 
 
 def matrix_games(command: MatrixGames, console: Console) -> None:

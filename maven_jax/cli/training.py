@@ -9,14 +9,22 @@ import numpy as np
 import tyro
 from rich.console import Console
 
-from maven_jax.cli.shared import Execution, Overrides, execute, options_of, say, show_report
+from maven_jax.cli.shared import (
+    Execution,
+    Overrides,
+    execute,
+    options_of,
+    print_line,
+    say,
+    show_report,
+)
 from maven_jax.config import Config, override
 from maven_jax.environments.registry import make_env
 from maven_jax.errors import ConfigError, check
 from maven_jax.experiments.checkpoint import Checkpointing
 from maven_jax.experiments.extending import extend
 from maven_jax.experiments.folder import is_study
-from maven_jax.experiments.grid import at_largest, expand, parse_grid, seeds_of
+from maven_jax.experiments.grid import Part, at_largest, expand, parse_grid, seeds_of
 from maven_jax.experiments.options import Origin
 from maven_jax.experiments.plan import Plan, resume_plan
 from maven_jax.experiments.points import points_of
@@ -25,14 +33,14 @@ from maven_jax.experiments.run import Run, load_run
 from maven_jax.experiments.text import pluralize
 from maven_jax.experiments.weights import checksum_of_arrays, refuse_normalized
 from maven_jax.reports.tables import last_evaluation, points_table
-from maven_jax.studies.report import kind_of, report_or_say
+from maven_jax.studies.report import kind_of, try_to_report
 from maven_jax.validation.files import load_config, load_overrides
 from maven_jax.validation.ignored_fields import remarks
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """What `train` and `sweep` are told."""
+    """Arguments that `train` and `sweep` share."""
 
     config_source: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="CONFIG")]
     """A YAML file, or the name of a packaged configuration."""
@@ -95,36 +103,32 @@ def train(command: Train, console: Console) -> None:
     out = command.out or Path("runs") / Path(command.config_source).stem
     seeds = seeds_of(command.seed, command.seeds)
     parts = expand(command.config, {}, seeds, command.group_size)
-    if command.init_from is not None and len(parts) > 1:
-        allowed = f"at least {len(seeds)}, the number of seeds, with --init-from"
-        check(False, "group_size", command.group_size, allowed)
+    works = command.init_from is None or len(parts) == 1
+    allowed = f"at least {len(seeds)}, the number of seeds, with --init-from"
+    check(works, "group_size", command.group_size, allowed)
     plan = Plan(tuple(parts), origin=_origin(command, len(seeds)))
-    runs = execute(plan, out, command, _remarks(command, [command.config]))
-    _print_end(runs, out, console)
+    _print_end(execute(plan, out, command, _remarks(command, parts)), out, console)
 
 
 def _origin(command: Train, num_lanes: int) -> Origin | None:
-    """The weights of `--init-from`, a lane for each of this run's."""
+    """The weights of `--init-from`, one lane (run) for each of the new ones."""
     if command.init_from is None:
         if command.lane is not None:
             raise ConfigError(f"lane is {command.lane}; --lane needs --init-from")
         return None
     source = load_run(command.init_from)
     refuse_normalized(source.config, f"run '{source.path}': ")
-    last, lane = source.num_lanes - 1, command.lane
+    count, lane = source.num_lanes, command.lane
+    a_lane = f"a whole number from 0 to {count - 1}"
     if lane is None:
-        check(
-            source.num_lanes == num_lanes,
-            "seeds",
-            num_lanes,
-            f"{source.num_lanes}, as many as '{source.path}' has, or --lane, a whole number from 0 "
-            f"to {last}, to start every seed from one",
-        )
+        lanes = list(range(num_lanes))
+        allowed = f"{count}, as many as '{source.path}' has, or --lane, {a_lane}, to start every "
+        check(num_lanes == count, "seeds", num_lanes, f"{allowed}seed from one")
     else:
-        check(0 <= lane <= last, "lane", lane, f"a whole number from 0 to {last}")
-    lanes = range(num_lanes) if lane is None else [lane] * num_lanes
+        lanes = [lane] * num_lanes
+        check(0 <= lane < count, "lane", lane, a_lane)
     weights = newest_weights(source, say)
-    arrays = {name: x[list(lanes)] for name, x in weights.items()}
+    arrays = {name: x[lanes] for name, x in weights.items()}
     columns = {name: [column[i] for i in lanes] for name, column in source.lanes.items()}
     record = {
         "run": str(source.path.resolve()),
@@ -141,8 +145,8 @@ def sweep(command: Sweep, console: Console) -> None:
     grid = parse_grid(command.grid, command.config)
     seeds = seeds_of(command.seed, command.seeds)
     parts = expand(command.config, grid, seeds, command.group_size)
-    remarks = _remarks(command, [at_largest(part) for part in parts])
-    _print_end(execute(Plan(tuple(parts)), out, command, remarks), out, console)
+    runs = execute(Plan(tuple(parts)), out, command, _remarks(command, parts))
+    _print_end(runs, out, console)
 
 
 def resume(command: Resume, console: Console) -> None:
@@ -156,32 +160,29 @@ def resume(command: Resume, console: Console) -> None:
         show_report(command.run, console)
     else:
         _print_end(runs, command.run, console)
-        report_or_say(command.run.resolve().parent, say)  # of a study, if it is one's run
+        try_to_report(command.run.resolve().parent, say)  # if this is a run of a study
 
 
-def _remarks(command: Experiment, configs: Sequence[Config]) -> list[str]:
-    """Fields that the user has set and that no point of a sweep reads."""
+def _remarks(command: Experiment, parts: Sequence[Part]) -> list[str]:
+    """Lines about fields that the user has set and that no part reads."""
     source = command.config_source
     base = Config() if Path(source).is_file() else load_config(source)
     if command.overrides is not None:
         base = override(base, load_overrides(command.overrides))
-    first, *others = [remarks(config, base) for config in configs]
+    first, *others = [remarks(at_largest(part), base) for part in parts]
     return [line for line in first if all(line in other for other in others)]
 
 
 def _print_end(runs: list[Run], out: Path, console: Console) -> None:
-    """What training has come to: a sentence of a plain run, a table of a sweep."""
+    """Prints the result of training: a sentence for one configuration, a table for a sweep."""
     points = points_of(runs)
     if len(points) != 1 or not points[0][1].metrics["seed"].size:
         if points:  # else other processes are training all that is left
             console.print(points_table(points, "return"))
-        console.print(f"results in {out}/", highlight=False, soft_wrap=True)
+        print_line(console, f"results in {out}/")
         return
     ((_, run),) = points
     low, median, high = np.percentile(run.final("return"), [25, 50, 75])
-    console.print(
-        f"return, {last_evaluation([run])}: median {median:.2f}, quartiles {low:.2f} to "
-        f"{high:.2f}, {pluralize(run.num_lanes, 'seed')}; results in {out}/",
-        highlight=False,
-        soft_wrap=True,
-    )
+    values = f"median {median:.2f}, quartiles {low:.2f} to {high:.2f}"
+    seeds = pluralize(run.num_lanes, "seed")
+    print_line(console, f"return, {last_evaluation([run])}: {values}, {seeds}; results in {out}/")

@@ -5,6 +5,7 @@ import io
 import itertools
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -30,12 +31,9 @@ from maven_jax.validation.files import AnyPath
 
 
 def draw_figure3(runs: Mapping[str, Run], path: AnyPath) -> None:
-    """Returns with the published medians, and what z tells about MAVEN's actions.
+    """Draws returns beside the published medians and, if `maven` is there, its information.
 
-    Args:
-        runs: by the name of their configuration, at least one. The right half is `maven`'s; without
-            it there is none.
-        path: picture to write.
+    `runs` are by the name of their configuration, at least one.
     """
     path = Path(path)
     length = next(iter(runs.values())).config.env.options["m"]
@@ -50,19 +48,15 @@ def draw_figure3(runs: Mapping[str, Run], path: AnyPath) -> None:
     others = itertools.cycle(OTHER_COLORS)
     for name, run in runs.items():
         draw_band(left, run, "return", COLORS.get(name) or next(others), figure3_label(name))
-    for name in paper_values.FIGURE_3.keys() if length == paper_values.M else ():
-        left.plot(
-            paper_values.STEPS,
-            paper_values.FIGURE_3[name][50],
-            color=COLORS[name],
-            linestyle=":",
-            marker="o",
-            markersize=4,
-            label=f"{figure3_label(name)}, published median",
-        )
+    for name, published in paper_values.FIGURE_3.items() if length == paper_values.M else ():
+        label = f"{figure3_label(name)}, published median"
+        style: Any = {"color": COLORS[name], "linestyle": ":", "marker": "o", "markersize": 4}
+        left.plot(paper_values.STEPS, published[50], label=label, **style)
     left.set_xlim(0, max(step_grid(run)[-1] for run in runs.values()) * 1.01)
     style_axes(left, "return of greedy episodes")
-    add_title(left, f"{length}-step matrix game, {_seeds(*runs.values())}")
+    counts = sorted({run.num_lanes for run in runs.values()})
+    seeds = " and ".join(pluralize(count, "seed") for count in counts)
+    add_title(left, f"{length}-step matrix game, {seeds}")
     save_figure(figure, path)
 
 
@@ -88,11 +82,6 @@ def figure3_label(name: str) -> str:
     return f"{algorithm.upper()} {rest}".rstrip()
 
 
-def _seeds(*runs: Run) -> str:
-    counts = {run.num_lanes for run in runs}
-    return " and ".join(pluralize(count, "seed") for count in sorted(counts))
-
-
 def figure3_data(runs: Mapping[str, Run]) -> str:
     """The curves of the figure as CSV: a row for each algorithm and step of the common grid."""
     text = io.StringIO(newline="")
@@ -109,8 +98,8 @@ def figure3_data(runs: Mapping[str, Run]) -> str:
 def figure3_table(runs: Mapping[str, Run]) -> Table:
     """Quartiles at the steps where the paper's figure was read off, its own below where m is 10.
 
-    At each of them a seed counts with its latest evaluation up to there; the last row is of each
-    seed's last evaluation (`Run.final`).
+    At each step a seed counts with its latest evaluation so far; the last row is of each seed's
+    last evaluation (`Run.final`).
     """
     comparable = all(run.config.env.options["m"] == paper_values.M for run in runs.values())
     title = "Return of greedy episodes: quartiles over seeds"
@@ -125,9 +114,9 @@ def figure3_table(runs: Mapping[str, Run]) -> Table:
         table.add_column(figure3_label(name), justify="right")
         cells = [_three(row) for row in quartiles(run, "return", np.array(steps)).T]
         if comparable and name in paper_values.FIGURE_3:
-            there = paper_values.FIGURE_3[name]
             unknown = (None,) * len(paper_values.STEPS)
-            lines = zip(*(there.get(q, unknown) for q in (25, 50, 75)), strict=True)
+            published = (paper_values.FIGURE_3[name].get(q, unknown) for q in (25, 50, 75))
+            lines = zip(*published, strict=True)
             cells = [f"{cell}\n{_three(line)}" for cell, line in zip(cells, lines, strict=False)]
         columns.append([*cells, _three(np.percentile(run.final("return"), [25, 50, 75]))])
     labels = [*(f"{step // 1000}k" for step in steps), "end"]
@@ -141,10 +130,9 @@ def _three(values: Iterable[float | None]) -> str:
 
 
 def figure3_summary(runs: Mapping[str, Run], best_return: float) -> str:
-    """What the figure shows, a sentence for each algorithm: of each seed's last evaluation.
+    """A sentence for each algorithm about its seeds' last evaluations.
 
-    Where there are fewer seeds or steps than in the published figure, two more say what these can
-    tell and what they cannot.
+    Two more sentences are about the limits of fewer seeds or steps than the published figure has.
     """
     sentences = []
     for name, run in runs.items():

@@ -37,24 +37,23 @@ LEARNING_RATE = 3e-3
 LAST_EPSILON = 0.1
 
 
-class Learnt(NamedTuple):
-    """What a fit ends with."""
+class Learned(NamedTuple):
+    """What a fit ends with; many fits have leading axes."""
 
     joint_values: Float[Array, "*A"]
-    """The value of every joint action, an axis for each agent. Where each agent has a value of its
-    own (IQL, and the rows of QTRAN's critic), their mean."""
+    """The value of every joint action, an axis for each agent. Where each agent has its own value
+    (IQL, and the rows of QTRAN's critic), their mean."""
     greedy: Int[Array, "N"]
     """The joint action of greedy play."""
 
 
 def every_joint_action(num_agents: int, num_actions: int) -> Int[Array, "J N"]:
     """All joint actions, in the order of a payoff table's entries."""
-    axes = jnp.meshgrid(*[jnp.arange(num_actions)] * num_agents, indexing="ij")
-    return jnp.stack([axis.ravel() for axis in axes], axis=-1)
+    return jnp.indices((num_actions,) * num_agents).reshape(num_agents, -1).T
 
 
 class Lane(NamedTuple):
-    """What sets one fit of a batch apart; arrays, with a leading axis of lanes under `vmap`."""
+    """One fit of a batch; arrays have a leading axis of lanes under `vmap`."""
 
     key: ScalarKey
     payoff: Float[Array, "*A"]
@@ -62,21 +61,15 @@ class Lane(NamedTuple):
     """Whether behaviour is uniform; epsilon-greedy otherwise."""
 
 
-Fit = Callable[[Lane, Hyperparameters], Learnt]
+def make_fit(
+    config: Config, env: MarlEnv, num_steps: int
+) -> Callable[[Lane, Hyperparameters], Learned]:
+    """A pure function that learns a one-step game from fresh weights in `num_steps` gradient steps.
 
-
-def make_fit(config: Config, env: MarlEnv, num_steps: int) -> Fit:
-    """A pure function that learns a one-step game from fresh weights: to jit and vmap.
-
-    A gradient step reads as many fresh episodes as there are joint actions: each taken once where
-    behaviour is uniform, else as epsilon-greedy agents take them, epsilon falling from 1 to
-    `LAST_EPSILON` over the first half of the steps. The step size falls linearly to 0.
-
-    Args:
-        config: names the algorithm and its sizes; one without a latent.
-        env: a one-step game of as many agents and actions as the lanes' tables, which take the
-            place of its payoffs.
-        num_steps: gradient steps.
+    A step reads as many fresh episodes as there are joint actions: each taken once where behaviour
+    is uniform, else as epsilon-greedy agents take them, epsilon falling from 1 to `LAST_EPSILON`
+    over the first half of the steps. The algorithm of `config` has no latent. `env` is a one-step
+    game of as many agents and actions as the lanes' tables, which replace its payoffs.
     """
     spec = env_spec(env)
     algorithm = make_algorithm(config, spec)
@@ -92,7 +85,7 @@ def make_fit(config: Config, env: MarlEnv, num_steps: int) -> Fit:
     def take_all(key, q_values, action_mask):
         return joint_actions
 
-    def fit(lane: Lane, hyperparameters: Hyperparameters) -> Learnt:
+    def fit(lane: Lane, hyperparameters: Hyperparameters) -> Learned:
         agent_key, mixer_key, play_key = jax.random.split(lane.key, 3)
         params = Params(
             agent=algorithm.agent.init_params(agent_key, spec, 0),
@@ -100,9 +93,9 @@ def make_fit(config: Config, env: MarlEnv, num_steps: int) -> Fit:
             discriminator={},
         )
 
-        def step(carry, step_and_key):
-            index, key = step_and_key
+        def step(carry, index_and_key):
             params, opt_state = carry
+            index, key = index_and_key
             epsilon = linear_schedule(index, 1.0, LAST_EPSILON, num_steps / 2)
             rate: Any = linear_schedule(index, hyperparameters.learning_rate, 0.0, float(num_steps))
 
@@ -131,39 +124,28 @@ def make_fit(config: Config, env: MarlEnv, num_steps: int) -> Fit:
     return fit
 
 
-def _read(algorithm: Algorithm, params: Params, every: Episodes) -> Learnt:
+def _read(algorithm: Algorithm, params: Params, every: Episodes) -> Learned:
     """Values and greedy play, from one episode of each joint action."""
     *_, num_agents, num_actions = every.action_mask.shape
     q_values = utilities(algorithm, params, every)
-    values = algorithm.objective.joint_value(
-        algorithm.mixer, Networks(q_values, params.mixer), every
-    )[0]
+    networks = Networks(q_values, params.mixer)
+    values = algorithm.objective.joint_value(algorithm.mixer, networks, every)[0]
     values = values.reshape(values.shape[0], -1).mean(-1)
-    return Learnt(
+    return Learned(
         joint_values=values.reshape((num_actions,) * num_agents),
         greedy=greedy_actions(q_values[0, 0], every.action_mask[0, 0]),
     )
 
 
-class Fits(NamedTuple):
-    """One algorithm on several games of one shape: arrays over games, behaviours and seeds."""
-
-    joint_values: Float[np.ndarray, "G 2 R *A"]
-    """Uniform behaviour first, then epsilon-greedy."""
-    greedy: Int[np.ndarray, "G 2 R N"]
-
-
 def fit_games(
     algorithm: str, env: MarlEnv, payoffs: Float[np.ndarray, "G *A"], num_seeds: int, num_steps: int
-) -> Fits:
+) -> Learned:
     """Fits every game under both behaviours over seeds 0, 1, ..., as one compiled program.
 
-    Args:
-        algorithm: a name in `ALGORITHMS`, of one without a latent.
-        env: a one-step game of the tables' number of agents and actions.
-        payoffs: the tables.
-        num_seeds: how many seeds.
-        num_steps: gradient steps of each fit.
+    `algorithm` and `env` are as of `make_fit`; `env` has no other use for its payoffs.
+
+    Returns:
+        Arrays with leading axes of games, of behaviours (uniform, epsilon-greedy) and of seeds.
     """
     config = Config(
         algorithm=algorithm,
@@ -178,26 +160,24 @@ def fit_games(
         uniform=jnp.asarray(uniform == 0),
     )
     hyperparameters = spread(config.hyperparameters, len(seed))
-    learnt = map_lanes(make_fit(config, env, num_steps), lanes, hyperparameters)
-    return Fits(*(x.reshape(*shape, *x.shape[1:]) for x in learnt))
+    learned = map_lanes(make_fit(config, env, num_steps), lanes, hyperparameters)
+    return Learned(*(x.reshape(*shape, *x.shape[1:]) for x in learned))
 
 
 def fits_table(
     title: str, payoff: np.ndarray, joint_values: np.ndarray, greedy: np.ndarray
 ) -> Table:
-    """What one algorithm learnt of one payoff table, a row for each behaviour.
+    """What one algorithm learned of one payoff table, a row for each behaviour.
 
-    The values are those of the seed whose squared error is the median. The title ends with the
-    smallest error that any additive and any monotone table has.
-
-    Args:
-        title: names the algorithm and the game.
-        payoff: the game's table.
-        joint_values: learnt values over behaviours and seeds, as in `Fits`.
-        greedy: joint actions of greedy play, likewise.
+    `joint_values` and `greedy` are those of `Learned`, with leading axes of behaviours and seeds.
+    The values shown are those of the seed whose squared error is the median. The title ends with
+    the smallest error that any additive and any monotone table has.
     """
-    additive = squared_error(best_additive(payoff), payoff)
-    monotone = squared_error(best_monotone(payoff), payoff)
+
+    def squared_error(values: np.ndarray) -> float:
+        return float(((np.asarray(values, float) - np.asarray(payoff, float)) ** 2).sum())
+
+    additive, monotone = squared_error(best_additive(payoff)), squared_error(best_monotone(payoff))
     title = f"{title}: {pluralize(greedy.shape[1], 'seed')}"
     title += f"; best squared error additive {additive:.2f}, monotone {monotone:.2f}"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
@@ -206,33 +186,18 @@ def fits_table(
     for heading in ("payoff", "squared error"):
         table.add_column(heading, justify="right", no_wrap=True)
     for label, values, chosen in zip(("uniform", "eps-greedy"), joint_values, greedy, strict=True):
-        errors = np.array([squared_error(value, payoff) for value in values])
+        errors = np.array([squared_error(value) for value in values])
         typical = values[np.argsort(errors)[(len(errors) - 1) // 2]]
-        counts = Counter(map(action_name, chosen)).most_common()
+        rows = typical if typical.ndim == 2 else typical.reshape(1, -1)
+        names = ["(" + ", ".join(chr(ord("A") + a) for a in actions) + ")" for actions in chosen]
         payoffs = [payoff[tuple(actions)] for actions in chosen]
         low, median, high = np.percentile(errors, [25, 50, 75])
         table.add_row(
             label,
-            matrix_text(typical),
-            "\n".join(f"{action}: {count}" for action, count in counts),
+            "\n".join(" ".join(f"{value:7.2f}" for value in row) for row in rows),
+            "\n".join(f"{name}: {count}" for name, count in Counter(names).most_common()),
             f"{np.mean(payoffs):.2f}",
             f"{median:.2f}\n{low:.1f} to {high:.1f}",
             end_section=True,
         )
     return table
-
-
-def squared_error(values: np.ndarray, payoff: np.ndarray) -> float:
-    """Sum over joint actions of the squared difference, in squared units of payoff."""
-    return float(((np.asarray(values, float) - np.asarray(payoff, float)) ** 2).sum())
-
-
-def action_name(joint_action: np.ndarray) -> str:
-    """Letters for actions, as the papers name them: (A, C)."""
-    return "(" + ", ".join(chr(ord("A") + action) for action in joint_action) + ")"
-
-
-def matrix_text(values: np.ndarray) -> str:
-    """A payoff table's rows; one of more than two agents as a list of its entries."""
-    rows = values if values.ndim == 2 else values.reshape(1, -1)
-    return "\n".join(" ".join(f"{value:7.2f}" for value in row) for row in rows)

@@ -1,4 +1,4 @@
-"""What value decomposition can say of a one-step game: least squares fits to its payoff table.
+"""The best that value decomposition can represent: least squares fits to a payoff table.
 
 A table has one axis for each agent, along which its actions lie; the axes may differ in size.
 Every fit minimises `sum(weights * (fit - payoff) ** 2)`. Weights are how often each joint action is
@@ -26,17 +26,7 @@ Table: TypeAlias = Sequence[Any] | ArrayLike
 def best_additive(payoff: Table, weights: Table | None = None) -> Float[np.ndarray, "..."]:
     """The nearest sum of utilities, one for each agent: what VDN converges to at best.
 
-    Sunehag et al. 2018 (value decomposition networks).
-
-    Args:
-        payoff: the table.
-        weights: of the same shape.
-
-    Returns:
-        The fit, in the shape of `payoff`.
-
-    Raises:
-        ValueError: `payoff` or `weights` is no such table.
+    Sunehag et al. 2018 (value decomposition networks). Raises `ValueError` for what is no table.
     """
     table, weight = _checked(payoff, weights)
     chosen = np.indices(table.shape).reshape(table.ndim, -1)
@@ -60,16 +50,9 @@ def best_monotone(payoff: Table, weights: Table | None = None) -> Float[np.ndarr
     convex functions of weighted utilities, so that one agent's gain never shrinks when another
     agent's utility grows; a monotone table need not be so.
 
-    Args:
-        payoff: the table, of at most 16 entries that its agents' actions can be put in at most
-            1,000 orders: two agents with 4 actions, or four agents with 2.
-        weights: of the same shape.
-
-    Returns:
-        The fit, in the shape of `payoff`.
-
-    Raises:
-        ValueError: `payoff` or `weights` is no such table, or it is too large.
+    The table has at most 16 entries, and its agents' actions at most 1,000 orders: two agents with
+    4 actions, or four agents with 2. Raises `ValueError` for a larger one, and for what is no
+    table.
     """
     table, weight = _checked(payoff, weights)
     num_orderings = math.prod(math.factorial(min(size, MAX_ENTRIES + 1)) for size in table.shape)
@@ -129,12 +112,13 @@ def _checked(
     payoff: Table, weights: Table | None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     table = _numbers("payoff", payoff)
+    shape = table.shape
     if table.ndim == 0 or table.size == 0:
-        raise ValueError(f"payoff must have an axis for each agent, got the shape {table.shape}")
-    weight = np.ones(table.shape) if weights is None else _numbers("weights", weights)
-    if weight.shape != table.shape:
+        raise ValueError(f"payoff must have an axis for each agent, got the shape {shape}")
+    weight = np.ones(shape) if weights is None else _numbers("weights", weights)
+    if weight.shape != shape:
         raise ValueError(
-            f"weights must have the shape of payoff, {table.shape}, got the shape {weight.shape}"
+            f"weights must have the shape of payoff, {shape}, got the shape {weight.shape}"
         )
     if not (weight > 0).all():
         raise ValueError(f"weights must be positive, got {weight.min():g}")

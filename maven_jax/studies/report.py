@@ -5,7 +5,7 @@ A report is a function of a folder's runs, so that it can be written again at an
 
 import io
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,8 +27,8 @@ from maven_jax.reports.tables import last_evaluation, points_table
 from maven_jax.studies.figure3 import draw_figure3, figure3_data, figure3_summary, figure3_table
 from maven_jax.validation.files import AnyPath
 
-REPORT = "report.txt"
-WIDTH = 120
+Runs = Mapping[str, Run]
+"""Finished runs by their names, at least one."""
 
 
 class Report(NamedTuple):
@@ -43,84 +43,50 @@ class Report(NamedTuple):
 
 
 class Kind(NamedTuple):
-    """How one kind of report is printed and drawn, from at least one finished run."""
+    """How one kind of report is printed and drawn."""
 
-    show: Callable[[Mapping[str, Run]], list[RenderableType]]
+    show: Callable[[Runs], list[RenderableType]]
     """Tables and sentences."""
-    draw: Callable[[Mapping[str, Run], Path], list[Path]]
-    """Writes pictures and data into a folder; their paths."""
+    draw: Callable[[Runs, Path], list[Path]]
+    """Writes pictures and data into a folder; returns their paths."""
 
 
 def write_report(path: AnyPath) -> Report:
-    """Writes a study's report anew: `report.txt`, and what its kind of report draws.
-
-    Args:
-        path: the study's folder.
+    """Writes a study's report anew: `report.txt` in its folder, and what its kind of report draws.
 
     Raises:
-        StorageError: it is damaged.
+        StorageError: the folder is damaged.
         OSError: `report.txt` cannot be written.
     """
     path = Path(path)
     kind = kind_of(path)
     with try_lock(path, wait=-1.0):  # of several processes, the last reads all that has finished
         runs, missing = _finished_runs(path)
-        shown: list[RenderableType] = kind.show(runs) if runs else []
-        files: list[Path] = []
+        report = Report(kind.show(runs) if runs else [], [], missing)
         try:
-            files = kind.draw(runs, path) if runs else []
+            report.files.extend(kind.draw(runs, path) if runs else [])
         except (MavenJaxError, OSError) as error:
             missing.append(f"not drawn: {first_line(error)}")
-        report = Report(shown, files, missing)
-        replace_text(path / REPORT, as_text(report))
+        plain = Console(width=120, record=True, file=io.StringIO(), color_system=None, emoji=False)
+        print_report(report, plain)
+        text = "".join(f"{line.rstrip()}\n" for line in plain.export_text().splitlines())
+        replace_text(path / "report.txt", text.encode(errors="backslashreplace").decode())
         return report
 
 
-def _finished_runs(path: Path) -> tuple[dict[str, Run], list[str]]:
-    """A study's finished runs by their names, and a line of each other."""
-    runs: dict[str, Run] = {}
-    missing, goes_on = [], False
-    for part in parts_of(path):
-        try:
-            status = load_setup(part)[1]["status"]
-            run = load_run(part) if status in ENDED else None
-        except StorageError as error:
-            missing.append(f"left out: '{part.name}': {first_line(error)}")
-            continue
-        if run is None:
-            goes_on = True
-            has_become = "is being trained" if is_locked(part) else STANDING[status]
-            missing.append(f"still missing: '{part.name}', which {has_become}")
-            continue
-        for name, point in _points(part.name, run).items():
-            if point.metrics["seed"].size:
-                runs[name] = point
-            else:
-                missing.append(
-                    f"left out: '{name}', all of whose seeds diverged before the first evaluation"
-                )
-    if goes_on:
-        missing.append(f"resume it with: maven-jax resume '{path}'")
-    return runs, missing
+def try_to_report(path: Path, say: Callable[[str], None]) -> None:
+    """`write_report`, if the folder is a study's; passes the reason to `say` if it fails."""
+    try:
+        if is_study(path):
+            write_report(path)
+    except (MavenJaxError, OSError) as error:
+        say(f"no report: {first_line(error)}")
 
 
-def _points(name: str, run: Run) -> dict[str, Run]:
-    """Each point of a grid over a part's lanes as a run by itself."""
-    varied = [column for column in run.lanes if column != "seed"]
-    short = short_names(varied)
-    return {
-        ",".join([name, *(f"{short[column]}={values[column]!r}" for column in varied)]): point
-        for values, point in run.points()
-    }
-
-
-STANDING = {
-    "waiting": "has not started",
-    "running": "has begun",
-    "interrupted": "was interrupted",
-    "failed": "failed",
-}
-"""What is said of a run that has not finished, by its status."""
+def print_report(report: Report, console: Console) -> None:
+    """Prints tables, sentences, and what is missing."""
+    for entry in [*report.shown, *report.missing]:
+        console.print(entry, highlight=False, soft_wrap=isinstance(entry, str), markup=False)
 
 
 def kind_of(path: Path) -> Kind:
@@ -135,22 +101,56 @@ def kind_of(path: Path) -> Kind:
     return REPORTS[name]
 
 
-def as_text(report: Report) -> str:
-    """A report as lines of text."""
-    console = Console(width=WIDTH, record=True, file=io.StringIO(), color_system=None, emoji=False)
-    for entry in [*report.shown, *report.missing]:
-        console.print(entry, highlight=False, soft_wrap=isinstance(entry, str), markup=False)
-    lines = console.export_text().splitlines()
-    text = "\n".join(line.rstrip() for line in lines) + "\n"
-    return text.encode(errors="backslashreplace").decode()
+UNFINISHED = {
+    "waiting": "has not started",
+    "running": "has begun",
+    "interrupted": "was interrupted",
+    "failed": "failed",
+}
+"""The statuses of a run that has not finished, in words."""
 
 
-def _show_curves(runs: Mapping[str, Run]) -> list[RenderableType]:
-    """What each run ends at."""
+def _finished_runs(path: Path) -> tuple[dict[str, Run], list[str]]:
+    """A study's finished runs by their names, and a line for each other run."""
+    runs: dict[str, Run] = {}
+    missing, can_resume = [], False
+    for part in parts_of(path):
+        try:
+            status = load_setup(part)[1]["status"]
+            points = _points(part.name, load_run(part)) if status in ENDED else {}
+        except StorageError as error:
+            missing.append(f"left out: '{part.name}': {first_line(error)}")
+            continue
+        if not points:
+            can_resume = True
+            state = "is being trained" if is_locked(part) else UNFINISHED[status]
+            missing.append(f"still missing: '{part.name}', which {state}")
+        for name, point in points.items():
+            if point.metrics["seed"].size:
+                runs[name] = point
+            else:
+                missing.append(
+                    f"left out: '{name}', all of whose seeds diverged before the first evaluation"
+                )
+    if can_resume:
+        missing.append(f"resume it with: maven-jax resume '{path}'")
+    return runs, missing
+
+
+def _points(name: str, run: Run) -> dict[str, Run]:
+    """Each point of a part's grid of hyperparameters as a run by itself."""
+    short = short_names(column for column in run.lanes if column != "seed")
+    return {
+        ",".join([name, *(f"{label}={values[column]!r}" for column, label in short.items())]): point
+        for values, point in run.points()
+    }
+
+
+def _show_curves(runs: Runs) -> list[RenderableType]:
     return [points_table([({"run": name}, run) for name, run in runs.items()], "return")]
 
 
-def _draw_curves(runs: Mapping[str, Run], path: Path) -> list[Path]:
+def _draw_curves(runs: Runs, path: Path) -> list[Path]:
     """A picture of the returns in each environment."""
     pictures = []
     for env in dict.fromkeys(run.config.env.name for run in runs.values()):
@@ -160,14 +160,13 @@ def _draw_curves(runs: Mapping[str, Run], path: Path) -> list[Path]:
     return pictures
 
 
-def _show_figure3(runs: Mapping[str, Run]) -> list[RenderableType]:
-    """Quartiles beside the published ones, and a sentence for each run."""
-    first = next(iter(runs.values()))
-    best = MStepMatrixGame(**first.config.env.options).optimal_return
+def _show_figure3(runs: Runs) -> list[RenderableType]:
+    options = next(iter(runs.values())).config.env.options
+    best = MStepMatrixGame(**options).optimal_return
     return [figure3_table(runs), figure3_summary(runs, best)]
 
 
-def _draw_figure3(runs: Mapping[str, Run], path: Path) -> list[Path]:
+def _draw_figure3(runs: Runs, path: Path) -> list[Path]:
     """The figure, and its data."""
     picture, data = path / "figure3.png", path / "figure3.csv"
     replace_text(data, figure3_data(runs))
@@ -175,7 +174,7 @@ def _draw_figure3(runs: Mapping[str, Run], path: Path) -> list[Path]:
     return [picture, data]
 
 
-def _show_best_return(runs: Mapping[str, Run]) -> list[RenderableType]:
+def _show_best_return(runs: Runs) -> list[RenderableType]:
     """How many seeds, and how many with some z, earn the best return that a game can give."""
     title = f"Return of greedy episodes, {last_evaluation(runs.values())}"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
@@ -185,8 +184,8 @@ def _show_best_return(runs: Mapping[str, Run]) -> list[RenderableType]:
         justify: Any = "left" if heading == "run" else "right"
         table.add_column(heading, justify=justify, overflow="fold")
     for name, run in runs.items():
-        broken = [f"{len(run.diverged)}"] if diverged else []
-        table.add_row(name, *_against_best(run), *broken)
+        cells = _against_best(run)
+        table.add_row(name, *cells, *([str(len(run.diverged))] if diverged else []))
     return [table]
 
 
@@ -198,13 +197,15 @@ def _against_best(run: Run) -> list[str]:
     def reached(values: np.ndarray) -> str:
         return f"{(values >= best - 0.1).sum()} of {run.num_lanes}" if np.isfinite(best) else "-"
 
-    quarters = [f"{value:.2f}" for value in np.percentile(returns, [25, 50, 75])]
-    with_a_z = reached(np.max(of_each_z, axis=0)) if of_each_z else "-"
-    information = [
-        f"{np.median(run.final(metric)):.2f}" if metric in run.metrics else "-"
-        for metric in ("action_information", "mi_bound_test")
+    return [
+        *(f"{value:.2f}" for value in np.percentile(returns, [25, 50, 75])),
+        reached(returns),
+        reached(np.max(of_each_z, axis=0)) if of_each_z else "-",
+        *(
+            f"{np.median(run.final(metric)):.2f}" if metric in run.metrics else "-"
+            for metric in ("action_information", "mi_bound_test")
+        ),
     ]
-    return [*quarters, reached(returns), with_a_z, *information]
 
 
 REPORTS: dict[str, Kind] = {
@@ -213,17 +214,3 @@ REPORTS: dict[str, Kind] = {
     "best_return": Kind(_show_best_return, lambda runs, path: []),
 }
 """Every report that a study can name."""
-
-
-def report_or_say(path: Path, say: Callable[[str], None]) -> None:
-    """`write_report` of a folder that is a study's; what keeps it from being written is said."""
-    try:
-        if is_study(path):
-            write_report(path)
-    except (MavenJaxError, OSError) as error:
-        say(f"no report: {first_line(error)}")
-
-
-def report_lines(report: Report) -> Sequence[RenderableType]:
-    """What a terminal shows of a report: tables, what is missing, where the files are."""
-    return [*report.shown, *report.missing, *(f"written: '{file}'" for file in report.files)]

@@ -20,6 +20,12 @@ from maven_jax.validation.checks import validate
 from maven_jax.validation.files import AnyPath, find_yaml, load_config, parse_yaml
 from maven_jax.validation.ignored_fields import ignored_fields
 
+FIELDS = ("report", "seeds", "steps", "runs")
+RUN_FIELDS = ("config", "seeds", "changes", "grid")
+SUFFIXES = (".csv", ".json", ".png", ".txt")
+"""Endings of the files beside the runs' folders."""
+STEPS = "training.total_env_steps"
+
 
 class StudyRun(NamedTuple):
     """One experiment of a study."""
@@ -31,7 +37,10 @@ class StudyRun(NamedTuple):
 
 
 class Study(NamedTuple):
-    """Named runs, and what is made of them."""
+    """Named runs, and what is made of them.
+
+    The methods raise `ConfigError` for values that cannot work.
+    """
 
     report: str
     """A name in `maven_jax.studies.report.REPORTS`."""
@@ -39,11 +48,7 @@ class Study(NamedTuple):
     """By the names of their folders."""
 
     def with_seeds(self, first: int, number: int | None) -> "Study":
-        """The study with seeds counted up from `first`, as many as before or `number`.
-
-        Raises:
-            ConfigError: a seed out of range, or none.
-        """
+        """The study with seeds counted up from `first`, as many as before or `number`."""
 
         def seeds(run: StudyRun) -> range:
             return seeds_of(first, len(run.seeds) if number is None else number)
@@ -51,44 +56,23 @@ class Study(NamedTuple):
         return self._replace(runs={n: r._replace(seeds=seeds(r)) for n, r in self.runs.items()})
 
     def with_configs(self, change: Callable[[Config], Config]) -> "Study":
-        """The study with every run's configuration changed.
-
-        Raises:
-            ConfigError: a value that cannot work.
-        """
-        runs = {
-            name: run._replace(config=_checked(change(run.config)))
-            for name, run in self.runs.items()
-        }
+        """The study with every run's configuration changed."""
+        runs = {n: r._replace(config=_checked(change(r.config))) for n, r in self.runs.items()}
         return self._replace(runs=runs)
 
     def with_steps(self, steps: int) -> "Study":
-        """The study with so many environment steps of each seed.
-
-        Raises:
-            ConfigError: as many as cannot be.
-        """
+        """The study with so many environment steps of each seed."""
         for name, run in self.runs.items():
-            if "training.total_env_steps" in run.grid:
+            if STEPS in run.grid:
                 raise ConfigError(f"steps is {steps}; allowed: none, since runs.{name} has a grid")
-        return self.with_configs(
-            lambda config: with_field(config, "training.total_env_steps", steps)
-        )
+        return self.with_configs(lambda config: with_field(config, STEPS, steps))
 
     def plan(self) -> Plan:
-        """What `train_plan` trains: a part for each run, or several for one with a grid.
-
-        Raises:
-            ConfigError: a combination of a grid's values that cannot work.
-        """
+        """What `train_plan` trains: a part for each run, or several for one with a grid."""
         return Plan(tuple(part for name in self.runs for part in self.parts(name)), self.report)
 
     def parts(self, name: str) -> list[Part]:
-        """The parts of one run.
-
-        Raises:
-            ConfigError: no such run, or a combination of its grid's values that cannot work.
-        """
+        """The parts of one run."""
         if name not in self.runs:
             raise unknown("run of the study", name, self.runs)
         run = self.runs[name]
@@ -100,12 +84,6 @@ class Study(NamedTuple):
             part._replace(name=f"{name},{part.name}" if part.coordinates else name)
             for part in parts
         ]
-
-
-FIELDS = ("report", "seeds", "steps", "runs")
-RUN_FIELDS = ("config", "seeds", "changes", "grid")
-LONGEST_NAME = 200
-SUFFIXES = (".csv", ".json", ".png", ".txt")
 
 
 def load_study(source: AnyPath) -> Study:
@@ -130,11 +108,9 @@ def load_study(source: AnyPath) -> Study:
 
 
 def parse_study(plain: Any, folder: Path | None = None) -> Study:
-    """A study from plain values.
+    """A study from plain values, as `load_study` describes them.
 
-    Args:
-        plain: as `load_study` describes them.
-        folder: from which paths of configurations are read.
+    `folder` is where paths of configurations start.
 
     Raises:
         ConfigError: something in it that cannot work.
@@ -150,49 +126,40 @@ def parse_study(plain: Any, folder: Path | None = None) -> Study:
     runs = plain.get("runs")
     check(isinstance(runs, dict) and bool(runs), "runs", runs, "a mapping of names to runs")
     study = Study(report, {n: _parse_run(n, run, seeds, steps, folder) for n, run in runs.items()})
-    _refuse_duplicates(study)
-    if report == "figure3":
-        _refuse_other_games(study)
+    _check_parts(study)
     return study
 
 
-def _refuse_duplicates(study: Study) -> None:
-    """Two runs of one configuration could not be told apart by what reads the folder."""
-    names: dict[Config, str] = {}
-    parts: dict[str, str] = {}
-    for name in study.runs:
-        for part in study.parts(name):
-            if part.name in parts:
-                raise ConfigError(f"runs.{name} has the part {part.name!r} of {parts[part.name]!r}")
-            parts[part.name] = name
-            for config in configs_of(part):
-                if names.setdefault(config, name) != name:
-                    first = names[config]
-                    raise ConfigError(
-                        f"runs.{name} is the same as runs.{first}; allowed: each once"
-                    )
-
-
-def _refuse_other_games(study: Study) -> None:
-    """The report figure3 is of one m-step matrix game."""
-    first = next(iter(study.runs.values())).config.env
+def _check_parts(study: Study) -> None:
+    """No two parts have the same name or configuration; figure3 reports on one m-step game."""
+    names: dict[str, str] = {}
+    configs: dict[Config, str] = {}
+    game = next(iter(study.runs.values())).config.env
     for name in study.runs:
         for part in study.parts(name):
             env = part.config.env
-            allowed = "m_step_matrix, which the report figure3 is of"
-            check(env.name == "m_step_matrix", f"runs.{name}: env.name", env.name, allowed)
-            allowed = f"those of all runs of the report figure3, {dict(first.options)}"
-            same = env.options == first.options
-            check(same, f"runs.{name}: env.options", dict(env.options), allowed)
+            if names.setdefault(part.name, name) != name:
+                raise ConfigError(f"runs.{name} has the part {part.name!r} of {names[part.name]!r}")
+            for config in configs_of(part):
+                first = configs.setdefault(config, name)
+                if first != name:
+                    raise ConfigError(
+                        f"runs.{name} is the same as runs.{first}; allowed: each once"
+                    )
+            if study.report == "figure3":
+                allowed = "m_step_matrix, which the report figure3 is of"
+                check(env.name == "m_step_matrix", f"runs.{name}: env.name", env.name, allowed)
+                allowed = f"those of all runs of the report figure3, {dict(game.options)}"
+                same = env.options == game.options
+                check(same, f"runs.{name}: env.options", dict(env.options), allowed)
 
 
 def _parse_run(
     name: Any, plain: Any, seeds: Any, steps: int | None, folder: Path | None
 ) -> StudyRun:
-    fits = is_part_name(name) and len(name.encode()) <= LONGEST_NAME
-    check(fits, "the name of a run", name, "one that a folder can have")
-    taken = ", ".join(SUFFIXES)  # of the files beside the runs' folders
-    check(Path(name).suffix not in SUFFIXES, "the name of a run", name, f"one without {taken}")
+    check(is_part_name(name), "the name of a run", name, "one that a folder can have")
+    allowed = f"one without {', '.join(SUFFIXES)}"
+    check(Path(name).suffix not in SUFFIXES, "the name of a run", name, allowed)
     what = f"runs.{name}"
     check(isinstance(plain, dict), what, plain, f"a mapping of {', '.join(RUN_FIELDS)}")
     for key in plain:
@@ -201,11 +168,12 @@ def _parse_run(
     source = plain.get("config", "maven")
     number = coerce(plain.get("seeds", seeds), int, f"{what}.seeds")
     check(isinstance(source, str), f"{what}.config", source, "a packaged name or a YAML file")
+    if folder is not None and (folder / source).is_file():
+        source = folder / source
     try:
-        beside = folder / source if folder is not None else None
-        config = load_config(beside if beside is not None and beside.is_file() else source)
-        if steps is not None:  # a run's own count more
-            config = with_field(config, "training.total_env_steps", steps)
+        config = load_config(source)
+        if steps is not None:  # `changes` may name others
+            config = with_field(config, STEPS, steps)
         config = _changed(config, plain.get("changes") or {})
         return StudyRun(config, seeds_of(0, number), check_grid(plain.get("grid") or {}, config))
     except ConfigError as error:
@@ -217,9 +185,8 @@ def _changed(config: Config, changes: Any) -> Config:
     changed = override(config, changes)
     if changed.env.name == config.env.name:  # other options of the environment stay
         options = {**config.env.options, **changed.env.options}
-        changed = dataclasses.replace(
-            changed, env=dataclasses.replace(changed.env, options=options)
-        )
+        env = dataclasses.replace(changed.env, options=options)
+        changed = dataclasses.replace(changed, env=env)
     changed = _checked(changed)
     for field, reason in ignored_fields(changed).items():
         if field in flatten(changes):

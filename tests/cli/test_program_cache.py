@@ -148,21 +148,6 @@ def test_a_folder_of_another_user_is_not_used(linked, default, tmp_path):
     assert folder_in_use() is None
 
 
-def test_entries_of_another_user_and_partial_ones_are_removed(default):
-    """JAX writes an entry's `-atime` file last; it neither replaces nor evicts one without."""
-    default.mkdir(mode=0o700)
-    entries = ["whole", "partial"] + ["planted"] * (os.geteuid() == 0)
-    for name in entries:
-        (default / f"{name}-cache").touch()
-        if name != "partial":
-            (default / f"{name}-atime").touch()
-        if name == "planted":
-            os.chown(default / f"{name}-cache", 12345, 12345)
-    cache_programs()
-    assert [path.name for path in default.glob("*-cache")] == ["whole-cache"]
-    assert folder_in_use() == str(default)
-
-
 @pytest.mark.parametrize("asked", ["disabled", "empty"])
 def test_nothing_is_cached_where_that_is_asked_for(asked, settings, monkeypatch, tmp_path):
     if asked == "disabled":
