@@ -6,75 +6,56 @@ A worker imports this module before JAX has its devices, so it imports nothing o
 
 import dataclasses
 import signal
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from maven_jax.experiments.options import Options
-    from maven_jax.experiments.plan import Plan
-    from maven_jax.experiments.run import Run
+    from maven_jax.experiments.plan import MakeEnv
 
 RETRIES = 10
 """How often a part is resumed whose worker dies."""
 
 
 def train_on_ray(
-    plan: "Plan",
-    path: Path,
-    options: "Options",
-    address: str,
-    only: Collection[str] = (),
-    cpus: float | None = None,
-    gpus: float | None = None,
-) -> list["Run"]:
-    """`train_plan`, each part a task of Ray; all workers must see the folder.
-
-    `address` is that of a cluster, `auto` for the one that this machine belongs to, or `local` to
-    start Ray here. A part asks for `cpus` cores, by default those of the largest machine, or one
-    beside a GPU; and for `gpus`, by default one where the cluster has any.
-
-    Raises:
-        ConfigError: Ray is not installed or not found, or what `train_plan` refuses.
-        StorageError: what `train_plan` refuses, or a part's workers died again and again.
-        InterruptedRunError: after Ctrl-C; the tasks have saved what they had learned.
-    """
-    from maven_jax.experiments.console import log_to
-    from maven_jax.experiments.folder import parts_of
-    from maven_jax.experiments.plan import chosen_parts, finished_runs, open_plan, unfinished
-    from maven_jax.experiments.runner import draw_runs, remove_if_untrained
-
-    made = open_plan(plan, path, options, only=only, trained_here=False)
-    folders = chosen_parts(path, only)
-    for line in options.remarks:
-        log_to(options.console)(line)
-
-    def train() -> list["Run"]:
-        if to_train := unfinished(folders):
-            try:
-                _run_tasks(path, to_train, options, address, cpus, gpus)
-            finally:
-                if plan.report is not None and options.report is not None:
-                    options.report(path)
-            if plan.report is None and not plan.is_single:
-                draw_runs(finished_runs(parts_of(path)), path, options)
-        return finished_runs(folders)
-
-    return remove_if_untrained(path, train) if made else train()
-
-
-def _run_tasks(
     path: Path,
     folders: Sequence[Path],
     options: "Options",
+    make_env: "MakeEnv",
+    after_each: Callable[[], None],
+    *,
     address: str,
-    cpus: float | None,
-    gpus: float | None,
+    cpus: float | None = None,
+    gpus: float | None = None,
 ) -> None:
-    """Trains each folder in a task; the first error is raised once all tasks have ended."""
+    """`train_here` of `experiments.plan`, each part a task of Ray; all workers must see the folder.
+
+    Args:
+        path: the plan's folder.
+        folders: of its parts.
+        options: of which workers heed `tensorboard` and `checkpoint`.
+        make_env: not used: workers make the environments that the folders name.
+        after_each: called when a part's task has ended.
+        address: of a cluster, `auto` for the one that this machine belongs to, or `local` to start
+            Ray here.
+        cpus: cores that a part asks for; by default those of the largest machine, or one beside a
+            GPU.
+        gpus: that a part asks for; by default one where the cluster has any.
+
+    Raises:
+        ConfigError: Ray is not installed or not found.
+        StorageError: a part's workers died again and again.
+        InterruptedRunError: after Ctrl-C; the tasks have saved what they had learned.
+    """
     from maven_jax.errors import ConfigError, StorageError, first_line
+    from maven_jax.experiments.console import log_to
     from maven_jax.experiments.options import InterruptedRunError
 
+    for line in options.remarks:
+        log_to(options.console)(line)
+    if not folders:
+        return
     try:
         import ray
     except ImportError:
@@ -110,6 +91,7 @@ def _run_tasks(
                 except ray.exceptions.RayError as error:
                     reason = f"run '{names[done]}' was not trained: {first_line(error)}"
                     failures.append(StorageError(reason))
+                after_each()
         except KeyboardInterrupt:
             for running in waiting:
                 ray.cancel(running)

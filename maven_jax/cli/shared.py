@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -73,7 +74,10 @@ def execute(
         check(works, name, value, "a number from 0 to 1, or a whole number")
     if command.ray is None:
         return train_plan(plan, out, options, only=only)
-    return train_on_ray(plan, out, options, command.ray, only, command.ray_cpus, command.ray_gpus)
+    on_ray = partial(
+        train_on_ray, address=command.ray, cpus=command.ray_cpus, gpus=command.ray_gpus
+    )
+    return train_plan(plan, out, options, only=only, train_parts=on_ray)
 
 
 def _chosen_parts(plan: Plan, index: int | None) -> Sequence[str]:

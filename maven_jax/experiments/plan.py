@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from maven_jax.acting.shaping import check_shaping
 from maven_jax.config import Config
 from maven_jax.environments.registry import make_env
-from maven_jax.errors import ConfigError, StorageError, unknown
+from maven_jax.errors import ConfigError, StorageError, check, unknown
 from maven_jax.experiments.console import log_to
 from maven_jax.experiments.folder import ENDED, is_study, load_setup, parts_of
 from maven_jax.experiments.grid import Part
@@ -172,6 +172,8 @@ def open_plan(
     _check_names(only, [part.name for part in plan.parts])
     options.checkpoint.validate()
     setups = {"" if plan.is_single else part.name: _setup(part, plan.origin) for part in plan.parts}
+    names = [part.name for part in plan.parts]
+    check(len(setups) == len(names), "the names of the parts", names, "each once")
     if not holds(path, setups, plan.report):
         num_programs = _check_setups(plan, setups, make_env, trained_here)
         try:
