@@ -125,7 +125,7 @@ class Params(NamedTuple):
 
 
 class Moments(NamedTuple):
-    """Of TD targets, in units of the reward: in units of them a network's values are learnt."""
+    """Of TD targets, in units of the reward; networks output (value - mean) / standard deviation."""
 
     mean: Float[Array, ""]
     variance: Float[Array, ""]

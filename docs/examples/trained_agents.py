@@ -13,7 +13,7 @@ from pathlib import Path
 import jax
 
 from maven_jax import load_run, trained_weights
-from maven_jax.acting.rollout import act, env_spec, start_episodes, unmoved
+from maven_jax.acting.rollout import act, env_spec, initial_acting, start_episodes
 from maven_jax.algorithms.table import make_algorithm
 from maven_jax.environments.registry import make_env
 from maven_jax.functional.exploration import act_greedily
@@ -33,7 +33,7 @@ def play(path: Path, key: jax.Array, lane: int = 0) -> tuple[float, int]:
     start = start_episodes(env, start_key, 1)
     z = latent.sample(latent_params, latent_key, start.initial_state)
     head_weights = apply(agent, params.agent, z, env.num_agents, method="head_weights")
-    acting = unmoved(agent, 1, env.num_agents)
+    acting = initial_acting(agent, 1, env.num_agents)
 
     @jax.jit
     def step(key, state, observation, acting):

@@ -138,7 +138,7 @@ NO_ACTION = -1
 """Its one-hot form is zeros."""
 
 
-def unmoved(agent: RecurrentAgent, num_envs: int, num_agents: int) -> Acting:
+def initial_acting(agent: RecurrentAgent, num_envs: int, num_agents: int) -> Acting:
     """What agents carry into an episode's first step."""
     return Acting(
         agent.initial_carry(num_envs, num_agents),
@@ -200,6 +200,7 @@ def rollout(
     head_weights = apply(agent, params, latent, num_agents, method="head_weights")
 
     def step(carry, step_key):
+        # `idle`: steps since the episode's end; at 0 it goes on, at 1 its last state is shown.
         before, observation, acting, idle = carry
         acting, q_values, actions = act(
             agent, params, step_key, acting, observation, head_weights, behaviour
@@ -217,8 +218,7 @@ def rollout(
         return (env_state, timestep.observation, acting, idle), (pack(slot), apart)
 
     first = start.timestep.observation
-    acting = unmoved(agent, num_envs, num_agents)
-    # Steps since an episode's end: at 0 it goes on, at 1 what follows its end is shown.
+    acting = initial_acting(agent, num_envs, num_agents)
     idle = jnp.zeros(num_envs, jnp.int32)
     carry = start.env_state, first, acting, idle
     step_keys = jax.random.split(key, time_limit)

@@ -13,9 +13,9 @@ from maven_jax.acting.rollout import (
     act,
     append,
     env_sizes,
+    initial_acting,
     keep,
     start_episodes,
-    unmoved,
 )
 from maven_jax.episodes import from_start, smallest_index, start_index
 from maven_jax.functional.exploration import Behaviour
@@ -36,8 +36,8 @@ class PlayedRows(NamedTuple):
     ended: Bool[Array, "T E"]
     """The last step of each episode that came to its own end, a true one or its time limit."""
     counted: Bool[Array, "T E"]
-    """Those of them that stand for all: they began where a whole time limit still had room. Of the
-    later ones only the short come to their own end within the row."""
+    """Those that enter averages: they began where one of full length still fitted. Of later ones
+    only the short ones end within the row, which would bias the mean."""
     returns: Float[Array, "T E"]
     """What its episode has returned after each step, undiscounted."""
 
@@ -87,7 +87,7 @@ def play_rows(
     def begin(reset_key: ScalarKey, latent_key: ScalarKey) -> _Slot:
         start = start_episodes(env, reset_key, num_envs)
         latent = sample_latent(latent_key, start.initial_state)
-        return _first_slot(start, unmoved(agent, num_envs, num_agents), latent)
+        return _first_slot(start, initial_acting(agent, num_envs, num_agents), latent)
 
     def step(slot: _Slot, keys: Array) -> tuple[_Slot, Any]:
         act_key, reset_key, latent_key = keys

@@ -35,7 +35,7 @@ class Algorithm(NamedTuple):
     objective: Objective
     latent: Latent
     """What is learnt, and what test episodes draw z from."""
-    played_latent: Latent
+    training_latent: Latent
     """What training episodes draw z from."""
     discriminator: Discriminator | None
 
@@ -118,7 +118,7 @@ def make_algorithm(config: Config, spec: EnvSpec) -> Algorithm:
         ConfigError: no algorithm of that name.
     """
     mixer, objective, has_latent = row(config)
-    latent, played_latent = _latents(config) if has_latent else (NullLatent(), NullLatent())
+    latent, training_latent = _latents(config) if has_latent else (NullLatent(), NullLatent())
     return Algorithm(
         agent=RecurrentAgent(
             config.network.hidden_size,
@@ -131,9 +131,18 @@ def make_algorithm(config: Config, spec: EnvSpec) -> Algorithm:
         mixer=mixer(config, spec),
         objective=objective,
         latent=latent,
-        played_latent=played_latent,
+        training_latent=training_latent,
         discriminator=_discriminator(config, latent) if has_latent else None,
     )
+
+
+def latent_of(config: Config) -> Latent:
+    """The latent that `latent.kind` names; `learnt` and `discrete` say what it reads.
+
+    Raises:
+        ConfigError: no latent of that name.
+    """
+    return _latents(config)[0]
 
 
 def _latents(config: Config) -> tuple[Latent, Latent]:

@@ -53,7 +53,7 @@ class Experiment:
     overrides: Overrides = None
     """Values over those of CONFIG: a YAML file, or `smoke` for tiny sizes. Options come last."""
     group_size: int | None = None
-    """Number of runs that train at once, as one part, to fit into memory. Default: all."""
+    """Seeds (times values of a grid) that train at once, as one compiled part. Default: all."""
     config: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
 
 
@@ -62,10 +62,10 @@ class Train(Execution, Experiment):
     """Arguments of `maven-jax train`."""
 
     init_from: Path | None = None
-    """Folder of a run to take the initial weights from. It must have as many seeds as this run,
-    unless --lane is given."""
+    """Folder of a run whose weights to start from. It must have as many seeds, unless --lane is
+    given."""
     lane: int | None = None
-    """Index (from 0) of one run in --init-from; every seed starts from its weights."""
+    """Which seed's weights of --init-from every seed starts from, counted from 0."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,8 @@ class Sweep(Execution, Experiment):
     """Arguments of `maven-jax sweep`."""
 
     grid: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """FIELD=VALUE,VALUE,...: once for each field. Values of hyperparameters and of steps share one
-    program; any other field is compiled once for each value."""
+    """FIELD=VALUE,VALUE,...; repeat --grid for each field. Values of hyperparameters and of steps
+    share one program; any other field is compiled once for each value."""
 
 
 @dataclass(frozen=True)

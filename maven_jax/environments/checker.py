@@ -36,13 +36,29 @@ class _Play(NamedTuple):
     """All that every start has in common, in state and observation, is as it was there."""
 
 
+class _Watch(NamedTuple):
+    """What tells an environment that resets itself, carried from step to step.
+
+    Such as a step count that is 0 at every start, rises at each step, and after the last is 0
+    again: it is in `same_at_starts`, `rose` and `back_at_end`.
+    """
+
+    start: Any
+    """Numbers of the first state, and of the first observation."""
+    same_at_starts: Any
+    """Which of these are the same at the starts of all episodes."""
+    rose: Any
+    """Which of the state's are the same at all starts, and rose at each step but the last."""
+    fell: Any
+    back_at_end: Any
+    """Which of the state's are after the last step as at the start."""
+
+
 class _Clocks(NamedTuple):
-    """Elements of the state, a tree of one for each episode's whole state: `E ...`."""
+    """Elements of the state, `E ...`: those that ran like a clock, and those that were set back."""
 
     ran: Any
-    """Alike at all starts, and rose at each step but the last, or fell at each."""
-    back: Any
-    """As at the start again after the last step."""
+    back_at_end: Any
 
 
 _COUNT = "a whole number from 1 on"
@@ -212,28 +228,24 @@ def _resets_itself(played: _Play, clocks: _Clocks) -> bool:
 def _player(env: Any) -> Callable[[ScalarKey], tuple[_Play, _Clocks]]:
     """One episode of random legal actions, to the time limit, beside others on `EPISODES`."""
 
-    def begin(reset_key: ScalarKey, state: Any, first: Any) -> Any:
+    def begin(reset_key: ScalarKey, state: Any, first: Any) -> _Watch:
         start = _values(state), _values(first.observation)
-        common = jax.tree.map(lambda x: (jax.lax.all_gather(x, EPISODES) == x).all(0), start)
-        nowhere = jax.tree.map(lambda x: jnp.zeros_like(x, bool), start[0])
-        return start, common, common[0], common[0], nowhere
+        same = jax.tree.map(lambda x: (jax.lax.all_gather(x, EPISODES) == x).all(0), start)
+        of_state, _ = same
+        return _Watch(start, same, of_state, of_state, jax.tree.map(jnp.zeros_like, of_state))
 
-    def read(carry: Any, step: RandomStep) -> Any:
-        start, common, rising, falling, back = carry
+    def read(watch: _Watch, step: RandomStep) -> tuple[_Watch, _Play]:
         active, timestep = step.active, step.timestep
-        seen, last, before = timestep.observation, timestep.last(), _values(step.state)
+        seen, last = timestep.observation, timestep.last()
         of_step = (step.observation, seen, timestep.reward, timestep.discount, timestep.extras)
         finite = [jnp.isfinite(x).all() for x in jax.tree.leaves(of_step) if _is_float(x)]
         stuck = ~step.observation.action_mask.any(-1).all()
         stuck |= ~seen.action_mask.any(-1).all() & (timestep.discount > 0)
-        now = _values(step.next_state), _values(seen)
-        same = jax.tree.map(jnp.equal, now, start)
-        at_start = jax.tree.map(lambda common, same: (~common | same).all(), common, same)
-        at_start = jnp.stack(jax.tree.leaves(at_start)).all()
-        ticks, ends = active & ~last, active & last
-        rising = jax.tree.map(lambda r, a, b: r & (~ticks | (a > b)), rising, now[0], before)
-        falling = jax.tree.map(lambda f, a, b: f & (~ticks | (a < b)), falling, now[0], before)
-        back = jax.tree.map(lambda b, s: b | (ends & s), back, same[0])
+        before, after = _values(step.state), _values(step.next_state)
+        as_at_start = jax.tree.map(jnp.equal, (after, _values(seen)), watch.start)
+        agrees = jax.tree.map(
+            lambda same, now: (~same | now).all(), watch.same_at_starts, as_at_start
+        )
         states = jnp.stack([x.global_state for x in (step.observation, seen)])
         row = _Play(
             active=active,
@@ -242,13 +254,18 @@ def _player(env: Any) -> Callable[[ScalarKey], tuple[_Play, _Clocks]]:
             finite=jnp.stack(finite).all(),
             largest=jnp.abs(states.astype(jnp.float32)).max(initial=0),
             stuck=stuck,
-            at_start=at_start,
+            at_start=jnp.stack(jax.tree.leaves(agrees)).all(),
         )
-        return (start, common, rising, falling, back), row
+        ticks, ends = active & ~last, active & last
+        rose = jax.tree.map(lambda r, a, b: r & (~ticks | (a > b)), watch.rose, after, before)
+        fell = jax.tree.map(lambda f, a, b: f & (~ticks | (a < b)), watch.fell, after, before)
+        back = jax.tree.map(lambda b, now: b | (ends & now), watch.back_at_end, as_at_start[0])
+        return watch._replace(rose=rose, fell=fell, back_at_end=back), row
 
     def play(key: ScalarKey) -> tuple[_Play, _Clocks]:
-        (*_, rising, falling, back), rows = random_episode(env, key, begin, read)
-        return rows, _Clocks(jax.tree.map(jnp.logical_or, rising, falling), back)
+        watch, rows = random_episode(env, key, begin, read)
+        ran = jax.tree.map(jnp.logical_or, watch.rose, watch.fell)
+        return rows, _Clocks(ran, watch.back_at_end)
 
     return play
 

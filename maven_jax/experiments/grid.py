@@ -89,7 +89,7 @@ def seeds_of(first: int, number: int) -> range:
     """
     check(1 <= number <= MAX_LANES, "seeds", number, f"a whole number from 1 to {MAX_LANES}")
     allowed = "a whole number from 0 to 2**31 - seeds"
-    check(0 <= first < 2**31 - number, "seed", first, allowed)
+    check(0 <= first <= 2**31 - number, "seed", first, allowed)
     return range(first, first + number)
 
 

@@ -36,16 +36,16 @@ def train_lanes(
     path: Path,
     options: Options,
     info: dict[str, Any],
-    start: Checkpoint | None,
+    checkpoint: Checkpoint | None,
     weights: tuple[Params, NetworkParams] | None,
     stop: StopRequest,
 ) -> None:
     """The host loop over chunks; what it counts goes into `info`."""
     lanes = lanes_from_columns(info["lanes"], config.hyperparameters)
-    results = Results(path, lanes, options, start)
-    num_updates = int(start.position.metrics["num_updates"].max()) if start else 0
+    results = Results(path, lanes, options, checkpoint)
+    num_updates = int(checkpoint.position.metrics["num_updates"].max()) if checkpoint else 0
     checkpoints = CheckpointWriter(path, options.checkpoint, log_to(options.console), num_updates)
-    position, num_chunks = (start.position, start.num_chunks) if start else (None, 0)
+    position, num_chunks = (checkpoint.position, checkpoint.num_chunks) if checkpoint else (None, 0)
     saved_chunks = num_chunks
     seconds_before, updates_before = info["train_seconds"], info["seed_updates"]
     started = time.perf_counter()
@@ -54,7 +54,7 @@ def train_lanes(
     def save(chunk: SweepChunk) -> None:
         results.sync()
         metrics = {name: values.tolist() for name, values in chunk.metrics.items()}
-        counts = {name: info[name] for name in NO_COUNTS}
+        counts = {name: info[name] for name in INITIAL_COUNTS}
         progress = Progress(num_chunks, info["lanes"], metrics, results.rows, counts)
         checkpoints.save(chunk.state, progress, num_updates)
 
@@ -109,7 +109,7 @@ def _ratios(training: TrainingConfig, chunk: SweepChunk) -> dict[str, float]:
     }
 
 
-NO_COUNTS: dict[str, Any] = {"seed_updates": 0, "train_seconds": 0.0, "diverged": []}
+INITIAL_COUNTS: dict[str, Any] = {"seed_updates": 0, "train_seconds": 0.0, "diverged": []}
 """What training counts up in `run.json`, at the start."""
 
 
@@ -117,22 +117,24 @@ class Results:
     """What is added to a run's folder after every chunk."""
 
     def __init__(
-        self, path: Path, lanes: Lanes, options: Options, start: Checkpoint | None
+        self, path: Path, lanes: Lanes, options: Options, checkpoint: Checkpoint | None
     ) -> None:
-        if start is None and (aside := set_metrics_aside(path)):
+        if checkpoint is None and (aside := set_metrics_aside(path)):
             log_to(options.console)(
                 f"no checkpoint found: '{path}' restarts from step 0; its metrics so far are "
                 f"renamed to '{aside.name}'"
             )
-        self._metrics = MetricsWriter(path, lanes.columns, start.rows.length if start else 0)
+        self._metrics = MetricsWriter(
+            path, lanes.columns, checkpoint.rows.length if checkpoint else 0
+        )
         self._events: Any = None
         if options.tensorboard:
             from tensorboardX import SummaryWriter
 
             first = 0
-            if start:
-                diverged = np.asarray(start.position.state.diverged)
-                first = event_step(start.position.metrics, diverged) + 1
+            if checkpoint:
+                diverged = np.asarray(checkpoint.position.state.diverged)
+                first = event_step(checkpoint.position.metrics, diverged) + 1
             folder = path / "events"
             count = len(list(folder.glob("*")))  # two starts in a second would share a file's name
             self._events = SummaryWriter(str(folder), purge_step=first, filename_suffix=f".{count}")
@@ -171,5 +173,5 @@ def _report_divergence(
         last = int(chunk.metrics["num_updates"][index])
         info["diverged"] = [*info["diverged"], lane | {"num_updates": last}]
         which = ", ".join(f"{name} {value}" for name, value in lane.items())
-        say(f"{which} diverged; it is frozen at update {last}; the other runs continue")
+        say(f"{which} diverged; it is frozen at update {last}; the others continue")
     return len(info["diverged"]) > len(known)

@@ -89,6 +89,7 @@ def train_here(
             program, env = _program(config, info), env_of_run(folder, config, info, make_env)
             named = options if is_single else dataclasses.replace(options, name=folder.name)
             with _naming(named.name):
+                # The only part of a plan may start from weights, for which it is compiled anew.
                 if program not in compiled and not is_single:
                     compiled[program] = compile_run(config, env, program[1], named)
                 continue_run(folder, env, named, compiled.get(program), stop)

@@ -20,7 +20,7 @@ from maven_jax.experiments.folder import has_rows, load_setup
 from maven_jax.experiments.grid import Lanes
 from maven_jax.experiments.interruption import StopRequest
 from maven_jax.experiments.lock import lock, try_lock
-from maven_jax.experiments.loop import NO_COUNTS, train_lanes
+from maven_jax.experiments.loop import INITIAL_COUNTS, train_lanes
 from maven_jax.experiments.new_folder import write_info
 from maven_jax.experiments.options import InterruptedRunError, Options
 from maven_jax.experiments.programs import compile_run, explain_out_of_memory
@@ -72,9 +72,9 @@ def continue_run(
     options.checkpoint.validate()
     stop = stop or StopRequest(log_to(options.console))
     _load_unfinished(path)
-    with lock(path), ExitStack() as training:
+    with lock(path), ExitStack() as signals:
         try:
-            return _continue_run(path, env, options, compiled, stop, training)
+            return _continue_run(path, env, options, compiled, stop, signals)
         except KeyboardInterrupt:
             raise InterruptedRunError(path) from None
 
@@ -84,9 +84,8 @@ def refuse_ended(path: Path, status: str) -> None:
     if status == "finished":
         what = "sweep" if (path / "sweep.json").exists() else "run"
         raise StorageError(
-            f"{what} '{path}' has already finished; to train longer, raise "
-            "--training.total-env-steps, for which --checkpoint.keep-final must have kept a "
-            "checkpoint"
+            f"{what} '{path}' has already finished; to train longer, if --checkpoint.keep-final was "
+            f"given, use maven-jax resume '{path}' --training.total-env-steps NUMBER"
         )
     if status == "converted":
         raise StorageError(
@@ -108,10 +107,10 @@ def _continue_run(
     options: Options,
     compiled: Sweep | None,
     stop: StopRequest,
-    training: ExitStack,
+    signals: ExitStack,
 ) -> Run:
     say = log_to(options.console)
-    config, info = _load_unfinished(path)
+    config, info = _load_unfinished(path)  # again: another process may have finished it
     check_env_of_run(path, info, env)
     if changes := describe_changes(info):
         say(f"run '{path}' is {changes}")
@@ -125,13 +124,13 @@ def _continue_run(
         sweep = compile_run(config, env, num_lanes, options, from_weights=arrays is not None)
     else:
         sweep = compiled._replace(total_env_steps=config.training.total_env_steps)
-    training.enter_context(stop)  # once compiled: from here on a signal waits for what is written
-    start, weights = load_checkpoint(path, sweep.state_shapes, info["lanes"], say), None
-    if start:
-        say(f"resuming after {start.num_chunks} evaluations")
+    signals.enter_context(stop)  # once compiled: from here on a signal waits for what is written
+    checkpoint, weights = load_checkpoint(path, sweep.state_shapes, info["lanes"], say), None
+    if checkpoint:
+        say(f"resuming after {checkpoint.num_chunks} evaluations")
     elif arrays is not None:
         weights = fit_lanes(arrays, make_trainer(config, env), config, num_lanes, UNFIT_START)
-    info |= start.info if start else NO_COUNTS
+    info |= checkpoint.info if checkpoint else INITIAL_COUNTS
     info |= {
         "status": "running",
         **record_start(info),
@@ -150,7 +149,7 @@ def _continue_run(
         if stop.requested:
             raise KeyboardInterrupt
         with explain_out_of_memory(num_lanes):
-            train_lanes(sweep, config, path, options, info, start, weights, stop)
+            train_lanes(sweep, config, path, options, info, checkpoint, weights, stop)
         draw_runs([load_run(path)], path, options)
         end_as("finished")
     except BaseException as error:

@@ -148,7 +148,7 @@ def loss(
         mi_loss = -weighted_mean(log_q, weight)
         metrics["discriminator_loss"] = mi_loss
         if config.discriminator.signal == "reward":
-            log_p = latent_log_prob(algorithm.played_latent, latent_params, batch)
+            log_p = latent_log_prob(algorithm.training_latent, latent_params, batch)
             auxiliary = intrinsic_reward(log_q, log_p, reference=config.fidelity == "reference")
             reward = reward + hyperparameters.intrinsic_weight * weight * auxiliary
             metrics["intrinsic_reward"] = weighted_mean(auxiliary, weight)

@@ -68,6 +68,7 @@ def write_rows(params: NetworkParams, rows: list[Row]) -> dict[str, Any]:
             _learn_sizes(sizes, stack[0].shape, flat[path].shape[::-1])
     arrays = {}
     for path, (first, *others) in stacks.items():
+        # The first of stacked arrays has the rows that the others leave: no layer tells its size.
         array = flat[path].T
         start = array.shape[0] - sum(sizes[row.shape[0]] for row in others)
         arrays[first.theirs] = array[:start]
@@ -79,7 +80,7 @@ def write_rows(params: NetworkParams, rows: list[Row]) -> dict[str, Any]:
 
 
 def _learn_sizes(sizes: dict[str, int], names: tuple[str, ...], shape: tuple[int, ...]) -> None:
-    """Inputs first: a GRU's tell the size of its gates."""
+    """Adds the sizes that an array tells; inputs first, so that `H` is known before `3H`."""
     for name, size in zip(names[::-1], shape[::-1], strict=True):
         sizes.setdefault(name, size)
         sizes.setdefault(f"3{name}", 3 * size)

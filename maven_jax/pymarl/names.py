@@ -1,4 +1,11 @@
-"""Which array of the published code is which of ours: a table of rows for each network."""
+"""Which array of the published code is which of ours: a table of rows for each network.
+
+Sizes have names, which are one letter or more: `I` an agent's inputs, `H` its hidden layer, `A` its
+actions, `N` agents, `Z` z, `Z+N` both; `S` what a mixer or latent policy reads, `E` the mixer's
+width, `NE` and `AH` such products; `D` a hidden layer, `R` the discriminator's GRU, `F` its inputs,
+`C` the global state alone. Only `3H`, three times `H`, is computed; any other size is what the
+arrays have.
+"""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -76,8 +83,8 @@ def qmixer_table(skip: bool, hidden: bool) -> list[Row]:
 def joint_critic_table() -> list[Row]:
     """The rows of QTRAN's critic."""
     return [
-        *_layers(["Q.0", "Q.2", "Q.4"], ["q_hidden_0", "q_hidden_1", "q"], "SEEA"),
-        *_layers(["V.0", "V.2"], ["value_hidden", "value"], "CE1"),
+        *_layers(["Q.0", "Q.2", "Q.4"], ["q_hidden_0", "q_hidden_1", "q"], ["S", "E", "E", "A"]),
+        *_layers(["V.0", "V.2"], ["value_hidden", "value"], ["C", "E", "1"]),
     ]
 
 

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from maven_jax.algorithms.table import latent_of
 from maven_jax.experiments.points import quartiles
 from maven_jax.experiments.run import Run
 from maven_jax.experiments.text import pluralize
@@ -69,7 +70,7 @@ def _draw_information(ax: Axes, maven: Run) -> None:
     }
     for (metric, label), color in zip(labels.items(), OTHER_COLORS, strict=False):
         draw_band(ax, maven, metric, color, label)
-    if maven.config.latent.kind not in ("gaussian", "logistic"):
+    if latent_of(maven.config).discrete:
         highest = np.log(maven.config.latent.size)
         ax.set_ylim(-0.2 * highest, 1.05 * highest)  # early bounds may lie far below
     style_axes(ax, "nats")

@@ -64,7 +64,9 @@ class Study(NamedTuple):
         """The study with so many environment steps of each seed."""
         for name, run in self.runs.items():
             if STEPS in run.grid:
-                raise ConfigError(f"steps is {steps}; allowed: none, since runs.{name} has a grid")
+                raise ConfigError(
+                    f"steps is {steps}; allowed: none, since runs.{name} has a grid of {STEPS}"
+                )
         return self.with_configs(lambda config: with_field(config, STEPS, steps))
 
     def plan(self) -> Plan:
@@ -139,7 +141,10 @@ def _check_parts(study: Study) -> None:
         for part in study.parts(name):
             env = part.config.env
             if names.setdefault(part.name, name) != name:
-                raise ConfigError(f"runs.{name} has the part {part.name!r} of {names[part.name]!r}")
+                first = names[part.name]
+                raise ConfigError(
+                    f"runs.{first} and runs.{name} both train a part {part.name!r}; rename one"
+                )
             for config in configs_of(part):
                 first = configs.setdefault(config, name)
                 if first != name:

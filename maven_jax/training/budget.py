@@ -71,21 +71,21 @@ def check_steps(training: TrainingConfig, time_limit: int) -> None:
     )
     first_steps = first_batch_steps(training, time_limit)
     first_rows = first_rounds(training) * training.num_envs
-    row = "rows of training.row_slots less one" if training.row_slots else "times the time limit"
+    length = steps_of_row(training, time_limit)
+    first = f"{first_rows} sequences of up to {length} steps"
     check(
         training.total_env_steps > first_steps,
         "training.total_env_steps",
         training.total_env_steps,
-        f"more than {first_steps}, the steps of the rounds that fill the first batch of "
-        f"{training.batch_size}: {first_rows} {row}, {steps_of_row(training, time_limit)}",
+        f"more than {first_steps}: before the first update {first} are played",
     )
-    rounds, steps = rounds_per_chunk(training), steps_of_row(training, time_limit)
-    longest = 2**31 - rounds * training.num_envs * steps
+    rounds = rounds_per_chunk(training)
+    longest = 2**31 - rounds * training.num_envs * length
     check(
         longest > first_steps,
         "training.num_envs",
         training.num_envs,
-        f"fewer, so that {rounds} rounds of {steps} steps are below 2**31",
+        f"fewer: {rounds} rounds of num_envs sequences of {length} steps must stay below 2**31",
     )
     check(
         training.total_env_steps <= longest,

@@ -109,7 +109,7 @@ def collect(
         `PlayedRows.counted`, and `train_episodes`, their number: its weight in a mean over rounds.
     """
     algorithm, training = parts.algorithm, parts.config.training
-    sample_latent = partial(algorithm.played_latent.sample, state.latent_params)
+    sample_latent = partial(algorithm.training_latent.sample, state.latent_params)
     agent, params = algorithm.agent, state.params.agent
     env = shaped(parts.env, state.env_steps, hyperparameters)
     outcomes, counted = None, None
@@ -158,7 +158,7 @@ def _explore(
 
 @jax.named_scope("storing")
 def store(
-    parts: Parts, state: TrainState, collected: Collected, rests: Bool[Array, ""]
+    parts: Parts, state: TrainState, collected: Collected, is_finished: Bool[Array, ""]
 ) -> TrainState:
     """The state with what was collected in its replays and its steps counted.
 
@@ -166,16 +166,16 @@ def store(
         parts: the run's.
         state: where to store it.
         collected: from `collect`.
-        rests: the replays stay as they are, since the run has finished; what comes is dropped.
+        is_finished: the replays stay as they are, since the run has finished; what comes is dropped.
     """
     episodes, outcomes, counted = collected
     state = state._replace(
-        replay=add_where(~rests, state.replay, swap_time_and_batch(episodes)),
+        replay=add_where(~is_finished, state.replay, swap_time_and_batch(episodes)),
         env_steps=state.env_steps + episodes.mask.sum(dtype=jnp.int32),
     )
     if parts.latent_replay is None:
         return state
-    counted = ~rests if counted is None else counted & ~rests
+    counted = ~is_finished if counted is None else counted & ~is_finished
     return state._replace(latent_replay=add_where(counted, state.latent_replay, outcomes))
 
 
@@ -253,12 +253,12 @@ def learn(
 
 
 def play_round(
-    parts: Parts, state: TrainState, hyperparameters: Hyperparameters, rests: Bool[Array, ""]
+    parts: Parts, state: TrainState, hyperparameters: Hyperparameters, is_finished: Bool[Array, ""]
 ) -> tuple[TrainState, Metrics]:
     """Episodes, then `updates_per_round` times `learn`; metrics are means over these."""
     key, collect_key, *keys = jax.random.split(state.key, 4)
     collected, metrics = collect(parts, state, collect_key, hyperparameters)
-    state = store(parts, state._replace(key=key), collected, rests)
+    state = store(parts, state._replace(key=key), collected, is_finished)
     num_updates = updates_per_round(parts.config.training)
     if num_updates == 1:
         state, update_metrics = learn(parts, state, tuple(keys), hyperparameters)

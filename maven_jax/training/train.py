@@ -38,9 +38,9 @@ class Trainer(NamedTuple):
     """From a state, hyperparameters and, if it is not to be the configuration's, the number of
     environment steps after which the run is finished, which is traced: rounds of episodes and
     updates until there are `updates_per_evaluation`, then an evaluation.
-    Once the run is finished the state stays as it is, and the metrics are those of a chunk that is
-    thrown away. So it does, but for its replay, where a chunk ends with weights that are not
-    finite: then `diverged` is set."""
+    A finished run's state is returned unchanged: ignore the metrics. Where a chunk ends with weights
+    that are not finite, the state before it is returned with `diverged` set; only its replay is
+    the new one."""
     finished: Callable[[TrainState], jax.Array]
     """Whether `env_steps` has reached `total_env_steps`, or the run has diverged."""
     total_env_steps: int

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from maven_jax.algorithms.table import row
+from maven_jax.algorithms.table import latent_of, row
 from maven_jax.config.overrides import TYPE_NAMES, coerce
 from maven_jax.config.sections import Config, Hyperparameters
 from maven_jax.errors import check
@@ -166,12 +166,12 @@ def _check_latent(config: Config) -> None:
     latent, mi_weight = config.latent, config.hyperparameters.mi_weight
     for section in ("latent", "discriminator"):
         _check_sizes(config, section)
-    if latent.kind != "uniform":  # nothing is learnt, so nothing is replayed
+    if latent_of(config).learnt:  # else nothing is replayed
         _check_replay(config, "latent", "latent.batch_size")
         if not config.training.row_slots:
             _check_replay(config, "latent", "training.num_envs")
     check(
-        latent.size >= 2 or latent.kind in ("gaussian", "logistic"),
+        latent.size >= 2 or not latent_of(config).discrete,
         "latent.size",
         latent.size,
         "a whole number of at least 2",

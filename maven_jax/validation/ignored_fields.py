@@ -7,7 +7,7 @@ from operator import attrgetter
 from typing import Any
 
 from maven_jax.algorithms.objectives import penalised_q_learning, qtran
-from maven_jax.algorithms.table import additive, independent, joint, row
+from maven_jax.algorithms.table import additive, independent, joint, latent_of, row
 from maven_jax.config import Config, to_dict
 from maven_jax.config.fields import flatten, with_field
 from maven_jax.errors import ConfigError
@@ -86,8 +86,8 @@ def _reasons(config: Config) -> Iterator[tuple[str, list[str]]]:
         rules += [
             (latent.kind != "bandit", "latent.kind", "latent.bandit_*"),
             (latent.kind == "bandit", "latent.kind", "*.latent_entropy_weight"),
-            (latent.kind == "uniform", "latent.kind", _OF_LEARNT_LATENTS),
-            (latent.kind not in ("gaussian", "logistic"), "latent.kind", "*.latent_draws"),
+            (not latent_of(config).learnt, "latent.kind", _OF_LEARNT_LATENTS),
+            (latent_of(config).discrete, "latent.kind", "*.latent_draws"),
             (discriminator.kind == "feed_forward", "discriminator.kind", "*.recurrent_size"),
             (discriminator.signal == "gradient", "discriminator.signal", "*.intrinsic_weight"),
             (discriminator.reads != "policies", "discriminator.reads", "*.temperature"),
