@@ -125,7 +125,7 @@ class Params(NamedTuple):
 
 
 class Moments(NamedTuple):
-    """Of TD targets, in units of the reward; networks output (value - mean) / standard deviation."""
+    """Of TD targets, in units of the reward; networks output (value - mean) / sqrt(variance)."""
 
     mean: Float[Array, ""]
     variance: Float[Array, ""]

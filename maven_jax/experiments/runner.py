@@ -84,8 +84,8 @@ def refuse_ended(path: Path, status: str) -> None:
     if status == "finished":
         what = "sweep" if (path / "sweep.json").exists() else "run"
         raise StorageError(
-            f"{what} '{path}' has already finished; to train longer, if --checkpoint.keep-final was "
-            f"given, use maven-jax resume '{path}' --training.total-env-steps NUMBER"
+            f"{what} '{path}' has already finished; to train longer, if --checkpoint.keep-final "
+            f"was given, use maven-jax resume '{path}' --training.total-env-steps NUMBER"
         )
     if status == "converted":
         raise StorageError(

@@ -166,7 +166,7 @@ def store(
         parts: the run's.
         state: where to store it.
         collected: from `collect`.
-        is_finished: the replays stay as they are, since the run has finished; what comes is dropped.
+        is_finished: whether the run has finished: then nothing is added.
     """
     episodes, outcomes, counted = collected
     state = state._replace(

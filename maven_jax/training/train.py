@@ -38,9 +38,9 @@ class Trainer(NamedTuple):
     """From a state, hyperparameters and, if it is not to be the configuration's, the number of
     environment steps after which the run is finished, which is traced: rounds of episodes and
     updates until there are `updates_per_evaluation`, then an evaluation.
-    A finished run's state is returned unchanged: ignore the metrics. Where a chunk ends with weights
-    that are not finite, the state before it is returned with `diverged` set; only its replay is
-    the new one."""
+    A finished run's state is returned unchanged: ignore the metrics. Where a chunk ends with
+    weights that are not finite, the state before it is returned with `diverged` set; only its
+    replay is the new one."""
     finished: Callable[[TrainState], jax.Array]
     """Whether `env_steps` has reached `total_env_steps`, or the run has diverged."""
     total_env_steps: int
