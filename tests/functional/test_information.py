@@ -197,32 +197,6 @@ def test_information_of_known_counts(variant, counts, plug_in, correction):
     np.testing.assert_allclose(actual, plug_in - correction, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("num_observations", [40, 80])
-def test_correction_halves_the_bias_at_least(num_observations):
-    """Means over 4000 samples of independent observations, so standard errors below 0.002."""
-    joint = np.array([[0.3, 0.1, 0.1], [0.05, 0.15, 0.3]])
-    of_joint = -(joint * np.log(joint)).sum()
-    information = (joint * np.log(joint / np.outer(joint.sum(1), joint.sum(0)))).sum()
-
-    @jax.jit
-    @jax.vmap
-    def estimates(key):
-        cell = jax.random.categorical(key, jnp.log(joint.ravel()), shape=(num_observations,))
-        counts = info.count_table(*jnp.divmod(cell, joint.shape[1]), *joint.shape)
-        return (
-            info.plug_in_entropy(counts.ravel()),
-            info.miller_madow_entropy(counts.ravel()),
-            info.plug_in_mutual_information(counts),
-            info.corrected_mutual_information(counts),
-        )
-
-    means = np.mean(estimates(jax.random.split(jax.random.key(0), 4000)), axis=1)
-    plug_in, corrected = means[:2] - of_joint
-    assert abs(corrected) < -plug_in / 2
-    plug_in, corrected = means[2:] - information
-    assert abs(corrected) < plug_in / 2
-
-
 def episodes(*sequences, length=3):
     """Actions `T K 1` and mask `T K` of the given action sequences."""
     actions = np.full((length, len(sequences), 1), 0, np.int32)
@@ -302,9 +276,9 @@ def test_sampled_action_information_of_known_episodes(variant, sequences, plug_i
         np.testing.assert_allclose(estimate(*arguments), expected, rtol=1e-5, atol=1e-6)
 
 
-jitted_action_information = jax.jit(info.action_information)
-jitted_sampled = jax.jit(lambda *args: (sampled(*args), sampled(*args, corrected=True)))
-jitted_sequence_ids = jax.jit(info.sequence_ids)
+compiled_ids = jax.jit(info.sequence_ids)
+compiled_by_start = jax.jit(info.action_information)
+compiled_sampled = jax.jit(lambda *args: (sampled(*args), sampled(*args, corrected=True)))
 
 
 def counted_information(weights, episodes):
@@ -333,34 +307,32 @@ def played_episodes(draw, num_episodes, length=2, num_agents=2):
     return np.where(mask[..., None], actions, padding), mask, sequences
 
 
+NUM_LATENTS, NUM_STARTS = 3, 2
+all_weights = arrays(np.float32, (NUM_LATENTS, NUM_STARTS), elements=st.integers(0, 4))
+all_ids = arrays(np.int32, NUM_LATENTS * NUM_STARTS, elements=st.integers(0, NUM_LATENTS - 1))
+some_weights = all_weights.filter(lambda weights: weights.any(0).all())
+
+
 @properties
-@given(arrays(np.int32, 8, elements=st.integers(0, 2)), played_episodes(8))
-def test_sampled_action_information_agrees_with_counting(latent_ids, played):
+@given(played_episodes(NUM_LATENTS * NUM_STARTS), all_ids, some_weights)
+def test_informations_agree_with_counting(played, latent_ids, weights):
+    """Sampled z counted over all episodes, and every z by its probability at each start."""
     actions, mask, sequences = played
-    ids = jitted_sequence_ids(actions, mask)
-    np.testing.assert_array_equal(ids, [sequences.index(sequence) for sequence in sequences])
+    firsts = [sequences.index(sequence) for sequence in sequences]
+    np.testing.assert_array_equal(compiled_ids(actions, mask), firsts)
     pairs = list(zip(latent_ids.tolist(), sequences, strict=True))
-    plug_in = counted_information([1 / 8] * 8, pairs)
+    plug_in = counted_information([1 / len(pairs)] * len(pairs), pairs)
     of_pairs, of_z, of_sequences = (len(set(x)) for x in (pairs, latent_ids.tolist(), sequences))
-    correction = (of_pairs - of_z - of_sequences + 1) / 16
-    actual = jitted_sampled(latent_ids, actions, mask)
+    correction = (of_pairs - of_z - of_sequences + 1) / (2 * len(pairs))
+    actual = compiled_sampled(latent_ids, actions, mask)
     np.testing.assert_allclose(actual, [plug_in, plug_in - correction], atol=1e-5)
-
-
-@properties
-@given(data=st.data(), size=st.sampled_from([(3, 1), (2, 3)]))
-def test_action_information_agrees_with_counting_start_by_start(data, size):
-    num_latents, num_starts = size
-    some = arrays(np.float32, size, elements=st.integers(0, 4)).filter(lambda w: w.any(0).all())
-    weights = data.draw(some)
-    latent_probs = weights / weights.sum(0)
-    actions, mask, sequences = data.draw(played_episodes(num_latents * num_starts))
-    expected = [
-        counted_information(latent_probs[:, k], enumerate(sequences[k::num_starts]))
-        for k in range(num_starts)
+    probs = weights / weights.sum(0)
+    by_start = [
+        counted_information(probs[:, k], enumerate(sequences[k::NUM_STARTS]))
+        for k in range(NUM_STARTS)
     ]
-    actual = jitted_action_information(latent_probs, actions, mask)
-    np.testing.assert_allclose(actual, np.mean(expected), atol=1e-5)
+    actual = compiled_by_start(probs, actions, mask)
+    np.testing.assert_allclose(actual, np.mean(by_start), atol=1e-5)
 
 
 def test_unequal_numbers_of_episodes_are_refused():

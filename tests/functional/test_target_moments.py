@@ -129,7 +129,6 @@ def test_whatever_the_reward_s_scale_the_gradient_is_the_same(mixer, scale):
         return loss_of(mixer, reward, moments, Networks(values, {}), td_lambda=0.6)[0]
 
     gradient = partial(of_values, NETWORKS.q_values)
-
     expected = gradient(BATCH.reward, moments_of(1.0, 4.0))
     found = gradient(scale * BATCH.reward, moments_of(scale * 1.0, scale**2 * 4.0))
     np.testing.assert_allclose(found, expected, rtol=1e-4)

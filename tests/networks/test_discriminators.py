@@ -1,3 +1,5 @@
+from functools import cache
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,6 +22,7 @@ LENGTHS = np.array([6, 2, 4, 1])
 MASK = np.arange(TIME)[:, None] < LENGTHS
 BATCH = len(LENGTHS)
 LATENT = np.eye(LATENT_SIZE, dtype=np.float32)[[3, 0, 0, 1]]
+FEATURES = np.float32(np.random.default_rng(0).normal(size=(TIME, BATCH, feature_size(SPEC))))
 
 
 class Compiled:
@@ -48,25 +51,15 @@ class Compiled:
         return np.any(jax.jit(jax.grad(expected_log_prob))(features), axis=-1)
 
 
-@pytest.fixture(scope="module")
-def feed_forward():
-    return Compiled(FeedForwardDiscriminator(hidden_size=7, hidden_layers=2))
-
-
-@pytest.fixture(scope="module")
-def recurrent():
-    return Compiled(RecurrentDiscriminator(hidden_size=7, hidden_layers=1, recurrent_size=6))
-
-
-@pytest.fixture(scope="module")
-def reference():
-    return Compiled(RecurrentDiscriminator(7, 0, recurrent_size=6, reference=True))
-
-
-@pytest.fixture(scope="module")
-def features():
-    size = TIME, BATCH, feature_size(SPEC)
-    return np.random.default_rng(0).normal(size=size).astype(np.float32)
+@cache
+def compiled(kind):
+    return Compiled(
+        {
+            "feed_forward": FeedForwardDiscriminator(hidden_size=7, hidden_layers=2),
+            "recurrent": RecurrentDiscriminator(7, hidden_layers=1, recurrent_size=6),
+            "reference": RecurrentDiscriminator(7, 0, recurrent_size=6, reference=True),
+        }[kind]
+    )
 
 
 def test_trajectory_features_by_hand():
@@ -82,50 +75,52 @@ def test_last_step():
     np.testing.assert_array_equal(last_step(jnp.asarray(mask)), np.array(expected, bool))
 
 
-@pytest.mark.parametrize("name", ["feed_forward", "recurrent", "reference"])
-def test_probabilities_of_all_latents_sum_to_one(name, features, request):
-    discriminator = request.getfixturevalue(name)
-    alike, mask = (np.repeat(x[:, 2:3], LATENT_SIZE, axis=1) for x in (features, MASK))
-    log_prob, weight = discriminator(alike, mask, np.eye(LATENT_SIZE, dtype=np.float32))
+@pytest.mark.parametrize("kind", ["feed_forward", "recurrent", "reference"])
+def test_probabilities_of_all_latents_sum_to_one(kind):
+    alike, mask = (np.repeat(x[:, 2:3], LATENT_SIZE, axis=1) for x in (FEATURES, MASK))
+    log_prob, weight = compiled(kind)(alike, mask, np.eye(LATENT_SIZE, dtype=np.float32))
     log_prob = log_prob[weight[:, 0] > 0]
     np.testing.assert_allclose(np.exp(log_prob).sum(-1), 1, rtol=1e-5)
     assert (np.ptp(log_prob, axis=-1) > 0.1).all()
 
 
-def test_feed_forward_reads_each_step_alone_and_weighs_it_by_the_mask(feed_forward, features):
-    posterior = feed_forward(features)
+def test_feed_forward_reads_each_step_alone_and_weighs_it_by_the_mask():
+    feed_forward = compiled("feed_forward")
+    posterior = feed_forward(FEATURES)
     assert posterior.log_prob.shape == (TIME, BATCH)
     np.testing.assert_array_equal(posterior.weight, MASK)
-    changed = features.copy()
+    changed = FEATURES.copy()
     changed[3, 2] += 1
     differs = posterior.log_prob != feed_forward(changed).log_prob
     assert np.argwhere(differs).tolist() == [[3, 2]]
-    np.testing.assert_array_equal(feed_forward.read(features), MASK)
+    np.testing.assert_array_equal(feed_forward.read(FEATURES), MASK)
 
 
-def test_recurrent_reads_up_to_the_last_step_of_each_episode_and_speaks_there(recurrent, features):
-    posterior = recurrent(features)
+def test_recurrent_reads_up_to_the_last_step_of_each_episode_and_speaks_there():
+    recurrent = compiled("recurrent")
+    posterior = recurrent(FEATURES)
     assert posterior.log_prob.shape == (TIME, BATCH)
     np.testing.assert_array_equal(posterior.weight, np.arange(TIME)[:, None] == LENGTHS - 1)
     assert not posterior.log_prob[posterior.weight == 0].any()
-    before = recurrent.spoken(features)
-    padding = np.where(MASK[..., None], features, 99.0)
+    before = recurrent.spoken(FEATURES)
+    padding = np.where(MASK[..., None], FEATURES, 99.0)
     np.testing.assert_array_equal(recurrent.spoken(padding), before)
-    np.testing.assert_array_equal(recurrent.read(features), MASK)
+    np.testing.assert_array_equal(recurrent.read(FEATURES), MASK)
     part = np.s_[: LENGTHS[2], 2:3]
-    alone = recurrent.spoken(features[part], MASK[part], LATENT[2:3])
+    alone = recurrent.spoken(FEATURES[part], MASK[part], LATENT[2:3])
     np.testing.assert_allclose(alone[0], before[2], rtol=1e-5)
 
 
-def test_reference_reads_every_episode_at_the_end_of_the_longest(reference, features):
+def test_reference_reads_every_episode_at_the_end_of_the_longest():
+    reference = compiled("reference")
     mask = MASK & (np.arange(TIME)[:, None] < 4)
-    before = reference.spoken(features, mask)
+    before = reference.spoken(FEATURES, mask)
     for t, is_read in [(3, True), (4, False)]:
-        changed = features.copy()
+        changed = FEATURES.copy()
         changed[t] += 1
         differs = reference.spoken(changed, mask) != before
         np.testing.assert_array_equal(differs, [is_read] * BATCH)
-    assert reference.read(features).all()  # padding too
+    assert reference.read(FEATURES).all()  # padding too
 
 
 @pytest.mark.parametrize(
@@ -136,12 +131,12 @@ def test_reference_reads_every_episode_at_the_end_of_the_longest(reference, feat
     ],
     ids=["feed_forward", "recurrent"],
 )
-def test_gaussian_heads_are_densities(discriminator, features):
+def test_gaussian_heads_are_densities(discriminator):
     """Of a one-dimensional z: integrated on a fine grid, the density is 1."""
     params = random_params(lambda key: discriminator.init_params(key, SPEC, 1))
     params = jax.tree.map(lambda x: 0.1 * x, params)
     grid = np.linspace(-30, 30, 6001, dtype=np.float32)
-    episode = jnp.asarray(features[:, :1]), jnp.asarray(MASK[:, :1])
+    episode = jnp.asarray(FEATURES[:, :1]), jnp.asarray(MASK[:, :1])
 
     @jax.jit
     @jax.vmap

@@ -66,50 +66,25 @@ def test_hypernetworks_with_a_hidden_layer_by_hand(variant):
         np.testing.assert_allclose(actual, expected, rtol=1e-6)
 
 
-SKIPPING, UNCONSTRAINED = QMixer(8, skip_connections=True), QMixer(8, monotonic=False)
-PLAIN, DEEP = QMixer(8), QMixer(8, hypernet_size=5)
+PLAIN, SKIPPING, DEEP = QMixer(8), QMixer(8, skip_connections=True), QMixer(8, hypernet_size=5)
 
 
-def random_weights(mixer, *leading, latent_size=LATENT_SIZE):
-    """Of one network, or of a stack of them."""
-
-    def init(key):
-        params = mixer.init_params(key, SPEC, latent_size)
-        return jax.tree.map(lambda x: jnp.broadcast_to(x, (*leading, *x.shape)), params)
-
-    return random_params(init)
-
-
-def random_inputs(*leading):
-    random = np.random.default_rng(0)
-    sizes = SPEC.num_agents, SPEC.state_size, LATENT_SIZE
-    return [random.normal(size=(*leading, n)).astype(np.float32) for n in sizes]
-
-
-@pytest.mark.parametrize("mixer", [PLAIN, SKIPPING, DEEP])
+@pytest.mark.parametrize("mixer", [PLAIN, SKIPPING, DEEP], ids=["plain", "skipping", "deep"])
 def test_raising_any_utility_never_lowers_the_joint_value(mixer):
     """Of 1,000 networks, each at inputs of its own."""
-    utilities, *condition = (3 * x for x in random_inputs(1000))
-    rises = np.random.default_rng(1).uniform(0, 10, (SPEC.num_agents, 1000, 1)).astype(np.float32)
+    keys = jax.random.split(jax.random.key(0), 1000)
+    weights = random_params(lambda _: jax.vmap(lambda key: mixer.init_params(key, SPEC, 2))(keys))
+    random = np.random.default_rng(1)
+    sizes = SPEC.num_agents, SPEC.state_size, LATENT_SIZE
+    utilities, *condition = (3 * np.float32(random.normal(size=(1000, n))) for n in sizes)
     q_tot = jax.jit(jax.vmap(mixer.apply))
-    weights = random_weights(mixer, 1000)
     before = np.asarray(q_tot(weights, utilities, *condition))
-    for agent, rise in zip(np.eye(SPEC.num_agents, dtype=np.float32), rises, strict=True):
-        after = np.asarray(q_tot(weights, utilities + rise * agent, *condition))
+    for agent in range(SPEC.num_agents):
+        raised = utilities.copy()
+        raised[:, agent] += random.uniform(0, 10, 1000)
+        after = np.asarray(q_tot(weights, raised, *condition))
         assert (after >= before - 1e-5 * (1 + np.abs(before))).all()
         assert (after > before).mean() > 0.9
-
-
-def test_without_abs_some_utility_lowers_the_joint_value():
-    """Of each of 20 networks, at some of 64 random inputs."""
-
-    def slopes(weights, utilities, *condition):
-        return jax.grad(lambda q: UNCONSTRAINED.apply(weights, q, *condition).sum())(utilities)
-
-    of_networks = jax.jit(jax.vmap(slopes, in_axes=(0, None, None, None)))
-    found = of_networks(random_weights(UNCONSTRAINED, 20), *random_inputs(64))
-    assert (found.min((1, 2)) < 0).all()
-    assert (found.max((1, 2)) > 0).all()
 
 
 def test_a_small_mixer_starts_with_every_weight_smaller():
@@ -170,24 +145,3 @@ def test_joint_critic_by_hand(variant):
     first, second = -4 + 30 + 100 + 1, -4 + 20 + 200 + 1
     np.testing.assert_allclose(q_joint, [[first, 0.5 - first], [second, 0.5 - second]])
     np.testing.assert_allclose(value, 3 * 8 + 1)
-
-
-def test_any_leading_axes():
-    q_tot, weights, inputs = jax.jit(SKIPPING.apply), random_weights(SKIPPING), random_inputs(2, 3)
-    together = q_tot(weights, *inputs)
-    assert together.shape == (2, 3)
-    for index in np.ndindex(2, 3):
-        alone = q_tot(weights, *(x[index] for x in inputs))
-        np.testing.assert_allclose(together[index], alone, rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.parametrize("latent_size", [0, LATENT_SIZE])
-def test_state_and_latent_both_condition_the_mixer(latent_size):
-    """Rows of the same utilities, with other states and then with other z, where there is one."""
-    weights = random_weights(SKIPPING, latent_size=latent_size)
-    utilities, states, latents = random_inputs(5)
-    utilities, latents = utilities[[0] * 5], latents[:, :latent_size]
-    q_tot = jax.jit(SKIPPING.apply)
-    assert np.unique(q_tot(weights, utilities, states, latents[[0] * 5])).size == 5
-    of_latents = q_tot(weights, utilities, states[[0] * 5], latents)
-    assert np.unique(of_latents).size == (5 if latent_size else 1)
