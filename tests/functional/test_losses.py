@@ -7,15 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from maven_jax.functional.losses import (
-    intrinsic_reward,
-    lambda_next_values,
-    latent_policy_loss,
-    mi_lower_bound,
-    monotonicity_penalty,
-    td_loss,
-    weighted_mean,
-)
+from maven_jax.functional import losses
 
 # [T, B]: the second episode ends by a time limit after one step, the first truly after two.
 Q_TAKEN = jnp.array([[1.0, 2.0], [3.0, 9.0]])
@@ -35,18 +27,26 @@ LOG_Q, LOG_P = jnp.array([[-1.0, -2.0], [-0.5, -3.0]]), jnp.array([-1.5, -2.5])
 @pytest.mark.parametrize(
     ("function", "arguments", "expected"),
     [
-        (weighted_mean, ([[1.0, 4.0], [-2.0, 7.0]], [[1, 2], [1, 0]]), 7 / 4),
+        (losses.weighted_mean, ([[1.0, 4.0], [-2.0, 7.0]], [[1, 2], [1, 0]]), 7 / 4),
         # falls of 2 and 0.5 among four slopes of two steps; the third step does not count
         (
-            monotonicity_penalty,
+            losses.monotonicity_penalty,
             ([[1.0, -2.0], [-0.5, 3.0], [-9.0, -9.0]], [True, True, False]),
             2.5 / 4,
         ),
-        (mi_lower_bound, ([-1.0, -2.0, -4.0], [1.0, 0.0, 3.0], np.log(16)), np.log(16) - 13 / 4),
-        (intrinsic_reward, (LOG_Q, LOG_P), [[0.5, 0.5], [1.0, -0.5]]),
-        (partial(intrinsic_reward, reference=True), (LOG_Q, LOG_P), -LOG_Q),
-        (latent_policy_loss, (LOG_PROB, RETURN, ENTROPY, 2.0), 5 - 1.4),
-        (partial(latent_policy_loss, reference=True), (LOG_PROB, RETURN, ENTROPY, 2.0), 5 - 6.0),
+        (
+            losses.mi_lower_bound,
+            ([-1.0, -2.0, -4.0], [1.0, 0.0, 3.0], np.log(16)),
+            np.log(16) - 13 / 4,
+        ),
+        (losses.intrinsic_reward, (LOG_Q, LOG_P), [[0.5, 0.5], [1.0, -0.5]]),
+        (partial(losses.intrinsic_reward, reference=True), (LOG_Q, LOG_P), -LOG_Q),
+        (losses.latent_policy_loss, (LOG_PROB, RETURN, ENTROPY, 2.0), 5 - 1.4),
+        (
+            partial(losses.latent_policy_loss, reference=True),
+            (LOG_PROB, RETURN, ENTROPY, 2.0),
+            5 - 6.0,
+        ),
     ],
 )
 def test_by_hand(variant, function, arguments, expected):
@@ -55,7 +55,7 @@ def test_by_hand(variant, function, arguments, expected):
 
 
 def test_td_loss(variant):
-    loss, metrics = variant(td_loss)(Q_TAKEN, Q_NEXT, REWARD, DISCOUNT, MASK)
+    loss, metrics = variant(losses.td_loss)(Q_TAKEN, Q_NEXT, REWARD, DISCOUNT, MASK)
     expected = {"td_loss": 11.25, "td_error_abs": 5.5, "q_taken": 6.0, "q_target": 6.5}
     assert metrics.keys() == expected.keys()
     for name, total in expected.items():
@@ -65,15 +65,15 @@ def test_td_loss(variant):
 
 def test_td_loss_of_no_step_is_zero(variant):
     nothing = jnp.zeros_like(MASK)
-    loss, metrics = variant(td_loss)(Q_TAKEN, Q_NEXT, REWARD, DISCOUNT, nothing)
+    loss, metrics = variant(losses.td_loss)(Q_TAKEN, Q_NEXT, REWARD, DISCOUNT, nothing)
     assert loss == 0
     assert not any(metrics.values())
-    grad = jax.grad(lambda q: td_loss(q, Q_NEXT, REWARD, DISCOUNT, nothing)[0])
+    grad = jax.grad(lambda q: losses.td_loss(q, Q_NEXT, REWARD, DISCOUNT, nothing)[0])
     np.testing.assert_array_equal(variant(grad)(Q_TAKEN), 0)
 
 
 def test_td_gradient_flows_through_taken_values_alone():
-    grad = jax.grad(td_loss, argnums=(0, 1, 2, 3), has_aux=True)
+    grad = jax.grad(losses.td_loss, argnums=(0, 1, 2, 3), has_aux=True)
     grads, _ = grad(Q_TAKEN, Q_NEXT, REWARD, DISCOUNT, MASK)
     np.testing.assert_allclose(grads[0], 2 / 3 * (Q_TAKEN - TARGET) * MASK, rtol=1e-6)
     for through_target in grads[1:]:
@@ -83,7 +83,7 @@ def test_td_gradient_flows_through_taken_values_alone():
 @pytest.mark.parametrize("padding", [-1234.0, np.nan])
 def test_padded_steps_count_for_nothing(padding):
     arrays = Q_TAKEN, Q_NEXT, REWARD, DISCOUNT
-    value_and_grad = jax.jit(jax.value_and_grad(td_loss, has_aux=True))
+    value_and_grad = jax.jit(jax.value_and_grad(losses.td_loss, has_aux=True))
     padded = [jnp.where(MASK, x, padding) for x in arrays]
     after, before = value_and_grad(*padded, MASK), value_and_grad(*arrays, MASK)
     jax.tree.map(np.testing.assert_array_equal, after, before)
@@ -107,18 +107,18 @@ OF_THREE = jnp.array([[True, True], [True, True], [True, False]])
     ],
 )
 def test_lambda_next_values(variant, td_lambda, first, second):
-    values = variant(lambda_next_values)(*THREE_STEPS, OF_THREE, jnp.float32(td_lambda))
+    values = variant(losses.lambda_next_values)(*THREE_STEPS, OF_THREE, jnp.float32(td_lambda))
     np.testing.assert_allclose(values[:, 0], first, rtol=1e-6)
     np.testing.assert_allclose(values[:2, 1], second, rtol=1e-6)
     padded = [jnp.where(OF_THREE, x, np.nan) for x in THREE_STEPS]
-    after = variant(lambda_next_values)(*padded, OF_THREE, jnp.float32(td_lambda))
+    after = variant(losses.lambda_next_values)(*padded, OF_THREE, jnp.float32(td_lambda))
     np.testing.assert_array_equal(after, values)
 
 
 @pytest.mark.parametrize("reference", [False, True])
 def test_intrinsic_reward_has_no_gradient(reference):
     def total(log_q, log_p):
-        return intrinsic_reward(log_q, log_p, reference=reference).sum()
+        return losses.intrinsic_reward(log_q, log_p, reference=reference).sum()
 
     for grad in jax.grad(total, argnums=(0, 1))(LOG_Q, LOG_P):
         np.testing.assert_array_equal(grad, 0)
@@ -126,7 +126,7 @@ def test_intrinsic_reward_has_no_gradient(reference):
 
 def test_latent_policy_gradients_by_argument():
     """The reference only shifts the return by the entropy's weight."""
-    grad = jax.grad(latent_policy_loss, argnums=(0, 1, 2))
+    grad = jax.grad(losses.latent_policy_loss, argnums=(0, 1, 2))
     log_prob, episode_return, entropy = grad(LOG_PROB, RETURN, ENTROPY, 2.0)
     np.testing.assert_array_equal(log_prob, -RETURN)
     np.testing.assert_array_equal(episode_return, 0)

@@ -67,8 +67,7 @@ def test_targets_that_are_all_alike_leave_a_deviation_to_divide_by():
     alike = after([[0.0, 0.0, 0.0]] * 5)
     np.testing.assert_allclose(standard_deviation(alike), 1e-4)
     met = update_moments(alike, jnp.int32(5), jnp.float32(1 / 3), jnp.float32(2 / 9))
-    np.testing.assert_allclose(met.mean, 1 / 18, rtol=1e-5)
-    np.testing.assert_allclose(met.variance, 1 / 18 - 1 / 18**2, rtol=1e-5)
+    np.testing.assert_allclose(met, [1 / 18, 1 / 18 - 1 / 18**2], rtol=1e-5)
 
 
 BATCH = Episodes(

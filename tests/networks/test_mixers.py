@@ -145,3 +145,6 @@ def test_joint_critic_by_hand(variant):
     first, second = -4 + 30 + 100 + 1, -4 + 20 + 200 + 1
     np.testing.assert_allclose(q_joint, [[first, 0.5 - first], [second, 0.5 - second]])
     np.testing.assert_allclose(value, 3 * 8 + 1)
+    sizes = EnvSpec(num_agents=2, num_actions=2, view_size=1, state_size=1, time_limit=1)
+    fresh = CRITIC.init_params(jax.random.key(0), sizes, 0)
+    assert jax.tree.map(jnp.shape, fresh) == jax.tree.map(jnp.shape, CRITIC_PARAMS)
