@@ -152,7 +152,7 @@ def test_greedy_policy_is_the_one_hot_of_the_first_best_legal_action():
 )
 def test_boltzmann_policy_by_hand(temperature, expected):
     policy = compiled_policy(Q_VALUES, MASK, temperature)
-    np.testing.assert_allclose(policy, expected, rtol=1e-5)
+    np.testing.assert_allclose(policy, expected, rtol=1e-5 if temperature > 1e-4 else 0)
 
 
 def test_boltzmann_policy_is_uniform_where_no_action_is_legal():

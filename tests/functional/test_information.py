@@ -241,6 +241,7 @@ def test_action_information_of_known_episodes(variant, probs, sequences, expecte
     """The first of each pair of episodes from one start, the second from another."""
     actual = variant(info.action_information)(jnp.float32(probs), *episodes(*sequences))
     np.testing.assert_allclose(actual, expected_bits * LOG2, rtol=1e-5, atol=1e-6)
+    assert expected_bits or actual == 0
 
 
 def sampled(*args, corrected=False):

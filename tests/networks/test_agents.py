@@ -119,6 +119,9 @@ def test_heads_by_hand(head, scale, inputs):
                 factor = scale * (5 / 24) ** 0.5 if head == "residual" else scale
                 expected[b, i] += factor * weights @ hidden[b, i]
     np.testing.assert_allclose(q_values, expected, rtol=1e-5, atol=1e-5)
+    if head in ("additive", "paired"):
+        _, unscaled = compiled(latent_head=head).step(carry, inputs[0], LATENTS)
+        np.testing.assert_allclose(q_values, scale * unscaled, rtol=1e-6)
 
 
 def test_a_kind_of_head_that_is_not_there_is_refused():
