@@ -1,7 +1,6 @@
 """Normalised targets: running moments, and what is learnt in units of them."""
 
-from functools import partial
-from typing import NamedTuple
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -9,13 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from jumanji.types import restart, transition, truncation
 from small_experiments import small_config
 
 from maven_jax.algorithms.objectives import Networks, q_learning
-from maven_jax.config import Config, Hyperparameters, override
+from maven_jax.config import Config, Hyperparameters
 from maven_jax.envs import MStepMatrixGame
-from maven_jax.envs.adapters.types import Observation
 from maven_jax.functional.target_moments import (
     denormalize,
     fresh_moments,
@@ -23,8 +20,8 @@ from maven_jax.functional.target_moments import (
     update_moments,
 )
 from maven_jax.networks.mixers import IndependentMixer, SumMixer
-from maven_jax.training.rounds import gradient_step, make_parts, play_round
-from maven_jax.training.train import in_single_precision, init_state, make_trainer
+from maven_jax.training.rounds import gradient_step, make_parts
+from maven_jax.training.train import in_single_precision, init_state
 from maven_jax.types import Episodes, Moments
 
 batches = st.lists(
@@ -54,10 +51,8 @@ def test_the_moments_of_few_batches_are_those_of_all_their_targets(batches):
 
 def test_of_many_batches_the_last_ones_count(variant):
     """After many of 0 one of 1 moves the mean by 0.005 of the way."""
-    one = jnp.float32(1.0)
-    moments = variant(lambda m: update_moments(m, jnp.int32(10_000), one, 0 * one))(
-        moments_of(0.0, 0.0)
-    )
+    one, many = jnp.float32(1.0), jnp.int32(10_000)
+    moments = variant(update_moments)(moments_of(0.0, 0.0), many, one, 0 * one)
     np.testing.assert_allclose(moments.mean, 0.005)
     np.testing.assert_allclose(moments.variance, 0.005 * 0.995, rtol=1e-5)
 
@@ -72,8 +67,7 @@ def test_targets_that_are_all_alike_leave_a_deviation_to_divide_by():
     alike = after([[0.0, 0.0, 0.0]] * 5)
     np.testing.assert_allclose(standard_deviation(alike), 1e-4)
     met = update_moments(alike, jnp.int32(5), jnp.float32(1 / 3), jnp.float32(2 / 9))
-    np.testing.assert_allclose(met.mean, 1 / 18, rtol=1e-5)
-    np.testing.assert_allclose(met.variance, 1 / 18 - 1 / 18**2, rtol=1e-5)
+    np.testing.assert_allclose(met, [1 / 18, 1 / 18 - 1 / 18**2], rtol=1e-5)
 
 
 BATCH = Episodes(
@@ -99,10 +93,16 @@ def loss_of(mixer, reward, moments, networks=NETWORKS, mask=BATCH.mask, td_lambd
     return q_learning.loss(mixer, online, target, reward, batch, numbers, Config())
 
 
-def test_the_loss_is_in_units_of_the_targets_and_metrics_in_the_reward_s():
-    """Values of 5 and 6 stand for 1 + 2 * 5 and 1 + 2 * 6; the next one, 10, for 21."""
-    loss, metrics = loss_of(SumMixer(), BATCH.reward, moments_of(1.0, 4.0))
-    targets = np.array([10 + 0.5 * 21, 2.0])
+@pytest.mark.parametrize(
+    ("old", "next_value"),
+    [(None, 1 + 2 * 10), (moments_of(-1.0, 9.0), -1 + 3 * 10)],
+    ids=["of the same moments", "of older moments"],
+)
+def test_the_loss_is_in_units_of_the_targets_and_metrics_in_the_reward_s(old, next_value):
+    """Values of 5 and 6 stand for 1 + 2 * 5 and 1 + 2 * 6; the target network's 10 is in units of
+    the moments that it was copied with."""
+    loss, metrics = loss_of(SumMixer(), BATCH.reward, moments_of(1.0, 4.0), old=old)
+    targets = np.array([10 + 0.5 * next_value, 2.0])
     errors = np.array([11.0, 13.0]) - targets
     np.testing.assert_allclose(loss, (errors**2).mean() / 4, rtol=1e-6)
     np.testing.assert_allclose(metrics["td_loss"], (errors**2).mean(), rtol=1e-6)
@@ -111,22 +111,10 @@ def test_the_loss_is_in_units_of_the_targets_and_metrics_in_the_reward_s():
     np.testing.assert_allclose(metrics["q_target_variance"], targets.var(), rtol=1e-6)
 
 
-def test_the_target_network_s_values_are_in_units_of_its_own_moments():
-    """The next value, 10, stands for -1 + 3 * 10 where the target network's moments are older."""
-    loss, metrics = loss_of(
-        SumMixer(), BATCH.reward, moments_of(1.0, 4.0), old=moments_of(-1.0, 9.0)
-    )
-    targets = np.array([10 + 0.5 * 29, 2.0])
-    errors = np.array([11.0, 13.0]) - targets
-    np.testing.assert_allclose(loss, (errors**2).mean() / 4, rtol=1e-6)
-    np.testing.assert_allclose(metrics["q_target"], targets.mean(), rtol=1e-6)
-
-
 def test_what_is_masked_counts_for_nothing():
     """Whatever it holds: the second step is none, and nothing of it is finite."""
     reward, mask = BATCH.reward.at[1].set(jnp.nan), jnp.array([[True], [False]])
-    moments = moments_of(1.0, 4.0)
-    loss, metrics = loss_of(SumMixer(), reward, moments, mask=mask)
+    loss, metrics = loss_of(SumMixer(), reward, moments_of(1.0, 4.0), mask=mask)
     np.testing.assert_allclose(loss, (11 - 20.5) ** 2 / 4, rtol=1e-6)
     assert metrics["q_target_variance"] == 0
 
@@ -135,12 +123,11 @@ def test_what_is_masked_counts_for_nothing():
 @pytest.mark.parametrize("scale", [1e-3, 0.1, 1e4])
 def test_whatever_the_reward_s_scale_the_gradient_is_the_same(mixer, scale):
     @jax.jit
-    def gradient(reward, moments):
-        def loss(values):
-            return loss_of(mixer, reward, moments, Networks(values, {}), td_lambda=0.6)[0]
+    @jax.grad
+    def of_values(values, reward, moments):
+        return loss_of(mixer, reward, moments, Networks(values, {}), td_lambda=0.6)[0]
 
-        return jax.grad(loss)(NETWORKS.q_values)
-
+    gradient = partial(of_values, NETWORKS.q_values)
     expected = gradient(BATCH.reward, moments_of(1.0, 4.0))
     found = gradient(scale * BATCH.reward, moments_of(scale * 1.0, scale**2 * 4.0))
     np.testing.assert_allclose(found, expected, rtol=1e-4)
@@ -154,82 +141,53 @@ def test_in_units_of_0_and_1_nothing_is_different():
     assert set(more) - set(told) == {"q_target_variance"}
 
 
+@cache
+def started(algorithm):
+    """The first state of a run, and a compiled gradient step with other numbers as they are given.
+
+    Every third step the target network is copied.
+    """
+    config = small_config(algorithm, normalize_targets=True, target_update_interval=3)
+    parts = make_parts(config, MStepMatrixGame(m=3))
+    state = jax.jit(partial(init_state, parts))(jax.random.key(1), config.hyperparameters)
+    compiled = jax.jit(partial(gradient_step, parts))
+
+    def step(state, key, **numbers):
+        return compiled(state, key, in_single_precision(config.hyperparameters._replace(**numbers)))
+
+    return parts.replay, state, step
+
+
+of_both_objectives = pytest.mark.parametrize("algorithm", ["vdn", "qtran"])
+KEYS = jax.random.split(jax.random.key(1), 5)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("algorithm", ["vdn", "qtran"])
-def test_a_gradient_step_follows_its_batch(algorithm):
+@of_both_objectives
+def test_moments_follow_the_batches_and_those_of_the_target_network_its_copies(algorithm):
     """Where nothing is discounted to, targets are rewards."""
-    config = small_config(algorithm, normalize_targets=True)
-    env, numbers = MStepMatrixGame(m=3), config.hyperparameters._replace(gamma=0.0)
-    parts, trainer = make_parts(config, env), make_trainer(config, env)
-    state = jax.jit(trainer.init)(jax.random.key(0), numbers)
-    assert state.moments == state.target_moments == fresh_moments()
-    step = jax.jit(lambda state, key: gradient_step(parts, state, key, numbers))
-
-    def rewards(key):
-        batch = parts.replay.sample(state.replay, key).experience
-        return np.asarray(batch.reward)[np.asarray(batch.mask)]
-
-    first, second = (rewards(jax.random.key(seed)) for seed in (1, 2))
-    after_one, _ = step(state, jax.random.key(1))
-    np.testing.assert_allclose(after_one.moments.mean, first.mean(), rtol=1e-5)
-    np.testing.assert_allclose(after_one.moments.variance, first.var(), rtol=1e-5)
-    after_two, _ = step(after_one, jax.random.key(2))
-    between = (first.mean() + second.mean()) / 2
-    np.testing.assert_allclose(after_two.moments.mean, between, rtol=1e-5)
-
-
-class Paid(NamedTuple):
-    """Views drawn anew at each of 5 steps, each of which pays 1."""
-
-    num_agents: int = 2
-    num_actions: int = 2
-    time_limit: int = 5
-
-    def observe(self, key):
-        view = jax.random.normal(key, (2, 4))
-        return Observation(view, jnp.ones((2, 2), bool), view.ravel())
-
-    def reset(self, key):
-        return (key, jnp.int32(0)), restart(self.observe(key))
-
-    def step(self, state, action):
-        key, steps = jax.random.fold_in(state[0], 1), state[1] + 1
-        cut, going = truncation(1.0, self.observe(key)), transition(1.0, self.observe(key))
-        over = steps >= self.time_limit
-        return (key, steps), jax.tree.map(lambda a, b: jnp.where(over, a, b), cut, going)
+    replay, start, step = started(algorithm)
+    states = [start]
+    for key in KEYS:
+        states.append(step(states[-1], key, gamma=0.0)[0])
+    moments, of_target = ([getattr(x, n) for x in states] for n in ("moments", "target_moments"))
+    assert moments[0] == fresh_moments()
+    batches = [replay.sample(start.replay, key).experience for key in KEYS[:2]]
+    first, second = (np.asarray(batch.reward)[np.asarray(batch.mask)] for batch in batches)
+    assert 0 < first.mean() < second.mean()
+    np.testing.assert_allclose(moments[1].mean, first.mean(), rtol=1e-5)
+    np.testing.assert_allclose(moments[1].variance, first.var(), rtol=1e-5)
+    np.testing.assert_allclose(moments[2].mean, (first.mean() + second.mean()) / 2, rtol=1e-5)
+    assert of_target == [fresh_moments()] * 3 + [moments[3]] * 3
+    assert moments[5] != moments[3]
 
 
 @pytest.mark.slow
-def test_the_target_network_keeps_the_moments_that_it_was_copied_with():
-    """Copied every third step: until then they are the fresh ones, then those of that step."""
-    config = small_config("vdn", normalize_targets=True, target_update_interval=3)
-    parts = make_parts(config, Paid())
-    state = init_state(parts, jax.random.key(0), config.hyperparameters)
-    step = jax.jit(lambda state, key: gradient_step(parts, state, key, config.hyperparameters)[0])
-    after = [state := step(state, key) for key in jax.random.split(jax.random.key(1), 5)]
-    assert [state.target_moments == fresh_moments() for state in after[:2]] == [True, True]
-    assert all(state.target_moments == after[2].moments for state in after[2:])
-    assert after[4].moments != after[2].moments
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("scale", [1.0, 3.0])
-def test_where_nothing_is_learnt_or_copied_targets_stand_still(scale):
+@of_both_objectives
+def test_where_nothing_is_learnt_or_copied_targets_stand_still(algorithm):
     """A target network that feeds on moments of its own outputs grows by a factor a step."""
-    found = []
-    for normalize in (False, True):
-        config = small_config("qmix", normalize_targets=normalize, target_update_interval=10**6)
-        config = override(config, {"network": {"mixer_init_scale": scale}})
-        config = override(config, {"hyperparameters": {"learning_rate": 0.0}})
-        parts, numbers = make_parts(config, Paid()), in_single_precision(config.hyperparameters)
-
-        @jax.jit
-        def train(key, parts=parts, numbers=numbers):
-            def body(state, _):
-                state, metrics = play_round(parts, state, numbers, jnp.array(False))
-                return state, metrics["q_target"]
-
-            return jax.lax.scan(body, init_state(parts, key, numbers), length=300)[1]
-
-        found.append(train(jax.random.key(0)))
-    np.testing.assert_allclose(*found, rtol=1e-5)
+    _, start, step = started(algorithm)
+    after_one, first = step(start, KEYS[0], learning_rate=0.0)
+    _, second = step(after_one, KEYS[0], learning_rate=0.0)
+    assert after_one.moments != start.moments
+    np.testing.assert_allclose(second["q_target"], first["q_target"], rtol=1e-5)

@@ -1,8 +1,10 @@
+from functools import cache
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import numpy_gru, random_params
+from helpers import random_params
 
 from maven_jax.episodes import last_step
 from maven_jax.networks.discriminators import (
@@ -12,7 +14,6 @@ from maven_jax.networks.discriminators import (
     feature_size,
     trajectory_features,
 )
-from maven_jax.networks.gru import GRUParams
 from maven_jax.types import EnvSpec
 
 SPEC = EnvSpec(num_agents=2, num_actions=3, view_size=4, state_size=5, time_limit=6)
@@ -21,62 +22,51 @@ LENGTHS = np.array([6, 2, 4, 1])
 MASK = np.arange(TIME)[:, None] < LENGTHS
 BATCH = len(LENGTHS)
 LATENT = np.eye(LATENT_SIZE, dtype=np.float32)[[3, 0, 0, 1]]
+FEATURES = np.float32(np.random.default_rng(0).normal(size=(TIME, BATCH, feature_size(SPEC))))
 
 
 class Compiled:
     """A discriminator with random weights, compiled: features, mask and z to its `Posterior`."""
 
     def __init__(self, discriminator):
-        self.module = discriminator
         self.params = random_params(lambda key: discriminator.init_params(key, SPEC, LATENT_SIZE))
         self.apply = jax.jit(discriminator.apply)
 
     def __call__(self, features, mask=MASK, latent=LATENT):
         return jax.device_get(self.apply(self.params, features, mask, latent))
 
+    def spoken(self, features, mask=MASK, latent=LATENT):
+        """The one log-probability of each episode of a recurrent discriminator."""
+        posterior = self(features, mask, latent)
+        np.testing.assert_array_equal(posterior.weight.sum(0), 1)
+        return posterior.log_prob.sum(0)
 
-def spoken(posterior):
-    """The one log-probability of each episode of a recurrent discriminator."""
-    np.testing.assert_array_equal(posterior.weight.sum(0), 1)
-    return posterior.log_prob.sum(0)
+    def read(self, features):
+        """Which features [T, B] move the expected log-probability."""
 
+        def expected_log_prob(features):
+            log_prob, weight = self.apply(self.params, features, MASK, LATENT)
+            return (log_prob * weight).sum()
 
-@pytest.fixture(scope="module")
-def feed_forward():
-    return Compiled(FeedForwardDiscriminator(hidden_size=7, hidden_layers=2))
-
-
-@pytest.fixture(scope="module")
-def recurrent():
-    return Compiled(RecurrentDiscriminator(hidden_size=7, hidden_layers=1, recurrent_size=6))
-
-
-@pytest.fixture(scope="module")
-def reference():
-    return Compiled(RecurrentDiscriminator(7, 0, recurrent_size=6, reference=True))
+        return np.any(jax.jit(jax.grad(expected_log_prob))(features), axis=-1)
 
 
-@pytest.fixture(scope="module", params=["feed_forward", "recurrent", "reference"])
-def any_discriminator(request):
-    return request.getfixturevalue(request.param)
-
-
-@pytest.fixture(scope="module")
-def features():
-    size = TIME, BATCH, feature_size(SPEC)
-    return np.random.default_rng(0).normal(size=size).astype(np.float32)
+@cache
+def compiled(kind):
+    return Compiled(
+        {
+            "feed_forward": FeedForwardDiscriminator(hidden_size=7, hidden_layers=2),
+            "recurrent": RecurrentDiscriminator(7, hidden_layers=1, recurrent_size=6),
+            "reference": RecurrentDiscriminator(7, 0, recurrent_size=6, reference=True),
+        }[kind]
+    )
 
 
 def test_trajectory_features_by_hand():
     policies = jnp.array([0.25, 0.75, 1.0, 0.0]).reshape(1, 1, 2, 2)
     features = trajectory_features(policies, jnp.array([[[7.0, 8.0, 9.0]]]))
     np.testing.assert_array_equal(features, [[[0.25, 0.75, 1, 0, 7, 8, 9]]])
-
-
-def test_feature_size_is_that_of_the_features():
-    policies = jnp.zeros((1, 1, SPEC.num_agents, SPEC.num_actions))
-    features = trajectory_features(policies, jnp.zeros((1, 1, SPEC.state_size)))
-    assert features.shape[-1] == feature_size(SPEC) == 2 * 3 + 5
+    assert feature_size(EnvSpec(2, 2, view_size=4, state_size=3, time_limit=6)) == 7
 
 
 def test_last_step():
@@ -85,93 +75,52 @@ def test_last_step():
     np.testing.assert_array_equal(last_step(jnp.asarray(mask)), np.array(expected, bool))
 
 
-def test_probabilities_of_all_latents_sum_to_one(any_discriminator, features):
-    one_episode = np.repeat(features[:, 2:3], LATENT_SIZE, axis=1)
-    its_mask = np.repeat(MASK[:, 2:3], LATENT_SIZE, axis=1)
-    every_latent = np.eye(LATENT_SIZE, dtype=np.float32)
-    log_prob, weight = any_discriminator(one_episode, its_mask, every_latent)
+@pytest.mark.parametrize("kind", ["feed_forward", "recurrent", "reference"])
+def test_probabilities_of_all_latents_sum_to_one(kind):
+    alike, mask = (np.repeat(x[:, 2:3], LATENT_SIZE, axis=1) for x in (FEATURES, MASK))
+    log_prob, weight = compiled(kind)(alike, mask, np.eye(LATENT_SIZE, dtype=np.float32))
     log_prob = log_prob[weight[:, 0] > 0]
     np.testing.assert_allclose(np.exp(log_prob).sum(-1), 1, rtol=1e-5)
     assert (np.ptp(log_prob, axis=-1) > 0.1).all()
 
 
-def test_feed_forward_weighs_every_step_by_the_mask(feed_forward, features):
-    posterior = feed_forward(features)
+def test_feed_forward_reads_each_step_alone_and_weighs_it_by_the_mask():
+    feed_forward = compiled("feed_forward")
+    posterior = feed_forward(FEATURES)
     assert posterior.log_prob.shape == (TIME, BATCH)
     np.testing.assert_array_equal(posterior.weight, MASK)
-
-
-def test_feed_forward_reads_each_step_alone(feed_forward, features):
-    changed = features.copy()
+    changed = FEATURES.copy()
     changed[3, 2] += 1
-    differs = feed_forward(features).log_prob != feed_forward(changed).log_prob
+    differs = posterior.log_prob != feed_forward(changed).log_prob
     assert np.argwhere(differs).tolist() == [[3, 2]]
+    np.testing.assert_array_equal(feed_forward.read(FEATURES), MASK)
 
 
-def test_recurrent_speaks_at_the_last_step_of_each_episode(recurrent, features):
-    posterior = recurrent(features)
+def test_recurrent_reads_up_to_the_last_step_of_each_episode_and_speaks_there():
+    recurrent = compiled("recurrent")
+    posterior = recurrent(FEATURES)
     assert posterior.log_prob.shape == (TIME, BATCH)
     np.testing.assert_array_equal(posterior.weight, np.arange(TIME)[:, None] == LENGTHS - 1)
     assert not posterior.log_prob[posterior.weight == 0].any()
-
-
-def test_recurrent_reads_up_to_the_last_step(recurrent, features):
-    before = spoken(recurrent(features))
-    padding = np.where(MASK[..., None], features, 99.0)
-    np.testing.assert_array_equal(spoken(recurrent(padding)), before)
-    for t in (LENGTHS - 1, np.zeros_like(LENGTHS)):
-        changed = features.copy()
-        changed[t, np.arange(BATCH)] += 1
-        assert (spoken(recurrent(changed)) != before).all()
-
-
-def test_recurrent_of_a_padded_episode_is_that_of_the_episode(recurrent, features):
-    padded = spoken(recurrent(features))
+    before = recurrent.spoken(FEATURES)
+    padding = np.where(MASK[..., None], FEATURES, 99.0)
+    np.testing.assert_array_equal(recurrent.spoken(padding), before)
+    np.testing.assert_array_equal(recurrent.read(FEATURES), MASK)
     part = np.s_[: LENGTHS[2], 2:3]
-    alone = spoken(recurrent(features[part], MASK[part], LATENT[2:3]))
-    np.testing.assert_allclose(alone[0], padded[2], rtol=1e-5)
+    alone = recurrent.spoken(FEATURES[part], MASK[part], LATENT[2:3])
+    np.testing.assert_allclose(alone[0], before[2], rtol=1e-5)
 
 
-def test_reference_reads_every_episode_at_the_end_of_the_longest(reference, features):
+def test_reference_reads_every_episode_at_the_end_of_the_longest():
+    reference = compiled("reference")
     mask = MASK & (np.arange(TIME)[:, None] < 4)
-    before = spoken(reference(features, mask))
+    before = reference.spoken(FEATURES, mask)
     for t, is_read in [(3, True), (4, False)]:
-        changed = features.copy()
+        changed = FEATURES.copy()
         changed[t] += 1
-        differs = spoken(reference(changed, mask)) != before
+        differs = reference.spoken(changed, mask) != before
         np.testing.assert_array_equal(differs, [is_read] * BATCH)
-
-
-def test_reference_starts_from_ones(reference, features):
-    weights = reference.params["params"]
-    carry = np.ones((BATCH, reference.module.recurrent_size), np.float32)
-    gru = jax.tree.map(np.asarray, GRUParams(**weights["gru"]))
-    for step in features:
-        carry = numpy_gru(gru, carry, step)
-    logits = carry @ weights["head"]["logits"]["kernel"] + weights["head"]["logits"]["bias"]
-    log_probs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
-    expected = (log_probs * LATENT).sum(-1)
-    np.testing.assert_allclose(spoken(reference(features)), expected, rtol=1e-4)
-
-
-def feature_gradient(compiled, features):
-    """Which features [T, B] move the expected log-probability."""
-
-    def expected_log_prob(features):
-        log_prob, weight = compiled.apply(compiled.params, features, MASK, LATENT)
-        return (log_prob * weight).sum()
-
-    return np.any(jax.jit(jax.grad(expected_log_prob))(features), axis=-1)
-
-
-@pytest.mark.parametrize("name", ["feed_forward", "recurrent"])
-def test_gradient_reaches_the_features_of_steps_taken(name, features, request):
-    compiled = request.getfixturevalue(name)
-    np.testing.assert_array_equal(feature_gradient(compiled, features), MASK)
-
-
-def test_gradient_of_the_reference_reaches_padding_too(reference, features):
-    assert feature_gradient(reference, features).all()
+    assert reference.read(FEATURES).all()  # padding too
 
 
 @pytest.mark.parametrize(
@@ -182,20 +131,20 @@ def test_gradient_of_the_reference_reaches_padding_too(reference, features):
     ],
     ids=["feed_forward", "recurrent"],
 )
-def test_gaussian_heads_are_densities(discriminator, features):
+def test_gaussian_heads_are_densities(discriminator):
     """Of a one-dimensional z: integrated on a fine grid, the density is 1."""
     params = random_params(lambda key: discriminator.init_params(key, SPEC, 1))
     params = jax.tree.map(lambda x: 0.1 * x, params)
     grid = np.linspace(-30, 30, 6001, dtype=np.float32)
+    episode = jnp.asarray(FEATURES[:, :1]), jnp.asarray(MASK[:, :1])
 
     @jax.jit
+    @jax.vmap
     def log_prob(z):
-        inputs = jnp.asarray(features[:, :1]), jnp.asarray(MASK[:, :1]), z[None, None]
-        posterior = discriminator.apply(params, *inputs)
+        posterior = discriminator.apply(params, *episode, z[None, None])
         return posterior.log_prob[LENGTHS[0] - 1, 0]
 
-    density = np.exp(jax.vmap(log_prob)(grid))
-    np.testing.assert_allclose(density.sum() * (grid[1] - grid[0]), 1, rtol=1e-3)
+    np.testing.assert_allclose(np.exp(log_prob(grid)).sum() * (grid[1] - grid[0]), 1, rtol=1e-3)
 
 
 def test_gaussian_head_by_hand(variant):

@@ -1,33 +1,35 @@
-"""The gated recurrent unit by hand, against NumPy, and its gradient."""
+"""The gated recurrent unit by hand, against NumPy, and its gradients against those of its steps."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers import numpy_gru
-from jax.test_util import check_grads
 
 from maven_jax.networks import gru
-from maven_jax.networks.gru import FULL_UNROLL, GRU, GRUParams, gru_project, gru_step, gru_unroll
+from maven_jax.networks.gru import FULL_UNROLL, GRUParams, gru_project, gru_step, gru_unroll
 
 INPUTS, HIDDEN = 3, 40
-
-
-@pytest.fixture(scope="module")
-def params():
-    return jax.jit(lambda key: GRU(HIDDEN).init_with_output(key, INPUTS)[0])(jax.random.key(0))
 
 
 def random(*shape):
     return np.random.default_rng(0).normal(size=shape).astype(np.float32)
 
 
+PARAMS = GRUParams(
+    0.5 * random(INPUTS, 3 * HIDDEN),
+    0.5 * random(3 * HIDDEN),
+    0.1 * random(HIDDEN, 3 * HIDDEN),
+    -0.1 * random(3 * HIDDEN),
+)
+
+
 @pytest.mark.parametrize("leading", [(), (2, 5)])
-def test_gru_step_agrees_with_numpy(params, leading):
+def test_gru_step_agrees_with_numpy(leading):
     carry, x = random(*leading, HIDDEN), random(*leading, INPUTS)
-    step = jax.jit(lambda *args: gru_step(params, args[0], gru_project(params, args[1])))
-    expected = numpy_gru(jax.tree.map(np.asarray, params), carry, x)
-    np.testing.assert_allclose(step(carry, x), expected, rtol=1e-5, atol=1e-6)
+    step = jax.jit(lambda params, carry, x: gru_step(params, carry, gru_project(params, x)))
+    expected = numpy_gru(PARAMS, carry, x)
+    np.testing.assert_allclose(step(PARAMS, carry, x), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_gru_by_hand():
@@ -40,60 +42,46 @@ def test_gru_by_hand():
         np.testing.assert_allclose(after, [expected], rtol=1e-6)
 
 
-@pytest.mark.parametrize("length", [1, FULL_UNROLL, 2 * FULL_UNROLL + 5])
-def test_unrolling_agrees_with_stepping(params, length):
-    carry, x = random(2, HIDDEN), random(length, 2, INPUTS)
-    hidden = jax.jit(gru_unroll)(params, carry, x)
-    assert hidden.shape == (length, 2, HIDDEN)
-    weights = jax.tree.map(np.asarray, params)
-    for t in range(length):
-        carry = numpy_gru(weights, carry, x[t])
-        np.testing.assert_allclose(hidden[t], carry, rtol=1e-4, atol=1e-5)
+def unroll_on_an_accelerator(params, carry, x, first):
+    """What `gru_unroll` computes of short rows anywhere but on a CPU."""
+    weights = gru.Recurrence(params.hidden_kernel, params.hidden_bias)
+    return gru._unroll_by_hand(weights, carry, gru_project(params, x), first)
 
 
-FIRST = np.array([[0, 1, 0, 0, 0], [0, 0, 1, 1, 0]], bool).T
-"""Where episodes of two rows begin, but for those at their start, which go on from the carry."""
+def scan_of_steps(params, carry, x, first):
+    def step(hidden, inputs):
+        now, anew = inputs
+        hidden = hidden if anew is None else jnp.where(anew[..., None], carry, hidden)
+        hidden = gru_step(params, hidden, gru_project(params, now))
+        return hidden, hidden
+
+    return jax.lax.scan(step, carry, (x, first))[1]
 
 
-def compute_as(form, monkeypatch):
-    """Rows of five steps by one of the forms: short on a CPU or an accelerator, or long on any."""
-    monkeypatch.setattr(gru, "FULL_UNROLL", 2 if form == "long" else 5)
-    if form == "accelerator":
-        monkeypatch.setattr(jax.lax, "platform_dependent", _off_the_cpu)
+@pytest.mark.parametrize("in_rows", [False, True], ids=["episodes", "rows"])
+@pytest.mark.parametrize(
+    ("unroll", "length"),
+    [(gru_unroll, 5), (unroll_on_an_accelerator, 5), (gru_unroll, 2 * FULL_UNROLL + 5)],
+    ids=["short on a CPU", "short on an accelerator", "long"],
+)
+def test_values_and_gradients_are_those_of_the_steps(unroll, length, in_rows):
+    """Under `vmap`, of two networks with rows and agents of their own; in rows episodes begin at
+    some steps anew from the carry."""
+    first = jnp.zeros((length, 2, 1), bool).at[[1, 2, 3], [0, 1, 1]].set(True) if in_rows else None
+    weights = random(length, 2, 3, HIDDEN).astype(np.float64)
 
+    def gradients(unroll, *arguments):
+        def loss(*arguments):
+            return (unroll(*arguments, first) * weights).sum()
 
-def _off_the_cpu(*arguments, cpu, default):
-    """What `jax.lax.platform_dependent` computes on an accelerator."""
-    return default(*arguments)
+        return jax.jit(jax.vmap(jax.value_and_grad(loss, argnums=(0, 1, 2))))(*arguments)
 
-
-@pytest.mark.parametrize("first", [None, jnp.asarray(FIRST)], ids=["episodes", "rows"])
-@pytest.mark.parametrize("form", ["cpu", "accelerator", "long"])
-def test_gradients_agree_with_finite_differences(form, first, params, monkeypatch):
-    compute_as(form, monkeypatch)
     with jax.enable_x64(True):
-        arguments = jax.tree.map(jnp.float64, (params, random(2, HIDDEN), random(5, 2, INPUTS)))
-        unrolled = jax.jit(lambda *arguments: gru_unroll(*arguments, first))
-        check_grads(unrolled, arguments, order=1, modes=["rev"])
-
-
-@pytest.mark.parametrize("first", [None, jnp.asarray(FIRST)[..., None]], ids=["episodes", "rows"])
-@pytest.mark.parametrize("form", ["accelerator", "long"])
-def test_every_form_has_the_gradients_of_a_cpus_short_rows_under_vmap(
-    form, first, params, monkeypatch
-):
-    """Of two networks, each with rows and agents of its own."""
-    stacked = jax.tree.map(lambda x: jnp.stack([x, 2 * x]), params)
-    carry, x, weights = random(2, 2, 3, HIDDEN), random(2, 5, 2, 3, INPUTS), random(5, 2, 3, HIDDEN)
-
-    def gradients(form):
-        compute_as(form, monkeypatch)
-
-        def loss(params, carry, x):
-            return (gru_unroll(params, carry, x, first) * weights).sum()
-
-        return jax.jit(jax.vmap(jax.value_and_grad(loss, argnums=(0, 1, 2))))(stacked, carry, x)
-
-    on_cpu, other = gradients("cpu"), gradients(form)
-    for expected, found in zip(*map(jax.tree.leaves, (on_cpu, other)), strict=True):
-        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+        stacked = jax.tree.map(lambda x: jnp.float64(np.stack([x, 2 * x])), PARAMS)
+        arguments = (
+            stacked,
+            *map(jnp.float64, (random(2, 2, 3, HIDDEN), random(2, length, 2, 3, INPUTS))),
+        )
+        found, expected = (gradients(f, *arguments) for f in (unroll, scan_of_steps))
+    for x, y in zip(*map(jax.tree.leaves, (found, expected)), strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-9, atol=1e-10)
