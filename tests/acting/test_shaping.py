@@ -1,5 +1,6 @@
 """Shaped rewards: in what training learns from, with a weight that falls; in no test return."""
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -53,11 +54,16 @@ ONE_EPISODE = small_config("qmix", num_envs=4)
 ROWS = small_config("qmix", num_envs=4, row_slots=13, total_env_steps=600)
 
 
-def played(config, numbers, env_steps=0):
-    """What a round stores, and its metrics, after so many environment steps."""
+@functools.cache
+def program(config):
+    """From hyperparameters and environment steps to what a round stores, and its metrics."""
     state = jax.jit(make_trainer(config, ENV).init)(jax.random.key(0), NUMBERS)
-    state = state._replace(env_steps=jnp.int32(env_steps))
-    return collect(make_parts(config, ENV), state, jax.random.key(1), numbers)
+    parts = make_parts(config, ENV)
+
+    def play(numbers, env_steps):
+        return collect(parts, state._replace(env_steps=env_steps), jax.random.key(1), numbers)
+
+    return jax.jit(play)
 
 
 @pytest.mark.slow
@@ -72,7 +78,7 @@ def test_the_weight_of_shaped_rewards_falls_to_0(config, weight, steps, env_step
         shaping_steps=jnp.float32(steps),
         reward_scale=jnp.float32(10),
     )
-    collected, metrics = jax.jit(lambda numbers: played(config, numbers, env_steps))(numbers)
+    collected, metrics = program(config)(numbers, jnp.int32(env_steps))
     actions, mask = (np.asarray(getattr(collected.episodes, x)) for x in ("actions", "mask"))
     rewards = mask * (actions.all(-1) + expected * 3.0 * actions.sum(-1))
     assert actions[mask].any()
@@ -86,7 +92,8 @@ def test_weights_may_be_an_axis_of_vmap():
     weights = jnp.array([0.0, 1.0, 2.0])
     numbers = NUMBERS._replace(shaping_weight=weights)
     axes = jax.tree.map(lambda _: None, NUMBERS)._replace(shaping_weight=0)
-    episodes = jax.vmap(lambda x: played(ONE_EPISODE, x)[0].episodes, (axes,))(numbers)
+    collected, _ = jax.vmap(program(ONE_EPISODE), (axes, None))(numbers, jnp.int32(0))
+    episodes = collected.episodes
     actions = np.asarray(episodes.actions)
     shaped = 3.0 * actions.sum(-1) * weights[:, None, None]
     np.testing.assert_allclose(episodes.reward, actions.all(-1) + shaped, rtol=1e-6)
