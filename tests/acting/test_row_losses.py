@@ -116,11 +116,7 @@ FORMS = [
     {"algorithm": "qtran", "training": {"double_q": False}},
     {"algorithm": "maven"},
     {"discriminator": {"signal": "reward"}, "latent": {"kind": "gaussian"}, "network": PAIRED},
-    {
-        "algorithm": "maven_iql",
-        "discriminator": {"kind": "feed_forward"},
-        "network": PAIRED,
-    },
+    {"algorithm": "maven_iql", "discriminator": {"kind": "feed_forward"}, "network": PAIRED},
     {
         "algorithm": "maven_vdn",
         "latent": {"kind": "bandit"},
