@@ -57,12 +57,9 @@ def played(game):
     return played
 
 
-def test_env_spec(game):
+def test_an_environment_has_its_sizes_and_starts_at_its_first_state(game):
     spec = EnvSpec(num_agents=2, num_actions=2, view_size=9, state_size=9, time_limit=4)
     assert env_spec(game.env) == spec
-
-
-def test_start_shows_the_first_state(game):
     start = jax.jit(lambda key: start_episodes(game.env, key, 3))(jax.random.key(0))
     _, timestep = jax.jit(game.env.reset)(jax.random.key(0))
     np.testing.assert_array_equal(start.initial_state, [timestep.observation.global_state] * 3)
@@ -84,6 +81,12 @@ def test_after_the_end_everything_is_zero(played):
     np.testing.assert_array_equal(episodes.discount, goes_on)
 
 
+def check_state(states, t, e, expected):
+    """Those before every step and after the last are kept."""
+    assert states.branch[t, e] == expected.branch
+    assert states.step_count[t, e] == expected.step_count
+
+
 def test_episodes_replay_step_by_step(game, played):
     """The game is deterministic: taken again, the same actions show the same."""
     reset, step = jax.jit(game.env.reset), jax.jit(game.env.step)
@@ -92,27 +95,18 @@ def test_episodes_replay_step_by_step(game, played):
         state, timestep = reset(jax.random.key(0))
         length = episode.mask.sum()
         for t in range(length):
+            check_state(played.env_states, t, e, state)
             for name in ("agents_view", "action_mask", "global_state"):
                 recorded = getattr(episode, name)[t]
                 np.testing.assert_array_equal(recorded, getattr(timestep.observation, name))
             state, timestep = step(state, episode.actions[t])
             assert episode.reward[t] == timestep.reward
             assert timestep.last() == (t == length - 1)
+        check_state(played.env_states, length, e, state)
         final = timestep.observation.global_state
         np.testing.assert_array_equal(episode.global_state[length], final)
         for name, value in timestep.extras.items():
             assert played.extras[name][e] == value
-
-
-def test_states_are_those_before_every_step_and_after_the_last(game, played):
-    states, _ = jax.vmap(game.env.reset)(jax.random.split(jax.random.key(0), NUM_ENVS))
-    step = jax.jit(jax.vmap(game.env.step))
-    for t in range(4):
-        np.testing.assert_array_equal(played.env_states.branch[t], states.branch)
-        np.testing.assert_array_equal(played.env_states.step_count[t], states.step_count)
-        states, _ = step(states, played.episodes.actions[t])
-    assert played.env_states.branch.shape == (5, NUM_ENVS)
-    np.testing.assert_array_equal(played.env_states.branch[4], states.branch)
 
 
 def test_the_key_decides_and_parallel_episodes_differ(game, played):
