@@ -1,5 +1,6 @@
+"""Episodes as they are played: what is recorded of them, and what follows their end."""
+
 from functools import partial
-from typing import NamedTuple
 
 import chex
 import jax
@@ -11,6 +12,7 @@ from jumanji.types import restart, termination, transition, truncation
 
 from maven_jax.acting.rollout import env_spec, rollout, start_episodes
 from maven_jax.envs import MStepMatrixGame
+from maven_jax.envs.adapters.types import Observation
 from maven_jax.functional.exploration import epsilon_greedy
 from maven_jax.networks.agents import RecurrentAgent, episode_inputs
 from maven_jax.types import EnvSpec
@@ -27,18 +29,19 @@ class Play:
         self.latent = np.eye(3, dtype=np.float32)[np.arange(NUM_ENVS) % 3]
         self.params = random_params(lambda key: self.agent.init_params(key, env_spec(env), 3))
 
-        @jax.jit
-        def play(params, key, latent, epsilon):
+        @partial(jax.jit, static_argnames="stop_early")
+        def play(params, key, latent, epsilon, stop_early):
             start_key, key = jax.random.split(key)
             start = start_episodes(env, start_key, NUM_ENVS)
             behaviour = partial(epsilon_greedy, epsilon=epsilon)
-            return rollout(env, self.agent, params, key, start, latent, behaviour)
+            agent = self.agent, params
+            return rollout(env, *agent, key, start, latent, behaviour, stop_early=stop_early)
 
         self.compiled = play
 
-    def __call__(self, epsilon, seed=1):
+    def __call__(self, epsilon, seed=1, stop_early=False):
         key = jax.random.key(seed)
-        return jax.device_get(self.compiled(self.params, key, self.latent, epsilon))
+        return jax.device_get(self.compiled(self.params, key, self.latent, epsilon, stop_early))
 
 
 @pytest.fixture(scope="module")
@@ -54,96 +57,67 @@ def played(game):
     return played
 
 
-def test_env_spec(game):
-    assert env_spec(game.env) == EnvSpec(
-        num_agents=2, num_actions=2, view_size=9, state_size=9, time_limit=4
-    )
-
-
-def test_start_shows_the_first_state(game):
+def test_an_environment_has_its_sizes_and_starts_at_its_first_state(game):
+    spec = EnvSpec(num_agents=2, num_actions=2, view_size=9, state_size=9, time_limit=4)
+    assert env_spec(game.env) == spec
     start = jax.jit(lambda key: start_episodes(game.env, key, 3))(jax.random.key(0))
     _, timestep = jax.jit(game.env.reset)(jax.random.key(0))
     np.testing.assert_array_equal(start.initial_state, [timestep.observation.global_state] * 3)
 
 
-def test_mask_is_a_prefix(played):
-    mask = played.episodes.mask
+def test_after_the_end_everything_is_zero(played):
+    episodes = played.episodes
+    mask = episodes.mask
     assert mask.shape == (4, NUM_ENVS)
     assert mask[0].all()
     assert (mask[1:] <= mask[:-1]).all()
-
-
-def test_entries_after_the_end_are_zero(played):
-    episodes = played.episodes
     for after in (episodes.actions, episodes.reward, episodes.discount):
-        assert not after[~episodes.mask].any()
-    seen = np.concatenate([np.ones((1, NUM_ENVS), bool), episodes.mask])
+        assert not after[~mask].any()
+    seen = np.concatenate([np.ones((1, NUM_ENVS), bool), mask])
     for after in (episodes.agents_view, episodes.action_mask, episodes.global_state):
         assert not after[~seen].any()
         assert after[seen].any()
-
-
-def test_discount_is_zero_at_the_last_step_alone(played):
-    mask = played.episodes.mask
     goes_on = np.concatenate([mask[1:], np.zeros((1, NUM_ENVS), bool)])
-    np.testing.assert_array_equal(played.episodes.discount, goes_on)
+    np.testing.assert_array_equal(episodes.discount, goes_on)
+
+
+def check_state(states, t, e, expected):
+    """Those before every step and after the last are kept."""
+    assert states.branch[t, e] == expected.branch
+    assert states.step_count[t, e] == expected.step_count
 
 
 def test_episodes_replay_step_by_step(game, played):
+    """The game is deterministic: taken again, the same actions show the same."""
     reset, step = jax.jit(game.env.reset), jax.jit(game.env.step)
     for e in range(NUM_ENVS):
         episode = jax.tree.map(lambda x, e=e: x[:, e], played.episodes._replace(latent=None))
         state, timestep = reset(jax.random.key(0))
-        rewards = []
-        for t in range(episode.mask.sum()):
+        length = episode.mask.sum()
+        for t in range(length):
+            check_state(played.env_states, t, e, state)
             for name in ("agents_view", "action_mask", "global_state"):
                 recorded = getattr(episode, name)[t]
                 np.testing.assert_array_equal(recorded, getattr(timestep.observation, name))
             state, timestep = step(state, episode.actions[t])
-            rewards.append(timestep.reward)
-            assert timestep.last() == (t == episode.mask.sum() - 1)
-        np.testing.assert_array_equal(episode.reward[: len(rewards)], rewards)
+            assert episode.reward[t] == timestep.reward
+            assert timestep.last() == (t == length - 1)
+        check_state(played.env_states, length, e, state)
         final = timestep.observation.global_state
-        np.testing.assert_array_equal(episode.global_state[len(rewards)], final)
+        np.testing.assert_array_equal(episode.global_state[length], final)
         for name, value in timestep.extras.items():
             assert played.extras[name][e] == value
 
 
-def test_states_are_those_before_every_step_and_after_the_last(game, played):
-    """The game is deterministic: playing the actions again gives the same states."""
-    states, _ = jax.vmap(game.env.reset)(jax.random.split(jax.random.key(0), NUM_ENVS))
-    step = jax.jit(jax.vmap(game.env.step))
-    for t in range(4):
-        np.testing.assert_array_equal(played.env_states.branch[t], states.branch)
-        np.testing.assert_array_equal(played.env_states.step_count[t], states.step_count)
-        states, _ = step(states, played.episodes.actions[t])
-    assert played.env_states.branch.shape == (5, NUM_ENVS)
-    np.testing.assert_array_equal(played.env_states.branch[4], states.branch)
-
-
-def test_extras_name_the_branch_that_the_first_joint_action_opened(played):
-    first = played.episodes.actions[0]
-    opened = np.eye(4)[2 * first[:, 0] + first[:, 1]]
-    assert len(np.unique(opened, axis=0)) > 1
-    for branch in range(4):
-        np.testing.assert_array_equal(played.extras[f"branch_{branch}"], opened[:, branch])
-
-
-def test_same_key_same_episodes(game, played):
+def test_the_key_decides_and_parallel_episodes_differ(game, played):
     chex.assert_trees_all_equal(game(epsilon=1.0), played)
     assert (game(epsilon=1.0, seed=0).episodes.actions != played.episodes.actions).any()
-
-
-def test_parallel_episodes_differ(played):
     assert np.unique(played.episodes.actions, axis=1).shape[1] > 4
 
 
-def test_latent_passes_through(game, played):
-    np.testing.assert_array_equal(played.episodes.latent, game.latent)
-
-
-def test_utilities_are_those_of_unrolling_the_episode(game, played):
-    episodes = played.episodes
+def test_utilities_are_those_of_unrolling_the_episode_with_its_z(game, played):
+    episodes, mask = played.episodes, played.episodes.mask
+    np.testing.assert_array_equal(episodes.latent, game.latent)
 
     @jax.jit
     def unroll(params, views, actions, latent):
@@ -152,7 +126,6 @@ def test_utilities_are_those_of_unrolling_the_episode(game, played):
 
     q_values = unroll(game.params, episodes.agents_view, episodes.actions, game.latent)
     expected = np.asarray(q_values)[:-1]
-    mask = episodes.mask
     np.testing.assert_allclose(played.q_values[mask], expected[mask], rtol=1e-5, atol=1e-5)
 
 
@@ -163,12 +136,6 @@ def test_epsilon_zero_plays_the_best_utility(game):
     chex.assert_trees_all_equal(game(epsilon=0.0, seed=0).episodes, played.episodes)
 
 
-class CountObservation(NamedTuple):
-    agents_view: jax.Array
-    action_mask: jax.Array
-    global_state: jax.Array
-
-
 class Count:
     """Counts steps and is cut by its time limit; agent i may not take action (t + i) % 3."""
 
@@ -177,7 +144,7 @@ class Count:
     def observe(self, count):
         forbidden = (count + jnp.arange(2)) % 3
         view = count[None].astype(jnp.float32)
-        return CountObservation(jnp.stack([view, view]), jnp.arange(3) != forbidden[:, None], view)
+        return Observation(jnp.stack([view, view]), jnp.arange(3) != forbidden[:, None], view)
 
     def reset(self, key):
         count = jnp.int32(0)
@@ -185,10 +152,8 @@ class Count:
 
     def step(self, count, action):
         reward, count = action.sum().astype(jnp.float32), count + 1
-        timestep = jax.lax.cond(
-            count == self.time_limit, truncation, transition, reward, self.observe(count)
-        )
-        return count, timestep
+        at_limit, seen = count == self.time_limit, self.observe(count)
+        return count, jax.lax.cond(at_limit, truncation, transition, reward, seen)
 
 
 @pytest.fixture(scope="module")
@@ -196,8 +161,10 @@ def count():
     return Play(Count())
 
 
-def test_time_limit_is_no_end(count):
-    episodes = count(epsilon=1.0).episodes
+def test_a_time_limit_is_no_end(count):
+    played = count(epsilon=1.0)
+    assert played.extras == {}
+    episodes = played.episodes
     np.testing.assert_array_equal(episodes.mask, np.ones((5, NUM_ENVS), bool))
     np.testing.assert_array_equal(episodes.discount, np.ones((5, NUM_ENVS)))
     expected = np.broadcast_to(np.arange(6.0)[:, None, None], (6, NUM_ENVS, 1))
@@ -213,10 +180,6 @@ def test_masked_actions_are_never_taken(count, epsilon):
     assert (played.episodes.actions != forbidden).all()
 
 
-def test_environment_without_extras(count):
-    assert count(epsilon=0.0).extras == {}
-
-
 class LongCount(Count):
     """The same, but it ends truly after the first joint action of (0, 0); else at a far limit."""
 
@@ -224,41 +187,18 @@ class LongCount(Count):
 
     def step(self, count, action):
         count, timestep = super().step(count, action)
-        return count, jax.lax.cond(
-            (action == 0).all(),
-            lambda t: termination(t.reward, t.observation),
-            lambda t: t,
-            timestep,
-        )
+        ended = termination(timestep.reward, timestep.observation)
+        return count, jax.lax.cond((action == 0).all(), lambda: ended, lambda: timestep)
 
 
 def test_an_early_stop_changes_no_episode():
     """But for utilities that nobody played by, and states that are not kept."""
-    env = LongCount()
-    long = Play(env)
-
-    @partial(jax.jit, static_argnames="stop_early")
-    def play(key, stop_early):
-        start_key, key = jax.random.split(key)
-        start = start_episodes(env, start_key, NUM_ENVS)
-        behaviour = partial(epsilon_greedy, epsilon=1.0)
-        return rollout(
-            env,
-            long.agent,
-            long.params,
-            key,
-            start,
-            jnp.asarray(long.latent),
-            behaviour,
-            stop_early=stop_early,
-        )
-
+    play = Play(LongCount())
     for seed in range(3):
-        key = jax.random.key(seed)
-        whole, early = play(key, False), play(key, True)
+        whole, early = play(1.0, seed), play(1.0, seed, stop_early=True)
         chex.assert_trees_all_equal(whole.episodes, early.episodes)
-        assert whole.episodes.mask.sum() < env.time_limit * NUM_ENVS
-        mask = np.asarray(whole.episodes.mask)
+        mask = whole.episodes.mask
+        assert mask.sum() < 40 * NUM_ENVS
         np.testing.assert_array_equal(whole.q_values[mask], early.q_values[mask])
         over = np.flatnonzero(~mask.any(1))[1:]
         assert not early.q_values[over].any()

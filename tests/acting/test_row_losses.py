@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from maven_jax.algorithms.table import ALGORITHMS, make_algorithm
 from maven_jax.config import from_dict
 from maven_jax.learning import learner
-from maven_jax.networks import gru
 from maven_jax.types import EnvSpec, Episodes, Params
 
 AGENTS, ACTIONS, VIEW, STATE, LATENTS = 2, 3, 3, 4, 3
@@ -40,13 +39,12 @@ class Length(NamedTuple):
     ends: bool
 
 
-Layout = list[list[Length]]
-"""The episodes of each row, which take a slot more than they have steps."""
-
-
 @st.composite
-def layouts(draw) -> Layout:
-    """Rows that are filled up to their last slot, or to somewhere before it."""
+def layouts(draw) -> list[list[Length]]:
+    """Rows that are filled up to their last slot, or to somewhere before it.
+
+    An episode takes a slot more than it has steps.
+    """
     rows = []
     for _ in range(ROWS):
         left, row = SLOTS, []
@@ -58,7 +56,7 @@ def layouts(draw) -> Layout:
     return rows
 
 
-def make(layout: Layout, seed: int, discrete: bool) -> Made:
+def make(layout: list[list[Length]], seed: int, discrete: bool) -> Made:
     """Random episodes of given lengths, end to end and each in a row of its own."""
     random = np.random.default_rng(seed)
     rows, alone = blank(ROWS), blank(MOST)
@@ -89,8 +87,8 @@ def make(layout: Layout, seed: int, discrete: bool) -> Made:
             alone["latent"][0, number] = z
             rows["first"][slot, row] = True
             slot, number = slot + steps + 1, number + 1
-    single = alone | {"latent": alone["latent"][0], "first": None}
-    return Made(Episodes(**rows), Episodes(**single))
+    alone |= {"latent": alone["latent"][0], "first": None}
+    return Made(Episodes(**rows), Episodes(**alone))
 
 
 def blank(number: int) -> dict[str, np.ndarray]:
@@ -109,29 +107,35 @@ def blank(number: int) -> dict[str, np.ndarray]:
     }
 
 
-REWARD = {"discriminator": {"signal": "reward"}}
-FORMS = {
-    **{name: {"algorithm": name} for name in ALGORITHMS},
-    **{
-        kind: REWARD | {"latent": {"kind": kind}}
-        for kind in ("gaussian", "logistic", "bandit", "uniform")
+PAIRED = {"latent_head": "paired"}
+FORMS = [
+    {"algorithm": "iql"},
+    {"algorithm": "vdn"},
+    {"algorithm": "qmix"},
+    {"algorithm": "qmix_unconstrained", "training": {"double_q": False}},
+    {"algorithm": "qtran", "training": {"double_q": False}},
+    {"algorithm": "maven"},
+    {"discriminator": {"signal": "reward"}, "latent": {"kind": "gaussian"}, "network": PAIRED},
+    {"algorithm": "maven_iql", "discriminator": {"kind": "feed_forward"}, "network": PAIRED},
+    {
+        "algorithm": "maven_vdn",
+        "latent": {"kind": "bandit"},
+        "discriminator": {"kind": "feed_forward", "reads": "greedy_actions", "signal": "reward"},
+        "network": {"latent_head": "residual"},
     },
-    **{
-        f"{kind} {reads}": {"discriminator": {"kind": kind, "reads": reads, "signal": signal}}
-        for kind, reads, signal in (
-            ("feed_forward", "policies", "gradient"),
-            ("feed_forward", "greedy_actions", "reward"),
-            ("feed_forward", "taken_actions", "reward"),
-            ("recurrent", "greedy_actions", "reward"),
-            ("recurrent", "taken_actions", "reward"),
-        )
+    {
+        "algorithm": "maven_unconstrained",
+        "latent": {"kind": "logistic"},
+        "discriminator": {"kind": "feed_forward", "reads": "taken_actions", "signal": "reward"},
     },
-    "paired": {"network": {"latent_head": "paired"}},
-    "residual": {"network": {"latent_head": "residual"}},
-    "paired gaussian": {"network": {"latent_head": "paired"}, "latent": {"kind": "gaussian"}},
-    "no double Q": {"training": {"double_q": False}},
-    "QTRAN, no double Q": {"algorithm": "qtran", "training": {"double_q": False}},
-}
+    {
+        "algorithm": "maven_qtran",
+        "latent": {"kind": "uniform"},
+        "discriminator": {"reads": "greedy_actions", "signal": "reward"},
+    },
+    {"discriminator": {"reads": "taken_actions", "signal": "reward"}},
+]
+"""Every algorithm, latent, head and discriminator: what is wrong of one shows beside any other."""
 SIZES = {
     "network": {"hidden_size": 3, "mixer_embed_size": 2, "mixer_skip_connections": True},
     "latent": {"size": LATENTS, "hidden_size": 3},
@@ -150,24 +154,21 @@ def form_config(form: dict):
 class Losses:
     """Loss, metrics and gradients in both layouts, one program of each form."""
 
-    def __init__(self, name: str) -> None:
-        config = form_config(FORMS[name])
+    def __init__(self, form: dict) -> None:
+        config = form_config(form)
         algorithm = make_algorithm(config, SPEC)
         size, discriminator = algorithm.latent.size, algorithm.discriminator
         self.discrete = algorithm.latent.discrete
 
-        def weights(seed: int) -> Params:
+        def params(seed: int) -> Params:
             def drawn(part):
                 return random_params(lambda key: part.init_params(key, SPEC, size), seed)
 
-            return Params(
-                drawn(algorithm.agent),
-                drawn(algorithm.mixer),
-                drawn(discriminator) if discriminator else {},
-            )
+            of_discriminator = drawn(discriminator) if discriminator else {}
+            return Params(drawn(algorithm.agent), drawn(algorithm.mixer), of_discriminator)
 
         latent_params = random_params(lambda key: algorithm.latent.init_params(key, STATE), 2)
-        self.weights = weights(0), weights(1), latent_params
+        self.weights = params(0), params(1), latent_params
         of_batch = jax.value_and_grad(
             partial(learner.loss, algorithm=algorithm, config=config), has_aux=True
         )
@@ -188,13 +189,15 @@ class Losses:
 
 @pytest.fixture(scope="module", autouse=True)
 def double_precision():
-    """And loops that are not unrolled: half the time to compile."""
-    with jax.enable_x64(True), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gru, "FULL_UNROLL", 2)
+    with jax.enable_x64(True):
         yield
 
 
-@pytest.fixture(scope="module", params=FORMS)
+def test_every_algorithm_is_of_some_form():
+    assert {form.get("algorithm", "maven") for form in FORMS} == set(ALGORITHMS)
+
+
+@pytest.fixture(scope="module", params=FORMS, ids=str)
 def losses(request):
     return Losses(request.param)
 

@@ -4,6 +4,7 @@ from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -41,12 +42,11 @@ def played():
 
 
 class Span(NamedTuple):
-    """An episode of a row."""
+    """An episode of a row, and its last slot."""
 
     row: int
     start: int
     end: int
-    """Its last slot."""
 
 
 def spans(played) -> list[Span]:
@@ -59,41 +59,40 @@ def spans(played) -> list[Span]:
 
 
 def test_every_slot_is_a_step_or_an_end(played):
-    episodes = played.episodes
+    episodes, latent = played.episodes, played.episodes.latent
     assert episodes.first.shape == (SLOTS, ROWS)
     assert episodes.first[0].all()
     for row, start, end in spans(played):
         assert episodes.mask[start:end, row].all()
+        assert (latent[start : end + 1, row] == latent[start, row]).all()
         if end < SLOTS - 1:
             assert not episodes.mask[end, row]
-    lengths = {end - start for _, start, end in spans(played)}
-    assert lengths >= {2, 3, 4}
-    assert not episodes.actions[~episodes.mask].any()
-    assert not episodes.reward[~episodes.mask].any()
-    assert not episodes.discount[~episodes.mask].any()
+    assert {end - start for _, start, end in spans(played)} >= {2, 3, 4}
+    for values in (episodes.actions, episodes.reward, episodes.discount):
+        assert not values[~episodes.mask].any()
+    drawn = [latent[start, row].argmax() for row, start, _ in spans(played)]
+    assert np.bincount(drawn, minlength=LATENTS).min() > 0, "z is drawn anew for every episode"
 
 
 def test_an_episode_is_the_one_that_its_actions_lead_to(played):
     """The game has no draws of its own: taken again, the same actions show the same."""
-    reset, step = jax.jit(ENV.reset), jax.jit(ENV.step)
+    reset, step, same = jax.jit(ENV.reset), jax.jit(ENV.step), np.testing.assert_array_equal
+    episodes = played.episodes
     for row, start, end in spans(played):
         state, timestep = reset(jax.random.key(7))
         returned = 0.0
         for slot in range(start, end):
             seen = timestep.observation
-            np.testing.assert_array_equal(played.episodes.agents_view[slot, row], seen.agents_view)
-            np.testing.assert_array_equal(
-                played.episodes.global_state[slot, row], seen.global_state
-            )
-            state, timestep = step(state, played.episodes.actions[slot, row])
+            same(episodes.agents_view[slot, row], seen.agents_view)
+            same(episodes.global_state[slot, row], seen.global_state)
+            state, timestep = step(state, episodes.actions[slot, row])
             returned += timestep.reward
-            assert played.episodes.reward[slot, row] == timestep.reward
-            assert played.episodes.discount[slot, row] == timestep.discount
+            assert episodes.reward[slot, row] == timestep.reward
+            assert episodes.discount[slot, row] == timestep.discount
             assert played.returns[slot, row] == pytest.approx(returned)
             assert played.ended[slot, row] == timestep.last()
-        last = timestep.observation
-        np.testing.assert_array_equal(played.episodes.global_state[end, row], last.global_state)
-        np.testing.assert_array_equal(played.episodes.action_mask[end, row], last.action_mask)
+        same(episodes.global_state[end, row], timestep.observation.global_state)
+        same(episodes.action_mask[end, row], timestep.observation.action_mask)
 
 
 @pytest.mark.parametrize("slots", [9, SLOTS])
@@ -106,12 +105,11 @@ def test_outcomes_are_of_episodes_that_had_room_for_a_time_limit(slots):
     assert all(played.ended[x.end - 1, x.row] for x in ended)
     ended.sort(key=lambda x: (x.end, x.row))
     for index, (row, start, end) in zip(np.flatnonzero(counted), ended, strict=True):
-        rewards = played.episodes.reward[start:end, row]
+        episodes = played.episodes
+        rewards = episodes.reward[start:end, row]
         assert outcomes.episode_return[index] == pytest.approx(rewards.sum())
-        np.testing.assert_array_equal(
-            outcomes.initial_state[index], played.episodes.global_state[start, row]
-        )
-        np.testing.assert_array_equal(outcomes.latent[index], played.episodes.latent[start, row])
+        assert (outcomes.initial_state[index] == episodes.global_state[start, row]).all()
+        assert (outcomes.latent[index] == episodes.latent[start, row]).all()
 
 
 def test_outcomes_are_no_shorter_than_episodes_are():
@@ -145,14 +143,6 @@ def test_an_episode_ends_at_the_time_limit_whatever_the_environment_says():
     assert np.array_equal(np.flatnonzero(played.counted[:, 0]), [3, 8])
 
 
-def test_z_is_drawn_anew_for_every_episode(played):
-    latent = played.episodes.latent
-    for row, start, end in spans(played):
-        assert (latent[start : end + 1, row] == latent[start, row]).all()
-    drawn = [latent[start, row].argmax() for row, start, _ in spans(played)]
-    assert np.bincount(drawn, minlength=LATENTS).min() > 0
-
-
 def test_a_cut_episode_is_one_that_goes_on(played):
     cut = [x for x in spans(played) if not played.ended[x.end - 1, x.row]]
     assert cut
@@ -180,15 +170,7 @@ def test_what_agents_act_by_is_what_is_learnt_from():
     assert len(np.unique(np.asarray(episodes.actions[episodes.mask]), axis=0)) > 1
 
 
-def test_rows_are_a_function_of_their_key():
-    one, same, other = (
-        jax.device_get(play(jax.random.key(seed), random_actions)) for seed in (0, 0, 1)
-    )
-    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(same), strict=True):
-        np.testing.assert_array_equal(a, b)
-    assert (one.episodes.actions != other.episodes.actions).any()
-    keys = jax.random.split(jax.random.key(0), 2)
-    many = jax.jit(
-        jax.vmap(lambda key: play_rows(ENV, AGENT, PARAMS, key, draw, random_actions, ROWS, 9))
-    )(keys)
-    assert many.episodes.mask.shape == (2, 8, ROWS)
+def test_rows_are_a_function_of_their_key(played):
+    again, other = (jax.device_get(play(jax.random.key(seed), random_actions)) for seed in (0, 1))
+    chex.assert_trees_all_equal(again, played)
+    assert (other.episodes.actions != played.episodes.actions).any()

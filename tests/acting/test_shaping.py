@@ -1,5 +1,6 @@
 """Shaped rewards: in what training learns from, with a weight that falls; in no test return."""
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -11,19 +12,14 @@ from small_experiments import small_config, train_run
 
 from maven_jax import check_env
 from maven_jax.acting.shaping import ShapedEnv
-from maven_jax.config import Hyperparameters
+from maven_jax.config import Hyperparameters, override
 from maven_jax.envs import MStepMatrixGame
+from maven_jax.envs.adapters.types import Observation
 from maven_jax.errors import ConfigError
 from maven_jax.experiments.grid import Part, make_lanes
 from maven_jax.experiments.plan import Plan, train_plan
 from maven_jax.training.rounds import collect, make_parts
 from maven_jax.training.train import make_trainer
-
-
-class Observation(NamedTuple):
-    agents_view: jax.Array
-    action_mask: jax.Array
-    global_state: jax.Array
 
 
 class Hints:
@@ -58,11 +54,16 @@ ONE_EPISODE = small_config("qmix", num_envs=4)
 ROWS = small_config("qmix", num_envs=4, row_slots=13, total_env_steps=600)
 
 
-def played(config, numbers, env_steps=0):
-    """What a round stores, and its metrics, after so many environment steps."""
+@functools.cache
+def program(config):
+    """From hyperparameters and environment steps to what a round stores, and its metrics."""
     state = jax.jit(make_trainer(config, ENV).init)(jax.random.key(0), NUMBERS)
-    state = state._replace(env_steps=jnp.int32(env_steps))
-    return collect(make_parts(config, ENV), state, jax.random.key(1), numbers)
+    parts = make_parts(config, ENV)
+
+    def play(numbers, env_steps):
+        return collect(parts, state._replace(env_steps=env_steps), jax.random.key(1), numbers)
+
+    return jax.jit(play)
 
 
 @pytest.mark.slow
@@ -77,7 +78,7 @@ def test_the_weight_of_shaped_rewards_falls_to_0(config, weight, steps, env_step
         shaping_steps=jnp.float32(steps),
         reward_scale=jnp.float32(10),
     )
-    collected, metrics = jax.jit(lambda numbers: played(config, numbers, env_steps))(numbers)
+    collected, metrics = program(config)(numbers, jnp.int32(env_steps))
     actions, mask = (np.asarray(getattr(collected.episodes, x)) for x in ("actions", "mask"))
     rewards = mask * (actions.all(-1) + expected * 3.0 * actions.sum(-1))
     assert actions[mask].any()
@@ -87,13 +88,15 @@ def test_the_weight_of_shaped_rewards_falls_to_0(config, weight, steps, env_step
 
 
 def test_weights_may_be_an_axis_of_vmap():
+    """As in the program of a sweep."""
     weights = jnp.array([0.0, 1.0, 2.0])
-    of_weights = jax.vmap(
-        lambda weight: played(ONE_EPISODE, NUMBERS._replace(shaping_weight=weight))[0].episodes
-    )(weights)
-    actions = np.asarray(of_weights.actions)
+    numbers = NUMBERS._replace(shaping_weight=weights)
+    axes = jax.tree.map(lambda _: None, NUMBERS)._replace(shaping_weight=0)
+    collected, _ = jax.vmap(program(ONE_EPISODE), (axes, None))(numbers, jnp.int32(0))
+    episodes = collected.episodes
+    actions = np.asarray(episodes.actions)
     shaped = 3.0 * actions.sum(-1) * weights[:, None, None]
-    np.testing.assert_allclose(of_weights.reward, actions.all(-1) + shaped, rtol=1e-6)
+    np.testing.assert_allclose(episodes.reward, actions.all(-1) + shaped, rtol=1e-6)
 
 
 def test_test_episodes_return_the_reward_alone():
@@ -119,9 +122,6 @@ class Bare(NamedTuple):
     observation: Observation
     extras: dict
 
-    def last(self):
-        return self.step_type == StepType.LAST
-
 
 class BareHints(Hints):
     def _timestep(self, state, kind, reward):
@@ -129,31 +129,30 @@ class BareHints(Hints):
 
 
 def test_timesteps_may_be_named_tuples():
-    numbers = NUMBERS._replace(shaping_weight=jnp.float32(2))
     for env in (ENV, BareHints()):
-        training_env = ShapedEnv(env, numbers.shaping_weight)
+        training_env = ShapedEnv(env, jnp.float32(2))
         state, _ = training_env.reset(jax.random.key(0))
         _, timestep = training_env.step(state, jnp.ones(2, jnp.int32))
         assert timestep.reward == 1 + 2 * 6
 
 
 def test_a_weight_of_what_is_not_reported_is_refused(tmp_path):
-    config = small_config("qmix")
-    numbers = config.hyperparameters._replace(shaping_weight=1.0)
-    shaping = config.__class__(**{**vars(config), "hyperparameters": numbers})
-    message = (
-        r"^hyperparameters\.shaping_weight is 1\.0; allowed: 0, since MStepMatrixGame reports no "
-        "shaped_return"
-    )
-    with pytest.raises(ConfigError, match=message):
-        make_trainer(shaping, MStepMatrixGame(m=3))
-    make_trainer(shaping, ENV)
+    config, silent = small_config("qmix"), MStepMatrixGame(m=3)
+    shaping = override(config, {"hyperparameters": {"shaping_weight": 1.0}})
     lanes = make_lanes(config.hyperparameters, [0], {"shaping_weight": [0.0, 1.0]})
-    parts = [Part(name, config, lanes, {}) for name in ("a", "b")]
-    with pytest.raises(ConfigError, match=message.removeprefix("^")):
-        train_run(config, MStepMatrixGame(m=3), tmp_path / "run", lanes)
-    with pytest.raises(ConfigError, match=message.removeprefix("^")):
-        train_plan(Plan(tuple(parts)), tmp_path / "sweep", None, lambda _: MStepMatrixGame(m=3))
+    plan = Plan(tuple(Part(name, config, lanes, {}) for name in ("a", "b")))
+    make_trainer(shaping, ENV)
+    for refused in (
+        lambda: make_trainer(shaping, silent),
+        lambda: train_run(config, silent, tmp_path / "run", lanes),
+        lambda: train_plan(plan, tmp_path / "sweep", None, lambda _: silent),
+    ):
+        with pytest.raises(ConfigError) as error:
+            refused()
+        assert str(error.value).endswith(
+            "hyperparameters.shaping_weight is 1.0; allowed: 0, since MStepMatrixGame reports no "
+            "shaped_return in its extras"
+        )
     assert not list(tmp_path.iterdir())
 
 

@@ -81,16 +81,10 @@ def falling():
 def test_the_penalty_is_the_mean_fall(falling, weight):
     mixer, params = falling
     hyperparameters = HYPERPARAMETERS._replace(monotonicity_weight=weight)
-    arguments = (
-        mixer,
-        Networks(Q_VALUES, params),
-        Networks(TARGET_Q_VALUES, params),
-        BATCH.reward,
-        BATCH,
-        hyperparameters,
-        CONFIG,
+    networks = Networks(Q_VALUES, params), Networks(TARGET_Q_VALUES, params)
+    penalised, metrics = penalised_q_learning.loss(
+        mixer, *networks, BATCH.reward, BATCH, hyperparameters, CONFIG
     )
-    penalised, metrics = penalised_q_learning.loss(*arguments)
     np.testing.assert_allclose(metrics["monotonicity_penalty"], 1.0)  # (2 + 0) / 2
     # Q_tot = -2 * 3 + 0.5 * 2 + 100, and at the next step -2 * 6 + 0.5 * 2 + 100
     np.testing.assert_allclose(penalised, (95 - (10 + 0.5 * 89)) ** 2 + weight, rtol=1e-6)
@@ -115,40 +109,38 @@ def test_the_penalty_descends_to_a_monotonic_mixer(falling):
     assert metrics["monotonicity_penalty"] < 0.5 * first
 
 
-def test_qtran_is_the_sum_of_its_terms():
-    """Of a critic whose rows are 4 and 7 whatever it reads, and whose value is 0.5."""
+@pytest.fixture(scope="module")
+def critic():
     critic = JointCritic(4, SPEC.num_actions)
-    params = random_params(lambda key: critic.init_params(key, SPEC, 0))
+    return critic, random_params(lambda key: critic.init_params(key, SPEC, 0))
+
+
+def test_qtran_is_the_sum_of_its_terms(critic):
+    """Of a critic whose rows are 4 and 7 whatever it reads, and whose value is 0.5."""
+    critic, params = critic
     params = jax.tree.map(jnp.zeros_like, params)
     params["params"]["q"]["bias"] = jnp.array([4.0, 7.0])
     params["params"]["value"]["bias"] = jnp.array([0.5])
-    weights = {"optimum_weight": 2.0, "nonoptimum_weight": 0.5}
+    networks = Networks(Q_VALUES, params), Networks(TARGET_Q_VALUES, params)
 
-    def loss(**weights):
-        return qtran.loss(
-            critic,
-            Networks(Q_VALUES, params),
-            Networks(TARGET_Q_VALUES, params),
-            BATCH.reward,
-            BATCH,
-            HYPERPARAMETERS._replace(**weights),
-            CONFIG,
-        )
+    def loss(optimum, nonoptimum):
+        weights = {"optimum_weight": optimum, "nonoptimum_weight": nonoptimum}
+        numbers = HYPERPARAMETERS._replace(**weights)
+        return qtran.loss(critic, *networks, BATCH.reward, BATCH, numbers, CONFIG)
 
-    total, metrics = loss(**weights)
+    total, metrics = loss(2.0, 0.5)
     # the next actions, (0, 1), are worth 4 to agent 0 and 7 to agent 1
     td_loss = ((7 - (10 + 0.5 * 4)) ** 2 + (4 - (10 + 0.5 * 7)) ** 2) / 2
     optimum_loss, nonoptimum_loss = 1.5**2, (1.5**2 + 4.5**2) / 2
     found = [metrics[name] for name in ("td_loss", "optimum_loss", "nonoptimum_loss")]
     np.testing.assert_allclose(found, [td_loss, optimum_loss, nonoptimum_loss], rtol=1e-6)
     np.testing.assert_allclose(total, td_loss + 2 * optimum_loss + 0.5 * nonoptimum_loss, rtol=1e-6)
-    alone, _ = loss(optimum_weight=0.0, nonoptimum_weight=0.0)
+    alone, _ = loss(0.0, 0.0)
     np.testing.assert_allclose(alone, td_loss, rtol=1e-6)
 
 
-def test_qtran_gives_every_agent_its_own_row():
-    critic = JointCritic(4, SPEC.num_actions)
-    params = random_params(lambda key: critic.init_params(key, SPEC, 0))
+def test_qtran_gives_every_agent_its_own_row(critic):
+    critic, params = critic
     values = qtran.joint_value(critic, Networks(Q_VALUES, params), BATCH)
     taken = jax.nn.one_hot(BATCH.actions, 2)
     rows = critic.apply(params, taken, jnp.ones((1, 1, 1)), jnp.zeros((1, 1, 0))).q_joint

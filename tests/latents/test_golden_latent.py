@@ -39,15 +39,16 @@ def make_latent(recorded, hidden_size):
 
 def test_optimiser_steps(case):
     recorded = json.loads(str(case["config"]))
-    start = {k.removeprefix("params/"): v for k, v in case.items() if k.startswith("params/")}
+
+    def part(prefix):
+        return {k.removeprefix(prefix): v for k, v in case.items() if k.startswith(prefix)}
+
+    start = part("params/")
     latent = make_latent(recorded, hidden_size=start["affine1.weight"].shape[0])
-    hyperparameters = jax.tree.map(
-        jnp.float32,
-        Hyperparameters(
-            latent_learning_rate=recorded["lr"],
-            latent_return_scale=1.0,
-            latent_entropy_weight=recorded["entropy_scaling"],
-        ),
+    hyperparameters = Hyperparameters(
+        latent_learning_rate=recorded["lr"],
+        latent_return_scale=1.0,
+        latent_entropy_weight=recorded["entropy_scaling"],
     )
     step = jax.jit(
         partial(learner.update_latent, latent=latent, config=Config(fidelity="reference"))
@@ -56,17 +57,12 @@ def test_optimiser_steps(case):
     opt_state = latent.optimizer(hyperparameters).init(params)
     unmixed = dataclasses.replace(latent, epsilon=0.0) if recorded["kind"] == "returns" else latent
     for i, indices in enumerate(case["batch_indices"]):
-        batch = LatentOutcome(
-            jnp.asarray(case["state"][indices]),
-            jnp.asarray(case["latent"][indices]),
-            jnp.asarray(case["returns"][indices]),
-        )
+        replayed = (case[name][indices] for name in ("state", "latent", "returns"))
+        batch = LatentOutcome(*map(jnp.asarray, replayed))
         entropy = unmixed.entropy(params, batch.initial_state).mean()
         np.testing.assert_allclose(entropy, case["out/entropy"][i], rtol=1e-5)
         params, opt_state = step(params, opt_state, batch, hyperparameters)
-        prefix = f"params_after_{i + 1}/"
-        after = {k.removeprefix(prefix): v for k, v in case.items() if k.startswith(prefix)}
-        if after:
+        if after := part(f"params_after_{i + 1}/"):
             expected = pymarl.latent_from_pymarl(after)
             for a, b in zip(jax.tree.leaves(params), jax.tree.leaves(expected), strict=True):
                 np.testing.assert_allclose(a, b, atol=1e-4)

@@ -73,35 +73,26 @@ class Case:
         self.loss = partial(learner.loss, algorithm=self.algorithm, config=self.config)
 
     def params(self, prefix: str) -> Params:
-        def part(name):
-            start = f"{prefix}/{name}/"
-            return {k.removeprefix(start): v for k, v in self.arrays.items() if k.startswith(start)}
-
         discriminator = {}
         if self.algorithm.discriminator is not None:
-            source = part("discrim") or self._online("discrim")
-            discriminator = pymarl.discriminator_from_pymarl(source, part("rnn_agg"))
+            # It has no target network: the target's weights are never read.
+            source = self.part(prefix, "discrim") or self.part("params", "discrim")
+            discriminator = pymarl.discriminator_from_pymarl(source, self.part(prefix, "rnn_agg"))
         return Params(
-            agent=pymarl.agent_from_pymarl(part("agent")),
-            mixer=pymarl.mixer_from_pymarl(part("mixer")),
+            agent=pymarl.agent_from_pymarl(self.part(prefix, "agent")),
+            mixer=pymarl.mixer_from_pymarl(self.part(prefix, "mixer")),
             discriminator=discriminator,
         )
 
-    def _online(self, name: str) -> dict[str, np.ndarray]:
-        """The discriminator has no target network: the target's weights are never read."""
-        start = f"params/{name}/"
+    def part(self, *folders: str) -> dict[str, np.ndarray]:
+        start = "/".join(folders) + "/"
         return {k.removeprefix(start): v for k, v in self.arrays.items() if k.startswith(start)}
 
     @cached_property
     def batch(self) -> Episodes:
-        recorded = {
-            name.removeprefix("batch/"): jnp.asarray(value)
-            for name, value in self.arrays.items()
-            if name.startswith("batch/")
-        }
+        recorded = jax.tree.map(jnp.asarray, self.part("batch"))
         ended = recorded["terminated"]
         before = jnp.pad(ended, ((0, 0), (1, 0)))[:, :-1]
-        latent = recorded.get("latent", jnp.zeros((ended.shape[0], 0)))
         return swap_time_and_batch(
             Episodes(
                 agents_view=recorded["obs"],
@@ -111,7 +102,7 @@ class Case:
                 reward=recorded["reward"],
                 discount=1.0 - ended,
                 mask=recorded["filled"][:, :-1] & ~before,
-                latent=latent,
+                latent=recorded.get("latent", jnp.zeros((ended.shape[0], 0))),
             )
         )
 

@@ -1,6 +1,5 @@
 """What the recorded cases do not cover: r_aux, and its absence, optimisers, the learning rate."""
 
-from dataclasses import replace
 from functools import partial
 
 import jax
@@ -10,7 +9,7 @@ import pytest
 from helpers import random_params
 
 from maven_jax.algorithms.table import make_algorithm
-from maven_jax.config import Hyperparameters, from_dict
+from maven_jax.config import Hyperparameters, from_dict, override
 from maven_jax.learning import learner
 from maven_jax.types import EnvSpec, Episodes, LatentOutcome, Params
 
@@ -52,21 +51,19 @@ def batch():
 @pytest.fixture(scope="module")
 def weights():
     _, algorithm = make()
+    parts = algorithm.agent, algorithm.mixer, algorithm.discriminator
     params = Params(
-        random_params(lambda key: algorithm.agent.init_params(key, SPEC, LATENTS)),
-        random_params(lambda key: algorithm.mixer.init_params(key, SPEC, LATENTS)),
-        random_params(lambda key: algorithm.discriminator.init_params(key, SPEC, LATENTS)),
+        *(random_params(partial(part.init_params, spec=SPEC, latent_size=3)) for part in parts)
     )
-    latent_params = random_params(lambda key: algorithm.latent.init_params(key, SPEC.state_size))
+    latent_params = random_params(partial(algorithm.latent.init_params, state_size=5))
     return params, latent_params
 
 
-def metrics_of(config, algorithm, weights, batch, **hyperparameters):
-    params, latent_params = weights
+def metrics_of(config, algorithm, weights, batch, **changes):
     loss = jax.jit(partial(learner.loss, algorithm=algorithm, config=config))
-    return loss(
-        params, params, latent_params, batch, config.hyperparameters._replace(**hyperparameters)
-    )[1]
+    params, latent_params = weights
+    numbers = config.hyperparameters._replace(**changes)
+    return loss(params, params, latent_params, batch, numbers)[1]
 
 
 @pytest.fixture(scope="module")
@@ -82,10 +79,8 @@ def known(weights):
 @pytest.mark.parametrize("fidelity", ["paper", "reference"])
 def test_the_auxiliary_reward_reaches_the_target(fidelity, known, batch):
     """Over the nine steps: four of the first z, three of the second, two of the third."""
-    config, algorithm = make(fidelity)
-    weights = known
-    without = metrics_of(config, algorithm, weights, batch, intrinsic_weight=0.0)
-    with_it = metrics_of(config, algorithm, weights, batch, intrinsic_weight=0.5)
+    loss = partial(metrics_of, *make(fidelity), known, batch)
+    without, with_it = loss(intrinsic_weight=0.0), loss(intrinsic_weight=0.5)
     steps, log_q, log_p = np.array([4, 3, 2]), np.log([0.5, 0.25, 0.25]), np.log([0.2, 0.3, 0.5])
     auxiliary = steps @ (-log_q if fidelity == "reference" else log_q - log_p) / 9
     np.testing.assert_allclose(with_it["intrinsic_reward"], auxiliary, rtol=1e-4)
@@ -95,9 +90,8 @@ def test_the_auxiliary_reward_reaches_the_target(fidelity, known, batch):
 
 def test_the_loss_is_the_td_loss_plus_the_weighted_cross_entropy(weights, batch):
     """Where all weights are 0, every value is 0 and q_v is uniform."""
-    config, algorithm = make(signal="gradient")
     zeros = jax.tree.map(jnp.zeros_like, weights)
-    metrics = metrics_of(config, algorithm, zeros, batch, mi_weight=0.7)
+    metrics = metrics_of(*make(signal="gradient"), zeros, batch, mi_weight=0.7)
     expected = (np.square(batch.reward) * batch.mask).sum() / 9 + 0.7 * np.log(3)
     np.testing.assert_allclose(metrics["loss"], expected, rtol=1e-5)
 
@@ -149,17 +143,14 @@ def test_the_latent_policy_moves_towards_what_pays(weights):
 )
 def test_the_first_step_of_each_optimizer(kind, first_steps, variant):
     """Of a gradient of norm 10, clipped to 1."""
+    numbers = {"learning_rate": 0.1, "rms_decay": 0.75, "rms_epsilon": 0.25, "max_grad_norm": 1.0}
 
     def step(grads):
-        hyperparameters = Hyperparameters(
-            learning_rate=0.1, rms_decay=0.75, rms_epsilon=0.25, max_grad_norm=1.0
-        )
-        optimizer = learner.make_optimizer(kind, hyperparameters)
+        optimizer = learner.make_optimizer(kind, Hyperparameters(**numbers))
         return optimizer.update(grads, optimizer.init(grads))[0]
 
-    np.testing.assert_allclose(
-        variant(step)(jnp.array([6.0, -8.0])), 0.1 * np.array(first_steps), rtol=1e-5
-    )
+    found = variant(step)(jnp.array([6.0, -8.0]))
+    np.testing.assert_allclose(found, 0.1 * np.array(first_steps), rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -173,23 +164,14 @@ def test_the_learning_rate_falls_to_0_where_that_is_asked_for(duration, rates, v
     np.testing.assert_allclose(found, rates)
 
 
-FIRST_STEPS = {
-    "rmsprop": lambda g: g / (np.sqrt(0.01 * g**2) + 1e-5),
-    "adam": lambda g: g / (np.abs(g) + 1e-8),
-    "radam": lambda g: g,
-}
-"""Of the default hyperparameters, from a gradient g that is clipped already."""
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", learner.OPTIMIZERS)
-def test_an_update_takes_the_step_of_the_optimizer_that_is_configured(kind, weights, batch):
+def test_an_update_takes_the_step_of_the_optimizer_that_is_configured(weights, batch):
     config, algorithm = make()
-    config = replace(config, training=replace(config.training, optimizer=kind))
+    config = override(config, {"training": {"optimizer": "adam"}})
     params, latent_params = weights
-    hyperparameters = Hyperparameters(learning_rate=0.1)
-    optimizer = learner.make_optimizer(kind, hyperparameters)
-    arguments = latent_params, batch, hyperparameters, algorithm, config
+    numbers = Hyperparameters(learning_rate=0.1)
+    optimizer = learner.make_optimizer("adam", numbers)
+    arguments = latent_params, batch, numbers, algorithm, config
 
     @jax.jit
     def gradient_and_update(params):
@@ -198,10 +180,10 @@ def test_an_update_takes_the_step_of_the_optimizer_that_is_configured(kind, weig
 
     grads, moved = jax.device_get(gradient_and_update(params))
     norm = np.sqrt(sum(np.square(g).sum() for g in jax.tree.leaves(grads)))
-    scale = min(1, hyperparameters.max_grad_norm / norm)
+    scale = min(1, numbers.max_grad_norm / norm)
 
     def check(new, old, gradient):
-        expected = old - 0.1 * FIRST_STEPS[kind](scale * gradient)
-        np.testing.assert_allclose(new, expected, rtol=1e-4, atol=2e-6)
+        step = scale * gradient / (np.abs(scale * gradient) + 1e-8)
+        np.testing.assert_allclose(new, old - 0.1 * step, rtol=1e-4, atol=2e-6)
 
     jax.tree.map(check, moved, params, grads)

@@ -13,8 +13,8 @@ TIME, AGENTS, ACTIONS, CAPACITY = 3, 2, 4, 5
 def episode(number, *batch):
     """An episode that holds `number` in every entry, and its parity in the masks."""
 
-    def full(dtype, time, *rest):
-        return np.full((time, *batch, *rest), number % 2 if dtype is bool else number, dtype)
+    def full(dtype, *shape):
+        return np.full((*batch, *shape), number % 2 if dtype is bool else number, dtype)
 
     return Episodes(
         agents_view=full(np.float32, TIME + 1, AGENTS, 6),
@@ -24,7 +24,7 @@ def episode(number, *batch):
         reward=full(np.float32, TIME),
         discount=full(np.float32, TIME),
         mask=full(bool, TIME),
-        latent=np.full((*batch, 2), number, np.float32),
+        latent=full(np.float32, 2),
     )
 
 
@@ -40,6 +40,7 @@ class Ring:
         replay = make_replay(CAPACITY, batch_size)
         self.init, self.add = jax.jit(replay.init), jax.jit(replay.add)
         self.sample = jax.jit(lambda state, key: replay.sample(state, key).experience)
+        self.draws = jax.jit(jax.vmap(lambda *args: self.sample(*args).reward, in_axes=(None, 0)))
 
     def after(self, count):
         """The state after adding the episodes 0, 1, ... in turn."""
@@ -48,36 +49,32 @@ class Ring:
             state = self.add(state, batched(number))
         return state
 
+    def drawn(self, state):
+        """The numbers of the episodes that 2000 samples hold."""
+        return self.draws(state, KEYS)[..., 0].ravel()
+
+    def stored(self, state):
+        return set(self.drawn(state).tolist())
+
+
+KEYS = jax.random.split(jax.random.key(0), 2000)
+
 
 @pytest.fixture(scope="module")
 def ring():
     return Ring(batch_size=4)
 
 
-@pytest.mark.parametrize(
-    ("count", "stored"),
-    [(1, {0}), (3, {0, 1, 2}), (5, {0, 1, 2, 3, 4}), (7, {2, 3, 4, 5, 6}), (11, {6, 7, 8, 9, 10})],
-)
-def test_samples_come_from_the_newest_items(ring, count, stored):
-    state = ring.after(count)
-    drawn = [ring.sample(state, jax.random.key(seed)).reward[:, 0] for seed in range(20)]
-    assert set(np.concatenate(drawn).tolist()) == stored
-
-
-@pytest.mark.parametrize("count", [3, CAPACITY, 2 * CAPACITY + 1])
-def test_every_item_that_is_stored_is_drawn_as_often(ring, count):
-    state, keys = ring.after(count), jax.random.split(jax.random.key(0), 2000)
-    drawn = jax.jit(jax.vmap(lambda key: ring.sample(state, key).reward[:, 0]))(keys)
-    _, counts = np.unique(drawn, return_counts=True)
-    assert len(counts) == min(count, CAPACITY)
-    mean = drawn.size / len(counts)
+@pytest.mark.parametrize("count", [1, 3, CAPACITY, 7, 2 * CAPACITY + 1])
+def test_the_newest_items_are_drawn_one_as_often_as_another(ring, count):
+    numbers, counts = np.unique(ring.drawn(ring.after(count)), return_counts=True)
+    np.testing.assert_array_equal(numbers, np.arange(max(0, count - CAPACITY), count))
+    mean = 8000 / len(counts)
     assert (np.abs(counts - mean) < 5 * mean**0.5).all()
 
 
 def test_several_items_are_added_in_order(ring):
-    state = ring.add(ring.after(3), batched(3, 4, 5, 6))
-    drawn = [ring.sample(state, jax.random.key(seed)).reward[:, 0] for seed in range(20)]
-    assert set(np.concatenate(drawn).tolist()) == {2, 3, 4, 5, 6}
+    assert ring.stored(ring.add(ring.after(3), batched(3, 4, 5, 6))) == {2, 3, 4, 5, 6}
 
 
 def test_items_come_back_whole(ring):
@@ -120,13 +117,10 @@ def test_those_that_are_counted_are_added_in_order(ring, counted, stored):
     items = batched(*range(10, 17))
     flags = np.isin(np.arange(10, 17), counted)
     state = jax.jit(add_where)(flags, ring.after(3), items)
-    drawn = [ring.sample(state, jax.random.key(seed)).reward[:, 0] for seed in range(20)]
-    assert set(np.concatenate(drawn).tolist()) == stored
+    assert ring.stored(state) == stored
     assert state.current_index == (3 + len(counted)) % CAPACITY
-    newer = ring.add(state, batched(20, 21))
-    drawn = [ring.sample(newer, jax.random.key(seed)).reward[:, 0] for seed in range(20)]
     kept = sorted(stored)[2 - CAPACITY :]
-    assert set(np.concatenate(drawn).tolist()) == {*kept, 20, 21}
+    assert ring.stored(ring.add(state, batched(20, 21))) == {*kept, 20, 21}
 
 
 @pytest.mark.parametrize("flag", [True, False])
@@ -159,7 +153,7 @@ def test_different_keys_draw_different_batches(ring):
 @pytest.fixture
 def time_major():
     """Two different episodes side by side: `T B ...`."""
-    episodes = episode(1, 2)
+    episodes = swap_time_and_batch(episode(1, 2))
     rewards = np.arange(TIME * 2.0).reshape(TIME, 2)
     states = np.arange((TIME + 1) * 2 * 7.0).reshape(TIME + 1, 2, 7)
     return episodes._replace(reward=rewards, global_state=states, latent=np.eye(2))

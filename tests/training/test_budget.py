@@ -44,26 +44,29 @@ def test_how_often_a_step_is_learnt_from():
     assert budget.replays_per_step(ROWS, np.array([0, 6])) == pytest.approx(60 / 32)
 
 
-@pytest.mark.parametrize("slots", [1, 9])
-def test_a_row_that_is_too_short_for_an_episode(slots):
-    with pytest.raises(ConfigError, match=rf"row_slots is {slots}; allowed: 0, or more than .* 9"):
-        budget.check_steps(TrainingConfig(row_slots=slots), 9)
-
-
-def test_steps_that_the_first_batch_of_rows_takes_whole():
-    short = TrainingConfig(batch_size=4, row_slots=26, total_env_steps=100)
-    with pytest.raises(ConfigError, match=r"more than 100, the .* of 4: 4 rows of .* less one, 25"):
-        budget.check_steps(short, 9)
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ({"row_slots": 1}, "row_slots is 1; allowed: 0, or more than .* 9"),
+        ({"row_slots": 9}, "row_slots is 9; allowed: 0, or more than .* 9"),
+        (
+            {"batch_size": 4, "row_slots": 26, "total_env_steps": 100},
+            "more than 100, the .* of 4: 4 rows of .* less one, 25",
+        ),
+    ],
+)
+def test_rows_must_hold_an_episode_and_leave_steps_after_the_first_batch(sizes, message):
+    with pytest.raises(ConfigError, match=message):
+        budget.check_steps(TrainingConfig(**sizes), 9)
 
 
 def test_a_first_evaluation_beyond_the_last_step_is_announced():
     """32 episodes fill the batch, 100 more an evaluation; each has at most 7 steps."""
-    line = budget.late_evaluation(TrainingConfig(total_env_steps=500), 7)
+    line = budget.late_evaluation(TrainingConfig(total_env_steps=923), 7)
     assert line.startswith(
         "the first evaluation comes after 100 updates, up to 924 environment steps, which may "
-        "exceed the 500 of training.total_env_steps"
+        "exceed the 923 of training.total_env_steps"
     )
-    assert budget.late_evaluation(TrainingConfig(total_env_steps=923), 7)
     assert budget.late_evaluation(TrainingConfig(total_env_steps=924), 7) is None
     short = dataclasses.replace(ROWS, total_env_steps=599)
     assert "after 9 updates, up to 600 environment" in budget.late_evaluation(short, 9)
