@@ -85,8 +85,8 @@ needs_ray = pytest.mark.skipif(
 
 @pytest.mark.slow
 @needs_ray
-def test_eight_parts_on_two_workers_of_which_one_is_killed(here):
-    command = ["train", "small.yaml", "--seeds", "8", "--training.total-env-steps", "2000"]
+def test_three_parts_on_two_workers_of_which_one_is_killed(here):
+    command = ["train", "small.yaml", "--seeds", "3", "--training.total-env-steps", "2000"]
     process = start_on_ray(*command, *OPTIONS, "--out", "on_ray")
     try:
         worker_that_trains(process).kill()  # SIGKILL
@@ -94,9 +94,9 @@ def test_eight_parts_on_two_workers_of_which_one_is_killed(here):
     finally:
         process.kill()
     assert process.returncode == 0, said
-    assert "8 seeds" in printed
+    assert "3 seeds" in printed
     starts = [len(load_setup(part)[1]["history"]) for part in parts_of(here / "on_ray")]
-    assert sorted(starts) == [1] * 7 + [2]
+    assert sorted(starts) == [1, 1, 2]
     assert "resuming after" in said, "the worker that was killed had a checkpoint"
     assert run([*command, *OPTIONS, "--out", "in_turn"]) == 0
     assert_same_parts(here / "on_ray", here / "in_turn")
@@ -132,13 +132,13 @@ def test_a_cluster_that_is_not_there_is_refused_and_leaves_no_folder(here, capfd
 
 
 @pytest.mark.slow
-def test_an_array_of_four_jobs_trains_a_part_each(here, monkeypatch, capsys):
-    command = ["train", "small.yaml", "--seeds", "4", *OPTIONS, "--out"]
-    for index in range(4):
+def test_an_array_of_three_jobs_trains_a_part_each(here, monkeypatch):
+    command = ["train", "small.yaml", "--seeds", "3", *OPTIONS, "--out"]
+    for index in range(3):
         monkeypatch.setenv("SLURM_ARRAY_TASK_ID", str(index))
         assert run([*command, "array"]) == 0
         statuses = [load_setup(part)[1]["status"] for part in parts_of(here / "array")]
-        assert statuses == ["finished"] * (index + 1) + ["waiting"] * (3 - index)
+        assert statuses == ["finished"] * (index + 1) + ["waiting"] * (2 - index)
     monkeypatch.delenv("SLURM_ARRAY_TASK_ID")
     assert run([*command, "in_turn"]) == 0
     assert_same_parts(here / "array", here / "in_turn")
@@ -152,33 +152,21 @@ def test_what_a_job_trains_alone_is_no_part_of_an_array(here, monkeypatch):
     assert load_run(here / "runs" / "small").lanes == {"seed": [7]}
 
 
-def test_an_index_names_a_part(here, capsys):
-    command = ["sweep", "small.yaml", "--seeds", "1", "--grid", "training.batch_size=2,4"]
-    assert run([*command, "--no-tensorboard", "--out", "swept", "--part-index", "1"]) == 0
-    first, second = parts_of(here / "swept")
-    assert load_setup(first)[1]["status"] == "waiting"
-    assert load_run(second).config.training.batch_size == 4
-
-
 @pytest.mark.parametrize(
     ("words", "task", "message"),
     [
-        (["--part-index", "2"], None, "part_index is 2; allowed: a whole number from 0 to 1"),
-        ([], "2", "SLURM_ARRAY_TASK_ID is 2; allowed: a whole number from 0 to 1; unset it to"),
-        ([], "x", "SLURM_ARRAY_TASK_ID is 'x'; allowed: a whole number"),
-        (["--ray-cpus", "1"], None, "ray_cpus is 1.0; allowed: with --ray only"),
-        (["--ray", "local", "--ray-cpus", "1.5"], None, "ray_cpus is 1.5; allowed: a number from"),
-        (["--ray", "local", "--ray-gpus", "-1"], None, "ray_gpus is -1.0; allowed: a number from"),
+        ("--part-index 2", None, "part_index is 2; allowed: a whole number from 0 to 1"),
+        ("", "2", "SLURM_ARRAY_TASK_ID is 2; allowed: a whole number from 0 to 1; unset it to"),
+        ("", "x", "SLURM_ARRAY_TASK_ID is 'x'; allowed: a whole number"),
+        ("--ray-cpus 1", None, "ray_cpus is 1.0; allowed: with --ray only"),
+        ("--ray local --ray-cpus 1.5", None, "ray_cpus is 1.5; allowed: a number from"),
+        ("--ray local --ray-gpus -1", None, "ray_gpus is -1.0; allowed: a number from"),
+        ("--init-from runs/x", None, "group_size is 1; allowed: at least 2, the number"),
     ],
 )
 def test_what_is_refused_of_them(words, task, message, here, monkeypatch, capsys):
     if task is not None:
         monkeypatch.setenv("SLURM_ARRAY_TASK_ID", task)
     command = ["train", "small.yaml", "--seeds", "2", "--group-size", "1", "--out", "out"]
-    assert refused(capsys, *command, *words).startswith(message)
+    assert refused(capsys, *command, *words.split()).startswith(message)
     assert not (here / "out").exists()
-
-
-def test_weights_to_start_from_are_for_one_part(here, capsys):
-    command = ["train", "small.yaml", "--seeds", "2", "--group-size", "1", "--init-from", "runs/x"]
-    assert refused(capsys, *command).startswith("group_size is 1; allowed: at least 2, the number")
