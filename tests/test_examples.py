@@ -10,12 +10,11 @@ import numpy as np
 import pytest
 from small_experiments import SMALL
 
-from maven_jax import check_env, from_dict, load_run, make_train, override, to_dict
+from maven_jax import check_env, from_dict, load_run, make_train, override, to_dict, trained_weights
 from maven_jax.acting.rollout import env_spec, rollout, start_episodes
 from maven_jax.algorithms.table import make_algorithm
 from maven_jax.cli.main import run as command_line
 from maven_jax.environments.registry import make_env
-from maven_jax.experiments.evaluating import trained_weights
 from maven_jax.functional.exploration import act_greedily
 
 pytestmark = pytest.mark.slow
