@@ -20,14 +20,9 @@ from maven_jax.studies.study import Study, StudyRun
 
 pytestmark = pytest.mark.slow
 
-TINY = from_dict(
-    {
-        "algorithm": "vdn",
-        "network": {"hidden_size": 4, "mixer_embed_size": 4},
-        "training": {"batch_size": 2, "updates_per_evaluation": 2},
-        "evaluation": {"episodes": 2},
-    }
-)
+SMALL = {"network": {"hidden_size": 4, "mixer_embed_size": 4}, "evaluation": {"episodes": 2}}
+FEW = {"training": {"batch_size": 2, "updates_per_evaluation": 2}}
+TINY = from_dict(SMALL | FEW | {"algorithm": "vdn"})
 
 
 def test_throughput(tmp_path, capsys):
@@ -57,19 +52,18 @@ def test_operations_of_matmuls_are_counted():
     assert counted == 2 * 5 * 2 * 3 * 4 + 7 * 2 * 6 * 6
 
 
-def test_operations_of_one_branch_are_counted():
-    """Accelerators unroll a loop that a CPU does not: 7 products of 4 x 4, whichever of them."""
+@pytest.mark.parametrize(
+    ("scan", "once"),
+    [(loops.scan, 7), (lambda step, x, xs: jax.lax.scan(step, x, xs), 1)],
+    ids=["unrolled whole on accelerators", "looped"],
+)
+def test_operations_of_one_branch_are_counted(scan, once):
+    """7 products of 4 x 4, whichever branch runs them; or as many as one round has."""
     w = jnp.ones((4, 4))
-
-    def program(x):
-        return loops.scan(lambda carry, _: (carry @ w, None), x, jnp.arange(7))
-
-    jaxpr = jax.make_jaxpr(program)(w).jaxpr
+    program = jax.make_jaxpr(lambda x: scan(lambda c, _: (c @ w, None), x, jnp.arange(7)))(w)
     count = load("throughput").matmul_operations
-    assert count(jaxpr) == 7 * 2 * 4**3
-    assert count(jaxpr, loops_once=True) == 7 * 2 * 4**3, "it is unrolled whole"
-    looped = jax.make_jaxpr(lambda x: jax.lax.scan(lambda c, _: (c @ w, None), x, length=7))(w)
-    assert count(looped.jaxpr, loops_once=True) == 2 * 4**3
+    assert count(program.jaxpr) == 7 * 2 * 4**3
+    assert count(program.jaxpr, loops_once=True) == once * 2 * 4**3
 
 
 @pytest.fixture
@@ -88,9 +82,8 @@ LIMITS = {"cpu": {"fp32_flop_per_s": 1e9, "bytes_per_s": 1e8}}
 
 def test_accelerator(sizes, checkout, tmp_path, capsys):
     """All rows are measured, what does not fit is listed, and a second call measures nothing."""
-    small = {"network": {"hidden_size": 4, "mixer_embed_size": 4}, "evaluation": {"episodes": 2}}
     accelerator, out = load("accelerator"), tmp_path / "record.json"
-    task = accelerator.Task("small.yaml", {"MAP_NAME": "3m"}, small, "", ("", ""))
+    task = accelerator.Task("small.yaml", {"MAP_NAME": "3m"}, SMALL, "", ("", ""))
     parts = ["--parts", "matrix", "figure3", "jaxmarl", "--jaxmarl", str(checkout)]
     arguments = [[*parts, "--minutes", "600", "--out", str(out)], sizes, {"task": task}, LIMITS]
     accelerator.main(*arguments)
@@ -159,29 +152,32 @@ raise AssertionError("it has not ended")
     assert b"KeyError: 'y'" in ended.stderr
 
 
-def test_accelerator_refuses_bad_input_in_a_line(sizes, tmp_path, capsys):
-    accelerator = load("accelerator")
-    other, nowhere = tmp_path / "other.json", tmp_path / "nowhere"
+def test_accelerator_keeps_a_file_that_is_no_record(sizes, tmp_path, capsys):
+    other = tmp_path / "other.json"
     for text in ("[]", "{", '{"machine": {}}', "\xff"):
         other.write_bytes(text.encode("latin-1"))
         with pytest.raises(SystemExit, match="2"):
-            accelerator.main(["--out", str(other)], sizes)
+            load("accelerator").main(["--out", str(other)], sizes)
         error = capsys.readouterr().err.splitlines()[-1]
         assert f"--out is '{other}', which is no record of this command, device" in error
         assert other.read_bytes() == text.encode("latin-1")
-    for words, message in (
-        (["--minutes", "0"], "--minutes is 0; allowed: a number above 0"),
-        (["--minutes", "nan"], "--minutes is nan; allowed: a number above 0"),
-        (["--minutes", "inf"], "--minutes is inf; allowed: a number above 0"),
-        (["--parts", "figure4"], "invalid choice: 'figure4'"),
-        (["--parts", "jaxmarl"], "--parts jaxmarl needs --jaxmarl CHECKOUT"),
-        (["--jaxmarl", str(nowhere)], "allowed: a clone of JaxMARL"),
-        (["--out", str(nowhere / "x.json")], "whose folder is missing; allowed: a file in a"),
-        (["--out", str(tmp_path)], "which is no record of this command"),
-    ):
-        with pytest.raises(SystemExit, match="2"):
-            accelerator.main(words, sizes)
-        assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        *((f"--minutes {x}", f"--minutes is {x}; allowed: a number") for x in ("0", "nan", "inf")),
+        ("--parts figure4", "invalid choice: 'figure4'"),
+        ("--parts jaxmarl", "--parts jaxmarl needs --jaxmarl CHECKOUT"),
+        ("--jaxmarl nowhere", "allowed: a clone of JaxMARL"),
+        ("--out nowhere/x.json", "whose folder is missing; allowed: a file in a"),
+        ("--out .", "which is no record of this command"),
+    ],
+)
+def test_accelerator_refuses_bad_input_in_a_line(words, message, sizes, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        load("accelerator").main(words.split(), sizes)
+    assert message in capsys.readouterr().err.splitlines()[-1]
 
 
 @pytest.mark.parametrize(
@@ -201,25 +197,18 @@ def test_wheels_refuses_bad_input_in_a_line(words, message, tmp_path):
 
 
 def test_environments(tmp_path, capsys):
-    small = {
-        "algorithm": "vdn",
-        "network": {"hidden_size": 4},
-        "training": {"total_env_steps": 10**6, "batch_size": 2, "updates_per_evaluation": 1},
-        "evaluation": {"episodes": 1},
-    }
+    training = {"total_env_steps": 10**6, "batch_size": 2, "updates_per_evaluation": 1}
+    small = {"algorithm": "vdn", "training": training, "evaluation": {"episodes": 1}}
     options = {"cleaner": {"size": 3, "num_agents": 2, "time_limit": 5}}
     environments, out = load("environments"), tmp_path / "record.json"
     arguments = ["--parallel", "3", "--repeats", "1", "--row-slots", "0", "13", "--out", str(out)]
-    environments.main(arguments, small, options)
+    environments.main(arguments, small | {"network": {"hidden_size": 4}}, options)
     assert "row slots" in capsys.readouterr().out
-    rows = json.loads(out.read_text())["rows"]
-    assert [row["parallel"] for row in rows] == [3, 3]
-    assert [row["row_slots"] for row in rows] == [0, 13]
-    for alone, in_rows in zip(rows[::2], rows[1::2], strict=True):
-        length = alone["random_length"]
-        assert alone["real_in_acting"] <= 1
-        assert in_rows["real_in_acting"] >= 1 - 1 / length
-        assert in_rows["updates_per_step"] > 0
+    alone, in_rows = rows = json.loads(out.read_text())["rows"]
+    assert [(row["parallel"], row["row_slots"]) for row in rows] == [(3, 0), (3, 13)]
+    assert alone["real_in_acting"] <= 1
+    assert in_rows["real_in_acting"] >= 1 - 1 / alone["random_length"]
+    assert in_rows["updates_per_step"] > 0
     assert all(min(row["random_steps_per_s"], row["learning_steps_per_s"]) > 0 for row in rows)
     with pytest.raises(SystemExit, match="2"):
         environments.main(arguments, small, options)
@@ -229,8 +218,8 @@ def test_kill_and_resume(tmp_path, capsys):
     """The short form of it: one run killed, one stopped, both then the run that never was."""
     kill_and_resume = load("kill_and_resume")
     out = tmp_path / "record.json"
-    config = kill_and_resume.CONFIG | {"network": {"hidden_size": 4, "mixer_embed_size": 4}}
-    config |= {"algorithm": "vdn", "training": config["training"] | {"total_env_steps": 1000}}
+    training = kill_and_resume.CONFIG["training"] | {"total_env_steps": 1000}
+    config = kill_and_resume.CONFIG | SMALL | {"algorithm": "vdn", "training": training}
     kill_and_resume.main(["--sigkill", "1", "--saved", "1", "--out", str(out)], config)
     printed = capsys.readouterr().out
     assert "SIGKILL: 1 of 1 identical" in printed
@@ -301,23 +290,14 @@ def test_launches_are_counted_in_loops_and_calls():
     assert counts == {"acting": 14, "forward": 7, "backward": 1, "other": 1}
 
 
-def test_configurations_are_named_or_those_of_a_study_s_runs():
-    read_configs = load("launches").read_configs
-    assert list(read_configs(["qmix", "maven"], None)) == ["qmix", "maven"]
-    assert read_configs([], "ten_step")["qtran"].algorithm == "qtran"
-
-
-@pytest.mark.parametrize(
-    ("script", "words"),
-    [
-        ("launches", ["--configs", "nowhere"]),
-        ("launches", ["--study", "nowhere"]),
-    ],
-)
-def test_a_configuration_that_is_not_there_ends_a_script_in_a_line(script, words, capsys):
-    with pytest.raises(SystemExit, match="2"):
-        load(script).main(words)
-    assert "unknown" in capsys.readouterr().err.splitlines()[-1]
+def test_configurations_are_named_or_those_of_a_study_s_runs(capsys):
+    launches = load("launches")
+    assert list(launches.read_configs(["qmix", "maven"], None)) == ["qmix", "maven"]
+    assert launches.read_configs([], "ten_step")["qtran"].algorithm == "qtran"
+    for option in ("--configs", "--study"):
+        with pytest.raises(SystemExit, match="2"):
+            launches.main([option, "nowhere"])
+        assert "unknown" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_what_a_branch_or_an_asynchronous_call_launches_is_not_guessed():
@@ -384,11 +364,10 @@ def checkout(tmp_path):
 
 def test_against_jaxmarl(checkout, tmp_path, capsys):
     against = load("against_jaxmarl")
-    small = {"network": {"hidden_size": 4, "mixer_embed_size": 4}, "evaluation": {"episodes": 2}}
     scores = "test_score", "return"
     packaged = tmp_path / "packaged.yaml"
-    packaged.write_text(yaml.safe_dump(small | {"training": {"updates_per_evaluation": 8}}))
-    task = against.Task("small.yaml", {"MAP_NAME": "3m"}, small, str(packaged), scores)
+    packaged.write_text(yaml.safe_dump(SMALL | {"training": {"updates_per_evaluation": 8}}))
+    task = against.Task("small.yaml", {"MAP_NAME": "3m"}, SMALL, str(packaged), scores)
     arguments = ["--jaxmarl", str(checkout), "--seeds", "2", "--rounds", "2", "--turns", "1"]
     against.main([*arguments, "--out", str(tmp_path / "times.json")], {"small": task})
     assert "jaxmarl ms" in " ".join(capsys.readouterr().out.split())

@@ -10,15 +10,7 @@ import numpy as np
 import pytest
 from small_experiments import SMALL
 
-from maven_jax import (
-    check_env,
-    from_dict,
-    load_run,
-    make_train,
-    override,
-    to_dict,
-    trained_weights,
-)
+from maven_jax import check_env, from_dict, load_run, make_train, override, to_dict, trained_weights
 from maven_jax.acting.rollout import env_spec, rollout, start_episodes
 from maven_jax.algorithms.table import make_algorithm
 from maven_jax.cli.main import run as command_line
@@ -53,19 +45,13 @@ def test_an_environment_of_ones_own():
     """Nothing is wrong with it, and agents learn to meet, which random ones often do not."""
     env = load("own_environment").Rendezvous()
     assert check_env(env) == []
+    training = {"total_env_steps": 8000, "batch_size": 16, "replay_size": 512, "num_envs": 8}
+    training |= {"updates_per_round": 8, "updates_per_evaluation": 160}
     config = from_dict(
         {
             "algorithm": "vdn",
             "network": {"hidden_size": 16, "mixer_embed_size": 8},
-            "training": {
-                "total_env_steps": 8000,
-                "batch_size": 16,
-                "replay_size": 512,
-                "num_envs": 8,
-                "updates_per_round": 8,
-                "target_update_interval": 40,
-                "updates_per_evaluation": 160,
-            },
+            "training": training | {"target_update_interval": 40},
             "hyperparameters": {"learning_rate": 2e-3, "gamma": 0.9, "epsilon_steps": 4000},
             "evaluation": {"episodes": 64},
         }

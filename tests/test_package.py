@@ -65,19 +65,16 @@ def test_sources_without_links_say_why_they_cannot_be_built(tmp_path):
     assert not list(tmp_path.glob("*.whl"))
 
 
-def test_a_wheel_has_the_package_s_version(wheel):
+def test_a_wheel_has_the_version_of_the_package_and_of_its_citation(wheel):
     assert Path(wheel.filename).name.startswith(f"maven_jax-{maven_jax.__version__}-")
     cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"]
     assert cited == maven_jax.__version__
 
 
-def test_a_wheel_brings_one_top_level_name(wheel):
-    tops = {name.split("/")[0] for name in wheel.namelist()}
-    assert {top for top in tops if not top.endswith(".dist-info")} == {"maven_jax"}
-
-
-def test_a_wheel_holds_every_module_configuration_and_environment(wheel):
+def test_a_wheel_brings_one_top_level_name_with_every_module_and_configuration(wheel):
     packaged = set(wheel.namelist())
+    tops = {name.split("/")[0] for name in packaged}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {"maven_jax"}
     for folder, prefix in (("maven_jax", ""), ("envs", "maven_jax/"), ("configs", "maven_jax/")):
         for path in (ROOT / folder).rglob("*"):
             if path.suffix in (".py", ".yaml", ".typed"):
@@ -105,13 +102,7 @@ def test_an_unpacked_wheel_runs_from_another_folder(wheel, tmp_path):
 
 @pytest.mark.parametrize(
     ("version", "works"),
-    [
-        ("0.9.2", False),
-        ("0.10.0", True),
-        ("0.12.7", True),
-        ("0.13.0", False),
-        ("0.11.1.dev3", True),
-    ],
+    [("0.9.2", False), ("0.10.0", True), ("0.11.1.dev3", True), ("0.12.7", True), ("0.13", False)],
 )
 def test_a_jax_that_is_not_allowed_is_refused_at_import(version, works):
     """The versions are those that `pyproject.toml` lets pip take."""
@@ -127,13 +118,6 @@ def test_a_jax_that_is_not_allowed_is_refused_at_import(version, works):
     if not works:
         line = f"maven_jax needs jax of at least 0.10 and below 0.13, not {version}"
         assert ended.stderr.endswith(f"ImportError: {line}\n")
-
-
-def test_what_users_may_rely_on_is_there_and_told_of():
-    for name in maven_jax.__all__:
-        assert len(inspect.getdoc(getattr(maven_jax, name)) or "") > 20, name
-    modules = {n for n in maven_jax.__all__ if inspect.ismodule(getattr(maven_jax, n))}
-    assert modules == {"agents", "discriminators", "information", "latents", "losses", "mixers"}
 
 
 PUBLIC = """
@@ -172,23 +156,3 @@ def test_shapes_and_types_are_checked_while_the_tests_run():
     """The suite's checking is switched off silently if something imports the package too early."""
     with pytest.raises(jaxtyping.TypeCheckError):
         format_bytes("many")
-
-
-def test_the_suite_needs_no_cache_of_pytest():
-    arguments = ["-p", "no:cacheprovider", "-q", "-n", "0", "tests/training/test_budget.py"]
-    command = [sys.executable, "-m", "pytest", *arguments]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert ended.returncode == 0, ended.stdout
-
-
-def test_no_module_and_no_function_is_long():
-    """What is read is in pieces: modules of at most 300 lines, functions of at most 80."""
-    long = []
-    for path in sorted((ROOT / "maven_jax").rglob("*.py")) + sorted((ROOT / "envs").rglob("*.py")):
-        text, name = path.read_text(), path.relative_to(ROOT)
-        if text.count("\n") > 300:
-            long.append(str(name))
-        for node in ast.walk(ast.parse(text)):
-            if isinstance(node, ast.FunctionDef) and node.end_lineno - node.lineno >= 80:
-                long.append(f"{name}: {node.name}")
-    assert not long

@@ -10,42 +10,31 @@ from maven_jax.suggestions import nearest
 
 RATE = "hyperparameters.learning_rate"
 MEANT = {
-    "lr": RATE,
-    "LR": RATE,
-    "learning-rate": RATE,
-    "learning_rate": RATE,
-    "learnin_rate": RATE,
-    "hyperparameters.learning-rat": RATE,
-    "training.lr": RATE,
-    "training.learning_rate": RATE,
-    "batch-size": "training.batch_size",
-    "batchsize": "training.batch_size",
-    "bs": "training.batch_size",
-    "hidden_size": "network.hidden_size",
-    "hidden_dim": "network.hidden_size",
-    "num_envs": "training.num_envs",
-    "n_envs": "training.num_envs",
-    "eps": "hyperparameters.epsilon_finish",
-    "epsilon-strt": "hyperparameters.epsilon_start",
-    "steps": "training.total_env_steps",
-    "total-steps": "training.total_env_steps",
-    "total_timesteps": "training.total_env_steps",
-    "algo": "algorithm",
-    "map": "env.name",
-    "m": "env.options.m",
-    "gama": "hyperparameters.gamma",
-    "discount": "hyperparameters.gamma",
-    "buffer_size": "training.replay_size",
-    "optimiser": "training.optimizer",
-    "double": "training.double_q",
-    "eval_episodes": "evaluation.episodes",
-    "target-update-interval": "training.target_update_interval",
+    RATE: "lr LR learning-rate learning_rate learnin_rate hyperparameters.learning-rat "
+    "training.lr training.learning_rate",
+    "training.batch_size": "batch-size batchsize bs",
+    "network.hidden_size": "hidden_size hidden_dim",
+    "training.num_envs": "num_envs n_envs",
+    "hyperparameters.epsilon_finish": "eps",
+    "hyperparameters.epsilon_start": "epsilon-strt",
+    "training.total_env_steps": "steps total-steps total_timesteps",
+    "algorithm": "algo",
+    "env.name": "map",
+    "env.options.m": "m",
+    "hyperparameters.gamma": "gama discount",
+    "training.replay_size": "buffer_size",
+    "training.optimizer": "optimiser",
+    "training.double_q": "double",
+    "evaluation.episodes": "eval_episodes",
+    "training.target_update_interval": "target-update-interval",
 }
+"""What is written for a field."""
+WRITTEN = [(word, field) for field, words in MEANT.items() for word in words.split()]
 WITH_OPTIONS = {"env": {"options": {"m": 10}}}
 
 
 @pytest.mark.parametrize("algorithm", ["qmix", "maven"])
-@pytest.mark.parametrize(("written", "field"), MEANT.items())
+@pytest.mark.parametrize(("written", "field"), WRITTEN)
 def test_a_key_is_suggested(written, field, algorithm):
     config = override(Config(algorithm=algorithm), WITH_OPTIONS)
     *sections, last = written.split(".")
@@ -76,19 +65,12 @@ def test_fields_of_a_latent_are_suggested(written, algorithm, meant):
 @pytest.mark.parametrize(
     ("written", "option"),
     [
-        ("--lr", "--hyperparameters.learning-rate"),
-        ("--lr=1e-3", "--hyperparameters.learning-rate"),
-        ("--learning-rate", "--hyperparameters.learning-rate"),
+        *((written, "--hyperparameters.learning-rate") for written in ("--lr", "--lr=1e-3")),
         ("--hyperparameters.learning-rat", "--hyperparameters.learning-rate"),
         ("--hidden_size", "--network.hidden-size"),
-        ("--num-seeds", "--seeds"),
-        ("--n-seeds", "--seeds"),
-        ("--seeeds", "--seeds"),
+        *((written, "--seeds") for written in ("--num-seeds", "--n-seeds", "--seeeds")),
         ("--output", "--out"),
-        ("--env", "--env.name"),
         ("--map", "--env.name"),
-        ("--algo", "--algorithm"),
-        ("--tensorbord", "--tensorboard"),
         ("--checkpoint.minuts", "--checkpoint.minutes"),
     ],
 )
@@ -123,15 +105,16 @@ def test_a_key_is_suggested_that_the_keys_beside_it_let_be_read():
         from_dict({"exploration": {"kind": "boltzmann"}, "exploration_temperatur": 2})
 
 
-def test_an_option_of_the_environment_is_suggested(capsys):
-    assert refused(capsys, "train", "smax_3m", "--map", "3m").endswith(
-        "did you mean --env.options.scenario?"
-    )
-
-
-def test_options_of_other_commands_are_suggested(capsys):
-    assert refused(capsys, "evaluate", "run", "--episode", "3").endswith("mean --episodes?")
-    assert refused(capsys, "plot", "run", "--metrics", "loss").endswith("did you mean --metric?")
+@pytest.mark.parametrize(
+    ("command", "meant"),
+    [
+        ("train smax_3m --map 3m", "--env.options.scenario"),
+        ("evaluate run --episode 3", "--episodes"),
+        ("plot run --metrics loss", "--metric"),
+    ],
+)
+def test_options_of_environments_and_of_other_commands_are_suggested(capsys, command, meant):
+    assert refused(capsys, *command.split()).endswith(f"; did you mean {meant}?")
 
 
 @pytest.mark.parametrize("written", ["gpu", "z", "", "-", "qqqqqq", "."])

@@ -19,48 +19,15 @@ from maven_jax.cli.parsing import parse, parse_with_config
 ROOT = Path(__file__).parent.parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
-INSTALLS = "installs packages"
-BUILDS = "makes a virtual environment and installs packages first"
-BENCHMARK = "takes up to hours; tests/test_benchmarks.py runs it small"
-COMPILERS = "needs the compilers of accelerators; tests/test_accelerators.py runs it small"
-THEIRS = "needs a module of the reader's own; tests/environments/test_registry.py trains such a one"
 NOT_RUN = {
-    "pip install .": INSTALLS,
-    "pip install '.[cuda12]'": INSTALLS,
-    "pip install '.[ray]'": INSTALLS,
-    "pip install '.[smax]'": INSTALLS,
-    "make figure3": BUILDS,
-    "make test": BUILDS,
-    "make PYTHON=python3.12 test": BUILDS,
-    "make test-all": BUILDS,
-    "make test-newest": BUILDS,
-    "make test-accelerators": BUILDS,
-    "python benchmarks/accelerator.py --out accelerator.json": BENCHMARK,
-    "python benchmarks/kill_and_resume.py": BENCHMARK,
-    "python benchmarks/throughput.py": BENCHMARK,
-    "python benchmarks/throughput.py --seeds 20 --chunks 6": BENCHMARK,
-    "python benchmarks/launches.py": COMPILERS,
-    "python benchmarks/launches.py --study foraging": COMPILERS,
-    "python benchmarks/launches.py --study smax": COMPILERS,
-    "python benchmarks/launches.py --configs foraging spread smax_3m warehouse": COMPILERS,
-    "python benchmarks/against_jaxmarl.py --jaxmarl CHECKOUT --tasks mpe_spread --seeds 1 "
-    "--rounds 20 --turns 5": BENCHMARK,
-    "python benchmarks/against_jaxmarl.py --jaxmarl CHECKOUT --tasks smax_3m --seeds 1 "
-    "--rounds 6 --turns 5": BENCHMARK,
-    "python benchmarks/against_jaxmarl.py --jaxmarl CHECKOUT --tasks smax_3m --learn 300000 "
-    "--seeds 3": BENCHMARK,
-    "python benchmarks/against_jaxmarl.py --jaxmarl CHECKOUT --tasks mpe_spread --learn 300000 "
-    "--seeds 3": BENCHMARK,
-    "python benchmarks/environments.py --environments smax level_based_foraging --parallel 8 "
-    "--row-slots 0 200 --repeats 2": BENCHMARK,
-    "python benchmarks/environments.py --environments robot_warehouse --parallel 8 "
-    "--row-slots 0 1002 --repeats 1": BENCHMARK,
-    "python benchmarks/environments.py --repeats 1": BENCHMARK,
-    "python benchmarks/environments.py --environments overcooked mpe_speaker_listener "
-    "mpe_reference hanabi --repeats 1": BENCHMARK,
-    "maven-jax train qmix --env.name game:TwoStep --env.options.time-limit 5": THEIRS,
+    "pip": "installs packages",
+    "make": "makes a virtual environment and installs packages first",
+    "python": "takes up to hours; test_benchmarks.py and test_accelerators.py run it small",
 }
-"""What no test can run, and why; that it exists and takes its options is tested."""
+"""Programs of which no command is run, and why; that it exists and takes its options is tested."""
+
+OWN_GAME = "maven-jax train qmix --env.name game:TwoStep --env.options.time-limit 5"
+"""Needs a module of the reader's own; tests/environments/test_registry.py trains such a one."""
 
 READERS_OWN = """from maven_jax.envs.adapters import LevelBasedForaging
 
@@ -85,56 +52,39 @@ class Command(NamedTuple):
     """A command as a document shows it."""
 
     document: str
-    line: int
     words: tuple[str, ...]
 
-    @property
-    def shown(self) -> str:
-        """The command without what surrounds it."""
-        return shlex.join(self.words)
 
-
-def in_code(text: str) -> list[tuple[int, str]]:
-    """Lines of blocks, joined where they are continued, and spans in prose; with line numbers."""
+def in_code(text: str) -> list[str]:
+    """Lines of blocks, joined where they are continued, and spans in prose."""
     blocks, prose = [], []
     fenced, indented, before = False, False, ""
-    for number, line in enumerate(text.splitlines(), 1):
+    for line in text.splitlines():
         fence = line.startswith("```")
         indented = line.startswith("    ") and (indented or not before.strip()) and not fenced
         if (fenced or indented) and not fence:
-            blocks.append((number, line.strip()))
+            blocks.append(line.strip())
         prose.append("" if fenced or fence or indented else line)
         fenced, before = fenced != fence, line
-    joined: list[tuple[int, str]] = []
-    for number, line in blocks:
-        if joined and joined[-1][1].endswith("\\"):
-            start, first = joined.pop()
-            number, line = start, f"{first[:-1]}{line}"
-        joined.append((number, line))
-    rest = "\n".join(prose)
-    spans = [
-        (rest.count("\n", 0, span.start()) + 1, " ".join(span[1].split()))
-        for span in re.finditer(r"`([^`]+)`", rest)
-    ]
-    return sorted(joined + spans)
+    lines = "\n".join(blocks).replace("\\\n", "").splitlines()
+    return lines + [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", "\n".join(prose))]
 
 
 def commands_of(document: Path) -> list[Command]:
-    """All commands of a document, in their order."""
-    found = []
-    for number, text in in_code(document.read_text()):
-        if match := re.match(r"(?:[A-Z_]+=\S+ +)*((?:maven-jax|python|make|pip) .*)", text):
-            words = shlex.split(match[1], comments=True)
-            found.append(Command(document.name, number, tuple(words)))
-    return found
+    """All commands of a document."""
+    pattern = r"(?:[A-Z_]+=\S+ +)*((?:maven-jax|python|make|pip) .*)"
+    matches = (re.match(pattern, text) for text in in_code(document.read_text()))
+    words = (tuple(shlex.split(match[1], comments=True)) for match in matches if match)
+    return [Command(document.name, each) for each in words]
 
 
 FOUND = [command for document in DOCUMENTS for command in commands_of(document)]
-PARSED = {c.shown: c for c in reversed(FOUND) if c.shown not in NOT_RUN}
+SHOWN = {shlex.join(command.words): command.words for command in FOUND}
+PARSED = {shown: words for shown, words in SHOWN.items() if words[0] == "maven-jax"}
 
 
 def test_every_command_is_found():
-    """By a plain search, too; and what is excepted is still there."""
+    """By a plain search, too; and what is run, and what is excepted, is still there."""
     found = Counter(command.document for command in FOUND)
     assert {path.name for path in DOCUMENTS if not found[path.name]} == {"fidelity.md"}
     for document in DOCUMENTS:
@@ -147,15 +97,22 @@ def test_every_command_is_found():
         ):
             shown = len(re.findall(pattern, document.read_text()))
             assert words.count(name) == shown, (document.name, name)
-    assert set(NOT_RUN) | set(RUN) <= {command.shown for command in FOUND}
-    assert {command.words[0] for command in PARSED.values()} == {"maven-jax"}
+    assert {OWN_GAME, *RUN} <= set(SHOWN)
+    assert {words[0] for words in SHOWN.values()} == {"maven-jax", *NOT_RUN}
 
 
 @pytest.mark.parametrize("shown", PARSED)
-def test_a_command_is_parsed(shown, capfd):
+def test_a_command_is_parsed(shown, capfd, monkeypatch, tmp_path):
     if "smax" in shown:
         pytest.importorskip("jaxmarl", reason="SMAX needs jaxmarl, which is not installed")
-    assert_parsed(PARSED[shown].words[1:])
+    if shown == OWN_GAME:
+        (tmp_path / "game.py").write_text(READERS_OWN)
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
+    try:
+        assert_parsed(PARSED[shown][1:])
+    finally:
+        sys.modules.pop("game", None)
 
 
 def assert_parsed(words) -> None:
@@ -172,7 +129,7 @@ def test_commands_run_one_after_the_other(tmp_path, monkeypatch, capfd):
     tiny = ["--config", "smoke", "--seeds", "2"]
     assert run(["train", "qmix", *tiny, "--no-tensorboard", "--out", "runs/other"]) == 0
     for shown in RUN:
-        _, *words = PARSED[shown].words
+        _, *words = PARSED[shown]
         words += tiny if words[0] in ("train", "sweep") else []
         if words[0] == "resume":  # as a kill before the first checkpoint leaves it
             file = tmp_path / words[1] / "run.json"
@@ -184,10 +141,10 @@ def test_commands_run_one_after_the_other(tmp_path, monkeypatch, capfd):
         assert said.out
 
 
-@pytest.mark.parametrize("shown", NOT_RUN)
-def test_what_is_not_run_is_there(shown, monkeypatch, capfd, tmp_path):
-    """Targets and variables of the Makefile, extras, options of benchmarks and of commands."""
-    program, *words = shlex.split(shown)
+@pytest.mark.parametrize("shown", [each for each in SHOWN if each not in PARSED])
+def test_what_is_not_run_is_there(shown, monkeypatch, capfd):
+    """Targets and variables of the Makefile, extras, and options of benchmarks."""
+    program, *words = SHOWN[shown]
     if program == "make":
         makefile = (ROOT / "Makefile").read_text()
         for word in words:
@@ -195,11 +152,10 @@ def test_what_is_not_run_is_there(shown, monkeypatch, capfd, tmp_path):
             pattern = rf"^{variable} \?=" if equals else rf"^{word}:"
             assert re.search(pattern, makefile, re.MULTILINE), word
     elif program == "pip":
-        extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-        known = extras["optional-dependencies"]
+        project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
         assert words[0] == "install"
-        assert words[1] in (".", *(f".[{extra}]" for extra in known))
-    elif program == "python":
+        assert words[1] in (".", *(f".[{extra}]" for extra in project["optional-dependencies"]))
+    else:
         script, *options = words
         monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "2")  # which this process has already
         monkeypatch.setattr(sys, "argv", [script, "--help"])
@@ -208,11 +164,3 @@ def test_what_is_not_run_is_there(shown, monkeypatch, capfd, tmp_path):
             runpy.run_path(str(ROOT / script), run_name="__main__")
         printed = capfd.readouterr().out
         assert all(option in printed for option in options if option.startswith("--"))
-    else:
-        (tmp_path / "game.py").write_text(READERS_OWN)
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
-        try:
-            assert_parsed(words)
-        finally:
-            sys.modules.pop("game", None)

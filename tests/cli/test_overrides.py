@@ -6,7 +6,7 @@ from small_experiments import refused
 
 from maven_jax.cli.main import run
 from maven_jax.config import override
-from maven_jax.configs import packaged_configs, packaged_overrides, packaged_studies
+from maven_jax.configs import packaged_configs, packaged_studies
 from maven_jax.environments.registry import complete, make_env
 from maven_jax.experiments.run import load_run
 from maven_jax.studies.study import load_study
@@ -14,10 +14,6 @@ from maven_jax.training.train import make_trainer
 from maven_jax.validation.files import load_config, load_overrides
 
 SMOKE = ("--config", "smoke", "--seeds", "2", "--no-tensorboard")
-
-
-def test_smoke_is_packaged():
-    assert list(packaged_overrides()) == ["smoke"]
 
 
 @pytest.mark.slow
@@ -32,26 +28,28 @@ def test_every_packaged_configuration_can_be_tried(name):
 
 @pytest.mark.slow
 def test_options_come_after_the_overrides(tmp_path, monkeypatch, capsys):
+    """And are read as the types of their fields."""
     monkeypatch.chdir(tmp_path)
-    options = ["--training.total-env-steps", "500", "--network.hidden-size", "5"]
-    assert run(["train", "qmix", *SMOKE, *options]) == 0
+    options = "--training.total-env-steps 500 --network.hidden-size 5 --env.options.m 3"
+    options += " --hyperparameters.learning-rate 1e-2"
+    assert run(["train", "qmix", *SMOKE, *options.split()]) == 0
     assert "ignored" not in capsys.readouterr().err, "what QMIX does not read of them"
     trained = load_run("runs/qmix")
     assert trained.info["lanes"] == {"seed": [0, 1]}
-    assert trained.config.network.hidden_size == 5
-    assert trained.config.network.mixer_embed_size == 4
-    assert trained.config.training.total_env_steps == 500
-    assert trained.config.hyperparameters == load_config("qmix").hyperparameters
+    config = trained.config
+    assert (config.network.hidden_size, config.network.mixer_embed_size) == (5, 4)
+    assert config.training.total_env_steps == 500
+    assert config.env.options["m"] == 3
+    packaged = load_config("qmix").hyperparameters
+    assert config.hyperparameters == packaged._replace(learning_rate=0.01)
 
 
 @pytest.mark.slow
 def test_a_file_of_overrides(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "mine.yaml").write_text(
-        "{training: {total_env_steps: 60, batch_size: 4}, network: {hidden_size: 4}}"
-    )
-    study = tmp_path / "one.yaml"
-    study.write_text("{report: curves, seeds: 1, runs: {a: {config: qmix}}}")
+    values = "{training: {total_env_steps: 60, batch_size: 4}, network: {hidden_size: 4}}"
+    (tmp_path / "mine.yaml").write_text(values)
+    (tmp_path / "one.yaml").write_text("{report: curves, seeds: 1, runs: {a: {config: qmix}}}")
     words = ["--config", "mine.yaml", "--no-tensorboard"]
     assert run(["study", "one.yaml", *words, "--out", "out"]) == 0
     config = load_run("out/a").config

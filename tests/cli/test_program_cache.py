@@ -9,13 +9,12 @@ import zlib
 from pathlib import Path
 
 import jax
-import pandas
+import pandas as pd
 import pytest
 from helpers import Planted
 from jax.experimental.compilation_cache import compilation_cache
 from small_experiments import SMALL
 
-from maven_jax.cli import program_cache
 from maven_jax.cli.main import run
 from maven_jax.cli.program_cache import LARGEST, cache_programs, folder_in_use
 from maven_jax.environments.registry import ENVIRONMENTS
@@ -26,9 +25,9 @@ pytestmark = pytest.mark.slow
 def train(folder: Path, name: str) -> tuple[bytes, str]:
     """Trains in a process with an empty environment for JAX; its metrics and its messages."""
     inherited = {key: value for key, value in os.environ.items() if "JAX_" not in key}
-    command = [sys.executable, "-m", "maven_jax", "train", "small.yaml", "--no-tensorboard"]
+    command = [sys.executable, "-m", "maven_jax", "train", "small.yaml", "--seeds", "1"]
     ended = subprocess.run(
-        [*command, "--out", name],
+        [*command, "--no-tensorboard", "--out", name],
         cwd=folder,
         env=inherited
         | {
@@ -50,7 +49,7 @@ def test_a_later_start_reads_the_programs_and_runs_no_planted_file(tmp_path):
     assert "cache miss for 'jit_chunk'" in log
     second, log = train(tmp_path, "second")
     assert "cache hit for 'jit_chunk'" in log
-    assert "arning" not in log
+    assert "warning" not in log
     marker = tmp_path / "planted"
     for file in filter(Path.is_file, (tmp_path / "caches").rglob("*")):
         if not file.name.endswith("-atime"):
@@ -66,8 +65,8 @@ def settings(monkeypatch, tmp_path):
     """JAX's settings, restored afterwards; no folder is named, and the default is in `tmp_path`."""
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    names = "dir", "max_size"
-    names = "jax_enable_compilation_cache", *(f"jax_compilation_cache_{name}" for name in names)
+    names = [f"jax_compilation_cache_{name}" for name in ("dir", "max_size")]
+    names.append("jax_enable_compilation_cache")
     before = {name: getattr(jax.config, name) for name in names}
     jax.config.update("jax_compilation_cache_dir", None)
     yield
@@ -100,21 +99,18 @@ def test_an_edit_that_keeps_size_and_time_trains_the_new_program(settings, tmp_p
         out = tmp_path / f"pays-{reward}"
         arguments = ["train", str(tmp_path / "small.yaml"), "--env.name", "edited", "--seeds", "1"]
         assert run([*arguments, "--no-tensorboard", "--out", str(out)]) == 0
-        assert (pandas.read_csv(out / "metrics.csv")["return"] == reward).all()
+        assert (pd.read_csv(out / "metrics.csv")["return"] == reward).all()
     compilation_cache.reset_cache()
 
 
-def test_the_default_folder_is_its_users_alone_and_bounded(default):
+@pytest.mark.parametrize("chosen_size", [None, 10**6])
+def test_the_default_folder_is_its_users_alone_and_bounded(chosen_size, default):
+    if chosen_size is not None:
+        jax.config.update("jax_compilation_cache_max_size", chosen_size)
     cache_programs()
     assert folder_in_use() == str(default)
     assert default.stat().st_mode & 0o777 == 0o700
-    assert jax.config.jax_compilation_cache_max_size == LARGEST
-
-
-def test_a_chosen_size_is_unchanged(default):
-    jax.config.update("jax_compilation_cache_max_size", 10**6)
-    cache_programs()
-    assert jax.config.jax_compilation_cache_max_size == 10**6
+    assert jax.config.jax_compilation_cache_max_size == (chosen_size or LARGEST)
 
 
 def test_a_named_folder_is_unchanged(settings, tmp_path):
@@ -171,6 +167,6 @@ def test_nothing_is_cached_where_no_folder_can_be_made(caches, settings, monkeyp
 
 
 def test_a_folder_that_cannot_be_written_to_is_not_used(default, monkeypatch):
-    monkeypatch.setattr(program_cache.os, "access", lambda folder, mode: False)  # root may write
+    monkeypatch.setattr(os, "access", lambda folder, mode: False)  # root may write
     cache_programs()
     assert folder_in_use() is None
