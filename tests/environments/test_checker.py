@@ -28,43 +28,51 @@ def load_example():
 own = load_example()
 
 
-class Broken(own.Rendezvous):
-    """The example, with one thing wrong."""
+class Changed(own.Rendezvous):
+    """The example, with sizes of its own and changes of its timesteps and states."""
 
-    def __init__(self, timestep=lambda t, env: t, state=lambda s: s):
-        self.change_timestep, self.change_state = timestep, state
+    def __init__(self, everywhere=None, after_step=None, state=lambda state: state, **sizes):
+        vars(self).update(sizes)
+        self.everywhere, self.after_step = changing(everywhere or {}), changing(after_step or {})
+        self.change_state = state
 
     def step(self, state, action):
         state, timestep = super().step(state, action)
-        return self.change_state(state), self.change_timestep(timestep, self)
+        return self.change_state(state), self.after_step(timestep, state)
+
+    def _timestep(self, state, *args, **kwargs):
+        return self.everywhere(super()._timestep(state, *args, **kwargs), state)
 
 
-def observation(**changes):
-    """A change of an observation's fields, by functions of the field."""
+def changing(changes):
+    """Changes fields of a timestep or of its observation.
 
-    def change(timestep, env):
+    Each is given as its new value, or as a function of the old one, the timestep and the state.
+    """
+
+    def change(timestep, state):
+        def new(fields, names):
+            values = {name: changes[name] for name in names}
+            return {
+                name: value(getattr(fields, name), timestep, state) if callable(value) else value
+                for name, value in values.items()
+            }
+
         seen = timestep.observation
-        new = {name: function(getattr(seen, name)) for name, function in changes.items()}
-        return timestep.replace(observation=seen._replace(**new))
+        inner = changes.keys() & set(seen._fields)
+        seen = seen._replace(**new(seen, inner))
+        return timestep.replace(observation=seen, **new(timestep, changes.keys() - inner))
 
     return change
 
 
-class NumPySizes(own.Rendezvous):
-    num_agents, num_actions, time_limit = np.int64(2), np.int8(3), np.array(8)
+def everywhere(**changes):
+    """Of the timesteps of `reset` and `step`."""
+    return Changed(everywhere=changes)
 
 
-class JaxSizes(own.Rendezvous):
-    num_agents, num_actions, time_limit = map(jnp.int32, (2, 3, 8))
-
-
-class NoState(own.Rendezvous):
-    """Without a global state."""
-
-    def _timestep(self, *args, **kwargs):
-        timestep = super()._timestep(*args, **kwargs)
-        seen = timestep.observation
-        return timestep.replace(observation=seen._replace(global_state=seen.global_state[:0]))
+def after_step(**changes):
+    return Changed(after_step=changes)
 
 
 class BlankView(own.Rendezvous):
@@ -80,10 +88,8 @@ class BlankView(own.Rendezvous):
 
 
 def blank(timestep, when):
-    seen = timestep.observation
-    view, everything = (x * (1 - when) for x in (seen.agents_view, seen.global_state))
-    seen = seen._replace(agents_view=view, global_state=everything)
-    return timestep.replace(observation=seen)
+    empty = {name: lambda x, *_: x * (1 - when) for name in ("agents_view", "global_state")}
+    return changing(empty)(timestep, None)
 
 
 class FlagState(NamedTuple):
@@ -101,40 +107,40 @@ class Constant(own.Rendezvous):
     def step(self, state, action):
         count = state.step_count + 1
         last = count >= self.time_limit
-        return FlagState(~last, count), self._constant(
-            state, jnp.where(last, StepType.LAST, StepType.MID)
-        )
+        kind = jnp.where(last, StepType.LAST, StepType.MID)
+        return FlagState(~last, count), self._constant(state, kind)
 
     def _constant(self, state, step_type):
         place = own.State(jnp.array([2, 4]), state.step_count)
         return self._timestep(place, jnp.asarray(step_type), reward=1.0, met=False)
 
 
+JAX_SIZES = {"num_agents": jnp.int32(2), "num_actions": jnp.int32(3)}
+SOUND = {
+    "the example": own.Rendezvous(),
+    "m-step matrix game": MStepMatrixGame(m=4),
+    "matrix game": MatrixGame("climbing"),
+    "NumPy's sizes": Changed(
+        num_agents=np.int64(2), num_actions=np.int8(3), time_limit=np.array(8)
+    ),
+    "JAX's sizes": Changed(**JAX_SIZES, time_limit=jnp.int32(8)),
+    "no global state": everywhere(global_state=lambda x, *_: x[:0]),
+    "blank at both ends": BlankView(),
+    "constant": Constant(),
+}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "env",
-    [
-        own.Rendezvous(),
-        MStepMatrixGame(m=4),
-        MatrixGame("climbing"),
-        NumPySizes(),
-        JaxSizes(),
-        NoState(),
-        BlankView(),
-        Constant(),
-    ],
-    ids=lambda e: type(e).__name__,
-)
-def test_nothing_is_said_of_a_sound_one(env):
-    assert check_env(env) == []
+@pytest.mark.parametrize("name", SOUND)
+def test_nothing_is_said_of_a_sound_one(name):
+    assert check_env(SOUND[name]) == []
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("row_slots", [0, 64])
 def test_sizes_that_are_jax_numbers_train(row_slots):
     """Long enough that test episodes stop early."""
-    env = JaxSizes()
-    env.time_limit = jnp.int32(24)
+    env = Changed(**JAX_SIZES, time_limit=jnp.int32(24))
     training = {"batch_size": 2, "replay_size": 4, "row_slots": row_slots}
     config = from_dict({"algorithm": "maven", "training": training})
     trainer = make_trainer(config, env)
@@ -143,44 +149,8 @@ def test_sizes_that_are_jax_numbers_train(row_slots):
     assert metrics["return"].shape == ()
 
 
-def untyped_step_count(state):
-    return state._replace(step_count=state.step_count.astype(jnp.float32))
-
-
 class NoTimeLimit(own.Rendezvous):
     time_limit = property()
-
-
-class Forbids(own.Rendezvous):
-    """Its mask allows an agent at the left edge nothing."""
-
-    def _timestep(self, state, *args, **kwargs):
-        timestep = super()._timestep(state, *args, **kwargs)
-        seen = timestep.observation
-        mask = seen.action_mask & (state.position > 0)[:, None]
-        return timestep.replace(observation=seen._replace(action_mask=mask))
-
-
-class IntegerMask(own.Rendezvous):
-    def _timestep(self, *args, **kwargs):
-        timestep = super()._timestep(*args, **kwargs)
-        seen = timestep.observation
-        mask = seen.action_mask.astype(jnp.int32)
-        return timestep.replace(observation=seen._replace(action_mask=mask))
-
-
-class FlatView(own.Rendezvous):
-    def _timestep(self, *args, **kwargs):
-        timestep = super()._timestep(*args, **kwargs)
-        seen = timestep.observation
-        return timestep.replace(observation=seen._replace(agents_view=seen.agents_view.ravel()))
-
-
-class BoolView(own.Rendezvous):
-    def _timestep(self, *args, **kwargs):
-        timestep = super()._timestep(*args, **kwargs)
-        seen = timestep.observation
-        return timestep.replace(observation=seen._replace(agents_view=seen.agents_view > 0))
 
 
 class Impure(own.Rendezvous):
@@ -194,69 +164,16 @@ class Impure(own.Rendezvous):
         return state._replace(step_count=jnp.int32(self.calls)), timestep
 
 
-class ImpureStep(own.Rendezvous):
-    """Draws by NumPy."""
-
-    def step(self, state, action):
-        state, timestep = super().step(state, action)
-        return state, timestep.replace(reward=timestep.reward * np.random.default_rng().random())
-
-
-class StuckAtTheEnd(own.Rendezvous):
-    """No action is legal in the state that a cut episode is bootstrapped from."""
-
-    def step(self, state, action):
-        state, timestep = super().step(state, action)
-        seen = timestep.observation
-        mask = seen.action_mask & ~timestep.last()
-        return state, timestep.replace(observation=seen._replace(action_mask=mask))
-
-
-class FloatView(own.Rendezvous):
-    """Not a number in the first view alone."""
-
-    def _timestep(self, state, *args, **kwargs):
-        timestep = super()._timestep(state, *args, **kwargs)
-        seen = timestep.observation
-        view = jnp.where(state.step_count == 0, jnp.nan, seen.agents_view.astype(jnp.float32))
-        return timestep.replace(observation=seen._replace(agents_view=view))
-
-
-class ScalarState(own.Rendezvous):
-    def _timestep(self, *args, **kwargs):
-        timestep = super()._timestep(*args, **kwargs)
-        seen = timestep.observation
-        return timestep.replace(observation=seen._replace(global_state=seen.global_state.sum()))
-
-
-class FloatLimit(own.Rendezvous):
-    time_limit = 8.0
-
-
-class PythonNumber(own.Rendezvous):
+class PythonNumber(Changed):
     """A count that is a Python number at first."""
 
     def reset(self, key):
         state, timestep = super().reset(key)
         return state._replace(step_count=0), timestep
 
-    def step(self, state, action):
-        state, timestep = super().step(state, action)
-        return state._replace(step_count=jnp.int32(state.step_count)), timestep
 
-
-class Raises(own.Rendezvous):
-    def step(self, state, action):
-        raise RuntimeError("not today\nor tomorrow")
-
-
-class VectorExtras(own.Rendezvous):
-    def _timestep(self, *args, **kwargs):
-        return super()._timestep(*args, **kwargs).replace(extras={"met": jnp.zeros(2)})
-
-
-def never_last(timestep, env):
-    return timestep.replace(step_type=jnp.asarray(StepType.MID), discount=jnp.float32(1))
+def fails(state):
+    raise RuntimeError("not today\nor tomorrow")
 
 
 class StartsAnew(own.Rendezvous):
@@ -264,28 +181,20 @@ class StartsAnew(own.Rendezvous):
 
     def step(self, state, action):
         state, timestep = super().step(state, action)
-        position = (state.position * 3 + 1) % own.LENGTH
-        fresh = own.State(position, jnp.int32(0))
+        fresh = own.State((state.position * 3 + 1) % own.LENGTH, jnp.int32(0))
         first = self._timestep(fresh, StepType.FIRST, reward=0.0, met=False)
-        last = timestep.last()
-        state, seen = jax.tree.map(
-            lambda a, b: jnp.where(last, a, b),
-            (fresh, first.observation),
-            (state, timestep.observation),
-        )
-        return state, timestep.replace(observation=seen)
+        now, anew = (state, timestep.observation), (fresh, first.observation)
+        state, view = jax.tree.map(lambda a, b: jnp.where(timestep.last(), a, b), anew, now)
+        return state, timestep.replace(observation=view)
 
 
 class StartsAnewWhenCut(StartsAnew):
     """But not where agents have met."""
 
     def step(self, state, action):
-        (anew, after), (end, true) = (
-            cls.step(self, state, action) for cls in (StartsAnew, own.Rendezvous)
-        )
-        return jax.tree.map(
-            lambda a, b: jnp.where(true.discount == 0, b, a), (anew, after), (end, true)
-        )
+        anew = super().step(state, action)
+        end = own.Rendezvous.step(self, state, action)
+        return jax.tree.map(lambda a, b: jnp.where(end[1].discount == 0, b, a), anew, end)
 
 
 class Counted:
@@ -305,16 +214,6 @@ class Counted:
         return (inner, state[1] + 1), timestep
 
 
-RESETS = "state and observation of an episode's last step are those of a new one: it resets"
-
-
-class SizesOf(own.Rendezvous):
-    """With another value of a size."""
-
-    def __init__(self, **sizes):
-        vars(self).update(sizes)
-
-
 @pytest.mark.parametrize("attribute", ["num_agents", "num_actions", "time_limit"])
 @pytest.mark.parametrize(
     "value",
@@ -322,97 +221,89 @@ class SizesOf(own.Rendezvous):
     ids=str,
 )
 def test_sizes_are_whole_numbers(attribute, value):
-    (line,) = check_env(SizesOf(**{attribute: value}))
-    assert line.startswith(f"{attribute} of environment SizesOf is {value!r}; allowed: a whole")
+    (line,) = check_env(Changed(**{attribute: value}))
+    assert line.startswith(f"{attribute} of environment Changed is {value!r}; allowed: a whole")
     assert "\n" not in line
 
 
-CASES = {
-    "resets itself": (StartsAnew(), RESETS),
-    "resets itself when cut": (StartsAnewWhenCut(), RESETS),
-    "resets itself, but for a counter": (Counted(StartsAnew()), RESETS),
-    "jumanji's automatic resets": (AutoResetWrapper(MStepMatrixGame(m=4)), RESETS),
-    "another dtype after step": (
-        Broken(state=untyped_step_count),
+RESETS = "state and observation of an episode's last step are those of a new one: it resets"
+NOT_FINITE = "views, states, rewards, discounts or extras are not finite"
+NAN, ONE = jnp.float32(np.nan), jnp.float32(1)
+MISTAKES = [
+    (StartsAnew(), RESETS),
+    (StartsAnewWhenCut(), RESETS),
+    (Counted(StartsAnew()), RESETS),
+    (AutoResetWrapper(MStepMatrixGame(m=4)), RESETS),
+    (
+        Changed(state=lambda s: s._replace(step_count=s.step_count.astype(jnp.float32))),
         "state.step_count is int32[] after reset and float32[] after step",
     ),
-    "another shape after step": (
-        Broken(observation(global_state=lambda x: x[:-1])),
+    (
+        PythonNumber(state=lambda s: s._replace(step_count=jnp.int32(s.step_count))),
+        "state.step_count is weakly typed (a Python number) only after",
+    ),
+    (
+        after_step(global_state=lambda x, *_: x[:-1]),
         "observation.global_state is int8[14] after reset and int8[13] after step",
     ),
-    "other extras after step": (
-        Broken(lambda t, env: t.replace(extras={})),
-        "extras of step has another structure than that of reset",
+    (after_step(extras={}), "extras of step has another structure than that of reset"),
+    (everywhere(extras={"met": jnp.zeros(2)}), "extras['met'] is float32[2]; allowed: a scalar"),
+    (
+        everywhere(agents_view=lambda x, *_: x.ravel()),
+        "agents_view of environment Changed has shape (14,); allowed: 2 axes",
     ),
-    "vector extras": (
-        VectorExtras(),
-        "extras['met'] is float32[2]; allowed: a scalar",
+    (everywhere(agents_view=lambda x, *_: x > 0), "agents_view is bool; allowed: floats or"),
+    (
+        everywhere(global_state=lambda x, *_: x.sum()),
+        "global_state of environment Changed has shape (); allow",
     ),
-    "weak type": (PythonNumber(), "state.step_count is weakly typed (a Python number) only after"),
-    "view without agents": (
-        FlatView(),
-        "agents_view of environment FlatView has shape (14,); allowed: 2 axes",
+    (everywhere(action_mask=lambda x, *_: x.astype(int)), "action_mask is int32; allowed: bool"),
+    (after_step(reward=lambda x, *_: x.astype(int)), "reward is int32; allowed: a float"),
+    (
+        after_step(reward=jnp.zeros(2)),
+        "reward of environment Changed has shape (2,); allowed: ()",
     ),
-    "view of booleans": (BoolView(), "agents_view is bool; allowed: floats or integers"),
-    "mask of integers": (IntegerMask(), "action_mask is int32; allowed: bool"),
-    "integer reward": (
-        Broken(lambda t, env: t.replace(reward=t.reward.astype(jnp.int32))),
-        "reward is int32; allowed: a float",
-    ),
-    "reward of each agent": (
-        Broken(lambda t, env: t.replace(reward=jnp.zeros(2))),
-        "reward of environment Broken has shape (2,); allowed: ()",
-    ),
-    "mask that forbids everything": (
-        Forbids(),
+    (  # at the left edge
+        everywhere(action_mask=lambda x, _, state: x & (state.position > 0)[:, None]),
         "action_mask forbids every action of an agent at step",
     ),
-    "never last": (
-        Broken(never_last),
+    (  # in the state that a cut episode is bootstrapped from
+        after_step(action_mask=lambda x, timestep, _: x & ~timestep.last()),
+        "action_mask forbids every action of an agent at",
+    ),
+    (
+        after_step(step_type=jnp.asarray(StepType.MID), discount=ONE),
         "time_limit is 8, but an episode of that many steps has no last step",
     ),
-    "discount never ends": (
-        Broken(lambda t, env: t.replace(discount=jnp.float32(1))),
-        "discount never ends: it is 1 at every end, also before time_limit",
-    ),
-    "discount 0 before the end": (
-        Broken(lambda t, env: t.replace(discount=jnp.float32(0))),
+    (after_step(discount=ONE), "discount never ends: it is 1 at every end, also before time_limit"),
+    (
+        after_step(discount=0 * ONE),
         "discount is 0 at a step that is not the last: its future would be cut off",
     ),
-    "discount above 1": (
-        Broken(lambda t, env: t.replace(discount=2 * t.discount)),
-        "discount is 0 to 2; allowed: 0 to 1",
+    (after_step(discount=lambda x, *_: 2 * x), "discount is 0 to 2; allowed: 0 to 1"),
+    (after_step(discount=NAN), NOT_FINITE),
+    (after_step(reward=NAN), NOT_FINITE),
+    (  # in the first view alone
+        everywhere(agents_view=lambda x, _, state: jnp.where(state.step_count == 0, NAN, x)),
+        NOT_FINITE,
     ),
-    "not a number": (
-        Broken(lambda t, env: t.replace(reward=jnp.float32(np.nan))),
-        "views, states, rewards, discounts or extras are not finite",
-    ),
-    "discount not a number": (
-        Broken(lambda t, env: t.replace(discount=jnp.float32(np.nan))),
-        "views, states, rewards, discounts or extras are not finite",
-    ),
-    "first view not a number": (
-        FloatView(),
-        "views, states, rewards, discounts or extras are not finite",
-    ),
-    "a state of cells": (
-        Broken(observation(global_state=lambda x: -11 * x)),
+    (
+        after_step(global_state=lambda x, *_: -11 * x),
         "global_state has a feature of 11 in random play: QMIX's first values grow with it; allow",
     ),
-    "no action at the end": (StuckAtTheEnd(), "action_mask forbids every action of an agent at"),
-    "impure step": (ImpureStep(), "step is not pure: called twice with the same arguments"),
-    "scalar state": (ScalarState(), "global_state of environment ScalarState has shape (); allow"),
-    "float limit": (FloatLimit(), "time_limit of environment FloatLimit is 8.0; allowed: a whole"),
-    "impure": (Impure(), "reset is not pure: called twice with the same arguments"),
-    "no time limit": (NoTimeLimit(), "environment NoTimeLimit has no time_limit"),
-    "raises": (Raises(), "reset and step cannot be traced: RuntimeError: not today"),
-}
+    (Impure(), "reset is not pure: called twice with the same arguments"),
+    (
+        after_step(reward=lambda x, *_: x * np.random.default_rng().random()),
+        "step is not pure: called twice with the same arguments",
+    ),
+    (NoTimeLimit(), "environment NoTimeLimit has no time_limit"),
+    (Changed(state=fails), "reset and step cannot be traced: RuntimeError: not today"),
+]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", CASES)
-def test_a_mistake_is_named_in_a_line(case):
-    env, message = CASES[case]
+@pytest.mark.parametrize(("env", "message"), MISTAKES, ids=[line for _, line in MISTAKES])
+def test_a_mistake_is_named_in_a_line(env, message):
     (line,) = check_env(env, num_episodes=8)
     assert line.startswith(message)
     assert "\n" not in line

@@ -1,12 +1,11 @@
 """Environments by name: `module:Class` wherever a name is taken, and in a run's folder."""
 
-import dataclasses
 import importlib
 import json
 import sys
 
 import pytest
-from small_experiments import train_run
+from small_experiments import refused
 
 from maven_jax import check_env
 from maven_jax.cli.main import run
@@ -119,9 +118,10 @@ def config_of(name, **options):
 
 @pytest.mark.parametrize("name", ["game:TwoStep", "package.games:TwoStep"])
 def test_a_custom_environment_takes_its_options(folder, name):
-    env = make_env(config_of(name, time_limit=3, bonus=2, colour="red"))
+    config = config_of(name, time_limit=3, bonus=2, colour="red")
+    env = make_env(config)
     assert (env.time_limit, env.bonus, env.names) == (3, 2.0, {"colour": "red"})
-    assert make_env(config_of(name, time_limit=3, bonus=2, colour="red")) is env
+    assert make_env(config) is env
     assert class_name(env) == name
     assert check_env(env, num_episodes=2) == []
 
@@ -138,47 +138,36 @@ def test_a_packaged_class_is_named_by_its_module_too():
     assert make_env(config_of(class_name(env), num_agents=4)).num_agents == 4
 
 
-@pytest.mark.parametrize(
-    ("name", "options", "message"),
-    [
-        ("gmae:TwoStep", {}, "env.name is 'gmae:TwoStep', but there is no module 'gmae'; allowed"),
-        ("game.sub:TwoStep", {}, "env.name is 'game.sub:TwoStep', but "),
-        ("game:TwoStp", {}, "unknown class of 'game' in env.name 'game:TwoStp': 'TwoStp'; did you"),
-        ("game:", {}, "unknown class of 'game' in env.name 'game:': ''; allowed"),
-        (":TwoStep", {}, "env.name is ':TwoStep', but importing '' raises ValueError"),
-        (
-            ".game:TwoStep",
-            {},
-            "env.name is '.game:TwoStep', but importing '.game' raises TypeError",
-        ),
-        ("game:number", {}, "env.name is 'game:number', which is no class; allowed: module:Class"),
-        ("game:NoStep", {}, "env.name is 'game:NoStep', which has no step; allowed: a MarlEnv"),
-        ("os:system", {"command": "exit 3"}, "env.name is 'os:system', which is no class; allowed"),
-        (
-            "subprocess:Popen",
-            {"args": ["touch", "planted"]},
-            "env.name is 'subprocess:Popen', which has no reset; allowed: a MarlEnv",
-        ),
-        ("game:NoSizes", {}, "environment NoSizes has no num_agents"),
-        ("game:Strict", {}, "env.options: game:Strict raises TypeError: "),
-        ("game:Strict", {"size": 10}, "env.options: game:Strict raises RuntimeError: size is too"),
-        ("game:Strict", {"sice": 3}, "unknown option of environment game:Strict 'sice'; did you"),
-        ("game:NoSizes", {"x": 3}, "unknown option of environment game:NoSizes 'x'; allowed: none"),
-        ("game:TwoStep", {"time_limit": "x"}, "env.options.time_limit is 'x'; allowed: a whole"),
-        (
-            "raises:Game",
-            {},
-            "env.name is 'raises:Game', but importing 'raises' raises RuntimeError: no",
-        ),
-        (
-            "leaves:Game",
-            {},
-            "env.name is 'leaves:Game', but importing 'leaves' raises SystemExit: 7",
-        ),
-        ("needs:Game", {}, "env.name is 'needs:Game', but importing 'needs' raises ModuleNotFound"),
-        ("two_step", {}, "unknown environment 'two_step'; allowed: m_step_matrix, "),
-    ],
-)
+NOT_MADE = [
+    ("gmae:TwoStep", {}, "env.name is 'gmae:TwoStep', but there is no module 'gmae'; allowed"),
+    ("game.sub:TwoStep", {}, "env.name is 'game.sub:TwoStep', but "),
+    ("game:TwoStp", {}, "unknown class of 'game' in env.name 'game:TwoStp': 'TwoStp'; did you"),
+    ("game:", {}, "unknown class of 'game' in env.name 'game:': ''; allowed"),
+    (":TwoStep", {}, "env.name is ':TwoStep', but importing '' raises ValueError"),
+    (".game:TwoStep", {}, "env.name is '.game:TwoStep', but importing '.game' raises TypeError"),
+    (
+        "raises:Game",
+        {},
+        "env.name is 'raises:Game', but importing 'raises' raises RuntimeError: no",
+    ),
+    ("leaves:Game", {}, "env.name is 'leaves:Game', but importing 'leaves' raises SystemExit: 7"),
+    ("needs:Game", {}, "env.name is 'needs:Game', but importing 'needs' raises ModuleNotFound"),
+    ("game:number", {}, "env.name is 'game:number', which is no class; allowed: module:Class"),
+    ("game:NoStep", {}, "env.name is 'game:NoStep', which has no step; allowed: a MarlEnv"),
+    ("os:system", {"command": "exit 3"}, "env.name is 'os:system', which is no class; allowed"),
+    ("subprocess:Popen", {"args": ["touch", "planted"]}, "env.name is 'subprocess:Popen', which"),
+    ("game:NoSizes", {}, "environment NoSizes has no num_agents"),
+    ("game:Strict", {}, "env.options: game:Strict raises TypeError: "),
+    ("game:Strict", {"size": 10}, "env.options: game:Strict raises RuntimeError: size is too"),
+    ("game:Strict", {"size": {1}}, "env.options: game:Strict raises TypeError: '>' not"),
+    ("game:Strict", {"sice": 3}, "unknown option of environment game:Strict 'sice'; did you"),
+    ("game:NoSizes", {"x": 3}, "unknown option of environment game:NoSizes 'x'; allowed: none"),
+    ("game:TwoStep", {"time_limit": "x"}, "env.options.time_limit is 'x'; allowed: a whole"),
+    ("two_step", {}, "unknown environment 'two_step'; allowed: m_step_matrix, "),
+]
+
+
+@pytest.mark.parametrize(("name", "options", "message"), NOT_MADE)
 def test_what_cannot_be_made_is_refused_in_a_line(folder, name, options, message):
     with pytest.raises(ConfigError) as error:
         make_env(config_of(name, **options))
@@ -187,24 +176,38 @@ def test_what_cannot_be_made_is_refused_in_a_line(folder, name, options, message
     assert not (folder / "planted").exists()
 
 
+def test_an_option_without_a_plain_default_is_given_in_a_file(folder, capsys):
+    message = refused(capsys, "train", "qmix", "--env.name", "game:Strict", "--env.options.size", 4)
+    assert message.endswith("; set it in a YAML file: its default is not a number, string or flag")
+
+
 SMALL = {
+    "algorithm": "qmix",
     "network": {"hidden_size": 4, "mixer_embed_size": 4},
     "training": {"total_env_steps": 8, "batch_size": 2, "replay_size": 4},
     "evaluation": {"episodes": 2},
 }
+STEPS = ["--no-tensorboard", "--training.total-env-steps"]
+
+
+def read_info(path):
+    info = json.loads((path / "run.json").read_text())
+    assert info["environment"] == "game:TwoStep"
+    return info
 
 
 @pytest.mark.slow
 def test_a_run_finds_its_environment_again_or_names_the_missing_module(folder, capsys, monkeypatch):
-    config = {"algorithm": "qmix", **SMALL, "env": {"name": "game:TwoStep"}}
-    (folder / "tiny.yaml").write_text(json.dumps(config))
+    """Also one without a hash."""
+    name = "game:Unhashable"
+    (folder / "tiny.yaml").write_text(json.dumps(SMALL | {"env": {"name": name}}))
     out = ["--out", "out", "--seeds", "1", "--no-tensorboard", "--checkpoint.keep-final"]
     assert run(["train", "tiny.yaml", "--env.options.time-limit", "3", *out]) == 0
     trained = load_run(folder / "out")
-    assert trained.config.env.name == trained.info["environment"] == "game:TwoStep"
+    assert trained.config.env.name == trained.info["environment"] == name
     assert trained.config.env.options["time_limit"] == 3
     assert run(["evaluate", "out", "--episodes", "2"]) == 0
-    assert run(["resume", "out", "--training.total-env-steps", "16", "--no-tensorboard"]) == 0
+    assert run(["resume", "out", *STEPS, "16"]) == 0
     assert load_run(folder / "out").metrics["env_steps"].max() >= 16
 
     (folder / "elsewhere").mkdir()
@@ -213,70 +216,29 @@ def test_a_run_finds_its_environment_again_or_names_the_missing_module(folder, c
     sys.path[:] = [entry for entry in sys.path if entry != str(folder)]
     importlib.invalidate_caches()
     assert run(["table", "../out"]) == 0
-    for command in (
-        ["evaluate", "../out"],
-        ["resume", "../out", "--training.total-env-steps", "99"],
-    ):
+    for command in (["evaluate", "../out"], ["resume", "../out", *STEPS, "99"]):
         capsys.readouterr()
-        assert run(command) == 2
-        message = capsys.readouterr().err
-        assert "env.name is 'game:TwoStep', but there is no module 'game'" in message
-        assert "PYTHONPATH" in message
+        message = refused(capsys, *command)
+        assert f"env.name is '{name}', but there is no module 'game'" in message
         assert "damaged" not in message
-        assert message.count("\n") == 1
-
-
-def test_an_option_without_a_plain_default_is_given_in_a_file(folder, capsys):
-    assert run(["train", "qmix", "--env.name", "game:Strict", "--env.options.size", "4"]) == 2
-    message = capsys.readouterr().err
-    assert message.endswith(
-        "; set it in a YAML file: its default is not a number, string or flag\n"
-    )
+        assert "PYTHONPATH" in message
 
 
 @pytest.mark.slow
-def test_what_python_trained_in_is_in_the_run_though_its_configuration_names_another(folder):
-    env = make_env(config_of("game:TwoStep"))
-    config = from_dict({"algorithm": "qmix", **SMALL})
-    lanes = make_lanes(config.hyperparameters, [0])
-    train_run(config, env, folder / "out", lanes, Options(tensorboard=False))
-    assert run(["evaluate", "out", "--episodes", "2"]) == 0
-    named = dataclasses.replace(config.env, name="game:TwoStep")
-    assert make_env(dataclasses.replace(config, env=named)).time_limit == 2
-    (folder / "out/run.json").write_text(json.dumps(trained_in(folder / "out") | INTERRUPTED))
-    packaged = MStepMatrixGame(m=2)
-    with pytest.raises(ConfigError, match=r"in 'game:TwoStep', not in '.*Matrix"):
-        continue_run(folder / "out", packaged, Options(tensorboard=False))
-
-
-INTERRUPTED = {"status": "interrupted"}
-
-
-def trained_in(path):
-    info = json.loads((path / "run.json").read_text())
-    assert info["environment"] == "game:TwoStep"
-    return info
-
-
-@pytest.mark.slow
-def test_a_sweep_of_python_s_environment_is_resumed_and_extended_in_it(folder):
+def test_python_s_environment_is_gone_on_with_though_the_configuration_names_another(folder):
     """The configuration names the matrix game, whose sizes are others."""
-    env = make_env(config_of("game:TwoStep"))
-    config = from_dict({"algorithm": "qmix", **SMALL})
+    env, config = make_env(config_of("game:TwoStep")), from_dict(SMALL)
     seeds = {"a": [0], "b": [1]}
     parts = [Part(n, config, make_lanes(config.hyperparameters, s), {}) for n, s in seeds.items()]
     options = Options(tensorboard=False, checkpoint=Checkpointing(keep_final=True))
     train_plan(Plan(tuple(parts)), folder / "out", options, lambda _: env)
-    steps = ["--training.total-env-steps", "30", "--no-tensorboard"]
-    assert run(["resume", "out", *steps]) == 0
-    for name in ("a", "b"):
-        assert trained_in(folder / "out" / name)["status"] == "finished"
-        assert load_run(folder / "out" / name).metrics["env_steps"].max() >= 30
+    assert run(["evaluate", "out/a", "--episodes", "2"]) == 0
+    assert run(["resume", "out", *STEPS, "16"]) == 0
+    for name in seeds:
+        assert read_info(folder / "out" / name)["status"] == "finished"
+        assert load_run(folder / "out" / name).metrics["env_steps"].max() >= 16
 
-
-@pytest.mark.slow
-def test_an_environment_without_a_hash_is_trained_and_evaluated(folder):
-    (folder / "tiny.yaml").write_text(json.dumps({"algorithm": "qmix", **SMALL}))
-    name = ["--env.name", "game:Unhashable", "--seeds", "1", "--no-tensorboard"]
-    assert run(["train", "tiny.yaml", *name, "--out", "out"]) == 0
-    assert run(["evaluate", "out", "--episodes", "2"]) == 0
+    info = read_info(folder / "out" / "a") | {"status": "interrupted"}
+    (folder / "out" / "a" / "run.json").write_text(json.dumps(info))
+    with pytest.raises(ConfigError, match=r"in 'game:TwoStep', not in '.*Matrix"):
+        continue_run(folder / "out" / "a", MStepMatrixGame(m=2), Options(tensorboard=False))

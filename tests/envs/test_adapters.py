@@ -1,5 +1,6 @@
 """Environments of other libraries: step for step what they are, and how their episodes end."""
 
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -29,6 +30,7 @@ from maven_jax.environments.registry import ENVIRONMENTS, default_options, make_
 from maven_jax.reports.render import check_gif, write_gif
 
 NUM_EPISODES = 160
+LARGEST_FEATURE = 10
 
 
 class Wrapped(NamedTuple):
@@ -65,6 +67,10 @@ def hanabi_ended(before, after, actions):
     return ~table.life_tokens.any() | (built == 2 * 2) | is_last
 
 
+def never(before, after, actions):
+    return jnp.array(False)
+
+
 def overcooked():
     with pytest.deprecated_call():
         return Overcooked(max_steps=50)
@@ -95,30 +101,19 @@ WRAPPED = {
         HeuristicEnemySMAX(scenario=MAP_NAME_TO_SCENARIO["3m"], max_steps=15), smax_ended
     ),
     "mpe_spread": lambda: Wrapped(
-        SimpleSpreadMPE(num_agents=2, num_landmarks=2, max_steps=24),
-        lambda before, after, actions: jnp.array(False),
-        ends=False,
+        SimpleSpreadMPE(num_agents=2, num_landmarks=2, max_steps=24), never, ends=False
     ),
     "mpe_speaker_listener": lambda: Wrapped(
-        SimpleSpeakerListenerMPE(max_steps=24),
-        lambda before, after, actions: jnp.array(False),
-        ends=False,
+        SimpleSpeakerListenerMPE(max_steps=24), never, ends=False
     ),
-    "mpe_reference": lambda: Wrapped(
-        SimpleReferenceMPE(max_steps=24),
-        lambda before, after, actions: jnp.array(False),
-        ends=False,
-    ),
+    "mpe_reference": lambda: Wrapped(SimpleReferenceMPE(max_steps=24), never, ends=False),
     "hanabi": lambda: Wrapped(
         Hanabi(num_colors=2, num_ranks=2, hand_size=2, num_cards_of_rank=np.array([3, 1])),
         hanabi_ended,
         state=lambda env_state: env_state.state,
     ),
     "overcooked": lambda: Wrapped(
-        overcooked(),
-        lambda before, after, actions: jnp.array(False),
-        ends=False,
-        state=lambda env_state: env_state.state,
+        overcooked(), never, ends=False, state=lambda env_state: env_state.state
     ),
 }
 
@@ -129,6 +124,20 @@ class Step(NamedTuple):
     reward: Any
     last: Any
     env_state: Any
+
+
+class Played(NamedTuple):
+    """Steps `[E T ...]`; `active` are those up to the episode's end."""
+
+    ours: Step
+    theirs: Step
+    ended: Any
+    discount: Any
+    extras: Any
+    can_act: Any
+    largest: Any
+    """Of the absolute features of views and states, before and after."""
+    active: Any
 
 
 def own_reset(env, key):
@@ -166,21 +175,26 @@ def played(request):
         state, after, timestep = step.state, step.next_state, step.timestep
         step_key = jax.random.split(state.key)[1]
         theirs = own_step(wrapped.env, step_key, own, step.actions)
-        ended = wrapped.truly_ended(state.env_state, after.env_state, step.actions)
         ours = Step(timestep.reward, timestep.last(), wrapped.state(after.env_state))
-        mask = step.observation.action_mask
-        row = ours, theirs, ended, timestep.discount, timestep.extras, mask
+        seen = [(x.agents_view, x.global_state) for x in (step.observation, timestep.observation)]
+        row = Played(
+            ours=ours,
+            theirs=theirs,
+            ended=wrapped.truly_ended(state.env_state, after.env_state, step.actions),
+            discount=timestep.discount,
+            extras=timestep.extras,
+            can_act=step.observation.action_mask.any(-1).all(),
+            largest=jnp.stack([abs(x.astype(float)).max() for x in jax.tree.leaves(seen)]).max(),
+            active=step.active,
+        )
         return theirs.env_state, row
 
     def play(key):
         return random_episode(adapter, key, begin, read)[1]
 
     rows = jax.jit(jax.vmap(play))(jax.random.split(jax.random.key(3), NUM_EPISODES))
-    ours, theirs, ended, discount, extras, mask = jax.device_get(
-        jax.tree.map(lambda x: jax.random.key_data(x) if is_key(x) else x, rows)
-    )
-    active = np.cumsum(ours.last, axis=1) - ours.last == 0
-    return adapter, wrapped, ours, theirs, ended, discount, extras, mask, active
+    raw = jax.tree.map(lambda x: jax.random.key_data(x) if is_key(x) else x, rows)
+    return wrapped, jax.device_get(raw)
 
 
 def is_key(x):
@@ -190,7 +204,7 @@ def is_key(x):
 @pytest.mark.slow
 def test_transitions_are_those_of_the_wrapped_environment(played):
     """At least 1,000 steps; after its last step JaxMARL's state is of the next episode."""
-    _, _, ours, theirs, *_, active = played
+    _, (ours, theirs, *_, active) = played
     assert active.sum() >= 1000
     np.testing.assert_array_equal(ours.last[active], theirs.last[active])
     np.testing.assert_allclose(ours.reward[active], theirs.reward[active], rtol=1e-5, atol=1e-6)
@@ -202,25 +216,30 @@ def test_transitions_are_those_of_the_wrapped_environment(played):
 
 def test_the_discount_is_0_at_true_ends_alone(played):
     """Also where the wrapped environment reports its time limit as an end."""
-    _, wrapped, ours, _, ended, discount, _, _, active = played
-    np.testing.assert_array_equal(discount[active], 1.0 - ended[active])
+    wrapped, rows = played
+    last, active = rows.ours.last, rows.active
+    np.testing.assert_array_equal(active, np.cumsum(last, axis=1) - last == 0)
+    np.testing.assert_array_equal(rows.discount[active], 1.0 - rows.ended[active])
     at_limit = active[:, -1]
-    assert ours.last[:, -1][at_limit].all()
-    assert (discount[:, -1][at_limit] == 1).any()
-    assert ended[active].any() == wrapped.ends
+    assert last[:, -1][at_limit].all()
+    assert (rows.discount[:, -1][at_limit] == 1).any()
+    assert rows.ended[active].any() == wrapped.ends
 
 
-def test_every_agent_can_always_do_something(played):
-    *_, mask, active = played
-    assert mask[active].any(-1).all()
+def test_every_agent_can_always_do_something_and_sees_a_few_units_alone(played):
+    """What networks read, views and states, is small at every step."""
+    _, rows = played
+    assert rows.can_act[rows.active].all()
+    assert (rows.largest[rows.active] <= LARGEST_FEATURE).all()
 
 
 def test_extras_are_of_the_episode_so_far(played):
-    _, _, ours, _, _, _, extras, _, active = played
-    (name,) = extras.keys() - {"shaped_return"}
-    first_last = np.argmax(ours.last, axis=1)
-    final = extras[name][np.arange(NUM_EPISODES), first_last]
-    returns = (ours.reward * active).sum(1)
+    _, rows = played
+    active, reward = rows.active, rows.ours.reward
+    (name,) = rows.extras.keys() - {"shaped_return"}
+    extra = rows.extras[name]
+    final = extra[np.arange(NUM_EPISODES), np.argmax(rows.ours.last, axis=1)]
+    returns = (reward * active).sum(1)
     if name == "deliveries":
         np.testing.assert_allclose(final, returns, rtol=1e-5)
     elif name == "win_rate":
@@ -232,18 +251,15 @@ def test_extras_are_of_the_episode_so_far(played):
         assert (final > 0).all()
     else:
         assert ((final >= 0) & (final <= 1)).all()
-        assert (np.diff(extras[name], axis=1)[active[:, 1:]] >= 0).all()
+        assert (np.diff(extra, axis=1)[active[:, 1:]] >= 0).all()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(OPTIONS))
 def test_nothing_is_wrong_with_it(name):
-    assert check_env(small_env(name), num_episodes=4) == []
-
-
-@pytest.mark.parametrize("name", sorted(OPTIONS))
-def test_views_and_states_are_small_where_the_game_is_a_grid(name):
+    """Views and states are small where the game is a grid."""
     env = small_env(name)
+    assert check_env(env, num_episodes=4) == []
     _, first = jax.eval_shape(env.reset, jax.random.key(0))
     floats = name in ("smax", "hanabi") or name.startswith("mpe_")
     expected = jnp.float32 if floats else jnp.int8
@@ -277,44 +293,40 @@ FETCH_A_PLATE = [LEFT, DOWN, DOWN, INTERACT, UP, RIGHT, UP, *[STAY] * 14, INTERA
 SERVE = [DOWN, RIGHT, DOWN, INTERACT]
 
 
-def test_one_cook_serves_a_soup():
-    """Shaped: 3 for each of three onions, 3 for the plate and 5 for the soup; the reward: 20."""
+@functools.cache
+def cooked():
+    """The steps of one cook who makes a soup, and the layers that JaxMARL shows."""
     env = small_env("overcooked")
     moves = jnp.array([*FILL, LEFT, *FILL, LEFT, *FILL, *FETCH_A_PLATE, *SERVE])
 
     def step(state, move):
         state, timestep = env.step(state, jnp.array([move, STAY]))
-        extras = timestep.extras
-        return state, (timestep.reward, extras["soups"], extras["shaped_return"])
+        theirs = jnp.stack(list(env.env.get_obs(state.env_state.state).values()))
+        return state, (timestep, theirs)
 
     state, _ = env.reset(jax.random.key(0))
-    _, (rewards, soups, shaped) = jax.jit(lambda state: jax.lax.scan(step, state, moves))(state)
-    assert rewards.tolist() == [0.0] * 42 + [20.0]
-    rises = enumerate(np.diff(shaped, prepend=0).tolist())
+    return jax.device_get(jax.jit(lambda state: jax.lax.scan(step, state, moves))(state)[1])
+
+
+def test_one_cook_serves_a_soup():
+    """Shaped: 3 for each of three onions, 3 for the plate and 5 for the soup; the reward: 20."""
+    steps, _ = cooked()
+    assert steps.reward.tolist() == [0.0] * 42 + [20.0]
+    rises = enumerate(np.diff(steps.extras["shaped_return"], prepend=0).tolist())
     paid = [(step, reward) for step, reward in rises if reward]
     assert paid == [(4, 3), (10, 3), (16, 3), (20, 3), (38, 5)]
-    assert soups[:42].tolist() == [0.0] * 42
-    assert soups[42] == 1
+    assert steps.extras["soups"].tolist() == [0.0] * 42 + [1.0]
 
 
 def test_the_cooking_time_of_a_pot_is_in_two_layers():
     """JaxMARL has it in one, its layer 20, from 19 to 0 after the third onion."""
-    env = small_env("overcooked")
-    moves = jnp.array([*FILL, LEFT, *FILL, LEFT, *FILL, *[STAY] * 22])
-
-    def step(state, move):
-        state, timestep = env.step(state, jnp.array([move, STAY]))
-        theirs = jnp.stack(list(env.env.get_obs(state.env_state.state).values()))
-        return state, (timestep.observation, theirs)
-
-    state, _ = env.reset(jax.random.key(0))
-    _, (seen, theirs) = jax.jit(lambda state: jax.lax.scan(step, state, moves))(state)
-    theirs = np.asarray(theirs).astype(int)
-    ours = np.asarray(seen.agents_view).reshape(*theirs.shape[:-1], 27).astype(int)
+    steps, theirs = cooked()
+    seen, theirs = steps.observation, theirs.astype(int)
+    ours = seen.agents_view.reshape(*theirs.shape[:-1], 27).astype(int)
     np.testing.assert_array_equal(seen.global_state, seen.agents_view[:, 0])
     np.testing.assert_array_equal(np.delete(ours, (20, 26), -1), np.delete(theirs, 20, -1))
     left = (5 * ours[..., 20] + ours[..., 26]).max(axis=(2, 3))
-    expected = [0] * 16 + [*range(19, 0, -1), 0, 0, 0, 0]
+    expected = [0] * 16 + [*range(19, 0, -1)] + [0] * 8
     assert left.T.tolist() == [expected] * 2
     assert ours.max() <= 4
 
@@ -377,18 +389,17 @@ def test_foraging_has_grids_as_views_where_asked():
 
 
 @pytest.mark.parametrize(
-    ("players", "cards", "actions"), [(2, 5, 21), (3, 5, 31), (4, 4, 39), (5, 4, 49)]
+    ("players", "asked", "cards", "actions"),
+    [(2, 0, 5, 21), (3, 0, 5, 31), (4, 0, 4, 39), (5, 0, 4, 49), (4, 5, 5, 41)],
 )
-def test_a_hand_of_hanabi_is_as_large_as_the_rules_have_it(players, cards, actions):
+def test_a_hand_of_hanabi_is_as_large_as_asked_or_as_the_rules_have_it(
+    players, asked, cards, actions
+):
     """Actions: a card to discard or to play, 5 colours and 5 ranks to each other player, none."""
-    env = ENVIRONMENTS["hanabi"](num_agents=players)
+    env = ENVIRONMENTS["hanabi"](num_agents=players, hand_size=asked)
     state, _ = jax.eval_shape(env.reset, jax.random.key(0))
     assert state.env_state.state.player_hands.shape == (players, cards, 5, 5)
     assert env.num_actions == actions == 2 * cards + (players - 1) * (5 + 5) + 1
-
-
-def test_a_hand_of_hanabi_is_as_large_as_asked():
-    assert ENVIRONMENTS["hanabi"](num_agents=4, hand_size=5).num_actions == 10 + 3 * 10 + 1
 
 
 def stepped(env, action, steps):
@@ -530,13 +541,15 @@ def test_connector_shows_each_agent_its_own_head_and_target():
         assert np.argwhere(head).tolist() == [list(agents.position[i])]
         assert np.argwhere(target).tolist() == [list(agents.target[i])]
         assert heads.sum() == targets.sum() == 2
-    state, timestep = jax.jit(env.step)(
-        state, jnp.argmax(timestep.observation.action_mask[:, 1:], -1) + 1
-    )
+    moves = jnp.argmax(timestep.observation.action_mask[:, 1:], -1) + 1
+    state, timestep = jax.jit(env.step)(state, moves)
     paths = np.asarray(timestep.observation.agents_view).reshape(3, 5, 5, 5)[:, 4]
     assert (paths == paths[0]).all()
     assert paths[0].sum() == (state.env_state.agents.position != agents.position).any(-1).sum()
 
+
+FULL = {"shelf_rows": 1, "column_height": 1, "num_agents": 40, "request_queue_size": 1}
+"""As many robots as the warehouse has cells."""
 
 BAD = [
     ("level_based_foraging", {"grid_size": 4}, "grid_size is 4; allowed: a whole number from 5"),
@@ -544,38 +557,30 @@ BAD = [
     ("level_based_foraging", {"time_limit": 0}, "time_limit is 0; allowed: a whole number from 1"),
     ("level_based_foraging", {"max_agent_level": 100}, "max_agent_level is 100; allowed"),
     ("level_based_foraging", {"penalty": float("nan")}, "penalty is nan; allowed: a number from"),
-    (
-        "cleaner",
-        {"penalty_per_timestep": -5.0},
-        "penalty_per_timestep is -5.0; allowed: a number",
-    ),
+    ("cleaner", {"penalty_per_timestep": -5.0}, "penalty_per_timestep is -5.0; allowed: a number"),
+    ("cleaner", {"size": True}, "size is True; allowed: a whole number from 3"),
     (
         "robot_warehouse",
         {"shelf_rows": 7, "column_height": 20},
-        "shelf_rows and column_height make 149 cells; allowed: 127",
+        "height make 149 cells; allowed: 127",
     ),
-    (
-        "robot_warehouse",
-        {"shelf_rows": 1, "column_height": 1, "num_agents": 41, "request_queue_size": 1},
-        "num_agents is 41; allowed: a whole number from 1 to 40",
-    ),
+    ("robot_warehouse", FULL | {"num_agents": 41}, "is 41; allowed: a whole number from 1 to 40"),
     ("robot_warehouse", {"shelf_columns": 2}, "`shelf_columns`, must be an odd number"),
     ("robot_warehouse", {"request_queue_size": 0}, "request_queue_size is 0; allowed"),
     ("connector", {"num_agents": 100}, "num_agents is 100; allowed: a whole number from 1 to 50"),
-    ("cleaner", {"size": True}, "size is True; allowed: a whole number from 3"),
+    ("connector", {"generator": "maze"}, "generator is 'maze'; allowed: random_walk, uniform"),
     ("smax", {"scenario": "3n"}, "scenario is '3n'; allowed: 10m_vs_11m, 25m"),
+    ("smax", {"attack_mode": "weakest"}, "attack_mode is 'weakest'; allowed: closest, random"),
+    ("smax", {"observation_type": "grid"}, "observation_type is 'grid'; allowed: conic, unit_list"),
     ("mpe_spread", {"local_ratio": 2.0}, "local_ratio is 2.0; allowed: a number from 0 to 1"),
     (
         "hanabi",
         {"num_colors": 1, "num_ranks": 2, "hand_size": 2},
-        "num_agents and hand_size make 4 cards to deal; allowed: 3, one less than",
+        "make 4 cards to deal; allowed: 3",
     ),
+    ("hanabi", {"num_agents": 5, "num_colors": 2}, "make 20 cards to deal; allowed: 19"),
     ("hanabi", {"num_ranks": 1}, "num_ranks is 1; allowed: a whole number from 2 to 5"),
     ("hanabi", {"hand_size": 6}, "hand_size is 6; allowed: a whole number from 0 to 5"),
-    ("hanabi", {"num_agents": 5, "num_colors": 2}, "make 20 cards to deal; allowed: 19"),
-    ("smax", {"attack_mode": "weakest"}, "attack_mode is 'weakest'; allowed: closest, random"),
-    ("smax", {"observation_type": "grid"}, "observation_type is 'grid'; allowed: conic, unit_list"),
-    ("connector", {"generator": "maze"}, "generator is 'maze'; allowed: random_walk, uniform"),
     ("overcooked", {"layout": "ring"}, "layout is 'ring'; allowed: asymm_advantages, coord_ring"),
 ]
 
@@ -588,8 +593,7 @@ def test_bad_options_are_refused(name, options, message):
 
 
 def test_as_many_robots_as_cells_have_a_cell_each():
-    crowded = {"shelf_rows": 1, "column_height": 1, "num_agents": 40, "request_queue_size": 1}
-    state, _ = jax.jit(ENVIRONMENTS["robot_warehouse"](**crowded).reset)(jax.random.key(0))
+    state, _ = jax.jit(ENVIRONMENTS["robot_warehouse"](**FULL).reset)(jax.random.key(0))
     position = state.env_state.agents.position
     assert len(set(zip(position.x.tolist(), position.y.tolist(), strict=True))) == 40
 
