@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import yaml
 from jax.tree_util import tree_leaves_with_path as leaves_of
+from rich.console import Console
 from small_experiments import assert_same_results, contents, edit_info, forget_config, read_info
 
 from maven_jax.cli.main import run
@@ -24,6 +25,8 @@ from maven_jax.environments.registry import make_env
 from maven_jax.errors import ConfigError
 from maven_jax.experiments.evaluating import trained_weights
 from maven_jax.experiments.lock import LOCK
+from maven_jax.experiments.options import Options
+from maven_jax.experiments.plan import resume_plan
 from maven_jax.experiments.run import load_run
 from maven_jax.experiments.weights import name_of, read_weights
 
@@ -215,7 +218,8 @@ def put(trained: Path, path: Path, state: State, stack: ExitStack) -> None:
     (path / "weights.npz").write_bytes(weights)
     (path / "run.json").write_text(json.dumps(info))
     if state.edit == "old weights":
-        np.savez(path / "weights.npz", **dict(np.load(path / "weights.npz")) | {"num_chunks": 1})
+        old = {name: 0 * array for name, array in np.load(path / "weights.npz").items()}
+        np.savez(path / "weights.npz", **old | {"num_chunks": 1})
     for name in state.without:
         target = path / name
         if target.is_dir():
@@ -289,14 +293,14 @@ def test_every_command_of_every_state(name, trained, tmp_path, capsys):
         assert contents(path) == before
 
 
-def test_whatever_can_be_resumed_ends_bit_for_bit(trained, tmp_path, capsys):
+def test_whatever_can_be_resumed_ends_bit_for_bit(trained, tmp_path):
     """All in one sweep, whose parts share a program; rows without a checkpoint are set aside."""
     names = [name for name, state in STATES.items() if not state.resume]
     assert len(names) == 9
     for name in names:
         put(trained, tmp_path / name, STATES[name], ExitStack())
     (tmp_path / "sweep.json").write_text(json.dumps({"parts": names}))
-    check(capsys, "", tmp_path, "resume", tmp_path, "--no-tensorboard")
+    resume_plan(tmp_path, Options(False, console=Console(quiet=True)))
     for name in names:
         assert read_info(tmp_path / name)["status"] == "finished"
         assert_same_results(tmp_path / name, trained)
@@ -489,22 +493,14 @@ def test_a_part_that_is_missing_or_a_link_is_damage(target, message, trained, tm
         check(capsys, f"sweep 'RUN' is damaged: {message}", path, command, path)
 
 
-def test_what_is_evaluated_are_the_newest_weights(trained, tmp_path, capsys):
-    """The last checkpoint's, where the weights of an interruption before it lie beside."""
-    path = tmp_path / "run"
-    put(trained, path, STATES["interrupted, resumed, killed"], ExitStack())
-    newest = outcome(capsys, "evaluate", trained, "--episodes", 2)[1]
-    assert outcome(capsys, "evaluate", path, "--episodes", 2)[1] == newest
-    old = read_weights(path).arrays
-    np.savez(path / "weights.npz", num_chunks=1, **{name: 0 * old[name] for name in old})
-    assert outcome(capsys, "evaluate", path, "--episodes", 2)[1] == newest
-
-
-def test_trained_weights_are_those_on_disk(trained):
-    """As trees with an axis of seeds; `evaluate`'s networks take them."""
-    run = load_run(trained)
-    params, latent_params = trained_weights(run, make_env(run.config))
+@pytest.mark.parametrize("state", ["finished", "interrupted, resumed, killed"])
+def test_trained_weights_are_the_newest_on_disk(state, trained, tmp_path):
+    """As trees with an axis of seeds; those of an interruption before the last checkpoint lose."""
+    put(trained, tmp_path / "run", STATES[state], ExitStack())
+    run, said = load_run(tmp_path / "run"), []
+    params, latent_params = trained_weights(run, make_env(run.config), said.append)
     assert latent_params == {}
+    assert len(said) == (state != "finished")
     found = {name_of(jax.tree_util.keystr(path)): leaf for path, leaf in leaves_of(params)}
     for name, array in read_weights(trained).arrays.items():
         np.testing.assert_array_equal(found.pop(name.removeprefix("params/")), array)
