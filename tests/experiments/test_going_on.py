@@ -1,11 +1,10 @@
 """Training on: a finished run to more steps, and a new run from another's weights."""
 
-import json
 import shutil
 
-import numpy as np
+import chex
 import pytest
-from small_experiments import SMALL, forget_config, refused, train_run
+from small_experiments import SMALL, edit_info, forget_config, read_info, refused, train_run
 
 from maven_jax import ConfigError, load_config, override
 from maven_jax.cli.main import run
@@ -47,12 +46,9 @@ def test_a_run_trained_on_is_bit_for_bit_the_longer_run(config, finished, tmp_pa
     assert sorted(rows) == sorted((longer / "metrics.csv").read_text().splitlines())
     assert rows[: len(before)] == before
     assert len(rows) > len(before)
-    mine, theirs = read_weights(went_on).arrays, read_weights(longer).arrays
-    assert mine.keys() == theirs.keys()
-    for name, array in theirs.items():
-        np.testing.assert_array_equal(mine[name], array)
+    chex.assert_trees_all_equal(read_weights(went_on).arrays, read_weights(longer).arrays)
     assert "total_env_steps: 120" in (went_on / "config.yaml").read_text()
-    assert json.loads((went_on / "run.json").read_text())["status"] == "finished"
+    assert read_info(went_on)["status"] == "finished"
 
 
 def test_what_training_on_needs_is_said(finished, tmp_path, capsys):
@@ -75,10 +71,8 @@ def test_a_run_starts_from_the_weights_of_another(config, finished, tmp_path, la
     origin = ["--init-from", str(finished), *lane]
     assert run(["train", config, *QUIET, *origin, "--out", str(path)]) == 0
     source, start = read_weights(finished).arrays, read_initial_weights(path)
-    assert start.keys() == source.keys()
-    for name, array in source.items():
-        np.testing.assert_array_equal(start[name], array[taken])
-    record = json.loads((path / "run.json").read_text())["init_from"]
+    chex.assert_trees_all_equal(start, {name: array[taken] for name, array in source.items()})
+    record = read_info(path)["init_from"]
     assert (record["run"], record["lanes"]["seed"]) == (str(finished), taken)
     moved = [(read_weights(path).arrays[name] != start[name]).any() for name in start]
     assert all(moved)
@@ -91,6 +85,9 @@ def test_a_run_starts_from_the_weights_of_another(config, finished, tmp_path, la
         arguments = [] if other is None else ["--init-from", finished, *other]
         line = refused(capsys, "train", config, *QUIET, *arguments, "--out", path)
         assert line.startswith(f"'{path}' holds another run: {difference}; choose ")
+    edit_info(path, status="running")  # killed before its first checkpoint
+    (path / INITIAL_WEIGHTS).unlink()
+    assert f"{INITIAL_WEIGHTS} is missing" in refused(capsys, "resume", path)
 
 
 def test_weights_that_do_not_fit_are_named(config, finished, tmp_path, capsys):
@@ -122,14 +119,3 @@ def test_weights_in_units_of_other_targets_are_refused(config, finished, tmp_pat
     with pytest.raises(ConfigError, match=r"^training\.normalize_targets is True"):
         train_run(own, make_env(own), tmp_path / "new", lanes, origin=origin)
     assert not (tmp_path / "new").exists()
-
-
-def test_initial_weights_that_are_gone_are_said(config, finished, tmp_path, capsys):
-    """A run from another's weights that was killed before its first checkpoint."""
-    path = tmp_path / "new"
-    assert run(["train", config, *QUIET, "--init-from", str(finished), "--out", str(path)]) == 0
-    info = json.loads((path / "run.json").read_text())
-    (path / "run.json").write_text(json.dumps(info | {"status": "running"}))
-    (path / INITIAL_WEIGHTS).unlink()
-    capsys.readouterr()
-    assert f"{INITIAL_WEIGHTS} is missing" in refused(capsys, "resume", path)

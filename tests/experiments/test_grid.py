@@ -42,6 +42,13 @@ def test_lanes_come_back_from_their_columns(seeds, gammas):
     assert lanes.varied == again.varied
 
 
+def test_an_option_of_the_environment_joins_the_others():
+    config = from_dict({"env": {"options": {"m": 3, "good_branches": 1}}})
+    changed = with_field(config, "env.options.m", 4)
+    assert changed.env.options == {"m": 4, "good_branches": 1}
+    assert read_field(changed, "env.options.m") == 4
+
+
 def test_values_are_read_as_the_field_s_type():
     texts = ["hyperparameters.mi-weight=0,1e-2", "latent.size=8,16", "algorithm=maven,maven_vdn"]
     assert parse_grid([*texts, "env.options.m=3,5"], Config()) == {
@@ -116,14 +123,9 @@ def test_values_that_work_only_together(texts):
 
 
 def test_names_of_fields_are_short_where_that_tells_them_apart():
-    assert short_names(
-        ["latent.size", "training.batch_size", "latent.batch_size", "algorithm"]
-    ) == {
-        "latent.size": "size",
-        "training.batch_size": "training.batch_size",
-        "latent.batch_size": "latent.batch_size",
-        "algorithm": "algorithm",
-    }
+    alike = ["training.batch_size", "latent.batch_size", "algorithm"]
+    expected = {"latent.size": "size"} | {name: name for name in alike}
+    assert short_names(["latent.size", *alike]) == expected
 
 
 def test_whole_numbers_of_a_grid_in_scientific_notation():
@@ -135,13 +137,10 @@ def test_whole_numbers_of_a_grid_in_scientific_notation():
     assert parts[0].coordinates == {"training.total_env_steps": 2000, "env.options.m": 3}
     with pytest.raises(ConfigError, match="total_env_steps has '3e3' twice"):
         parse_grid(["training.total_env_steps=3000,3e3"], Config())
-    with pytest.raises(ConfigError, match="m=3 twice"):
-        expand(Config(), parse_grid(["env.options.m=3,3e0"], Config()), [0])
-
-
-def test_a_field_stands_once():
     with pytest.raises(ConfigError, match=r"names 'latent\.size' twice"):
         parse_grid(["latent.size=2", "latent.size=4"], Config())
+    with pytest.raises(ConfigError, match="m=3 twice"):
+        expand(Config(), parse_grid(["env.options.m=3,3e0"], Config()), [0])
 
 
 def test_a_static_field_is_a_program_for_each_value_and_a_traced_one_is_lanes():
@@ -167,13 +166,6 @@ def test_groups_hold_so_many_lanes_and_together_all():
     np.testing.assert_array_equal(gammas, whole.lanes.hyperparameters.gamma)
     with pytest.raises(ConfigError, match="group_size is 0"):
         expand(Config(), grid, range(5), group_size=0)
-
-
-def test_an_option_of_the_environment_joins_the_others():
-    config = from_dict({"env": {"options": {"m": 3, "good_branches": 1}}})
-    changed = with_field(config, "env.options.m", 4)
-    assert changed.env.options == {"m": 4, "good_branches": 1}
-    assert read_field(changed, "env.options.m") == 4
 
 
 def test_another_environment_of_a_grid_takes_its_own_options():

@@ -1,61 +1,36 @@
 """Signals: whichever comes, and whenever, what is on disk is resumed bit for bit."""
 
 import contextlib
-import json
+import io
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
 from rich.console import Console
-from small_experiments import SMALL, small_config, train_run
+from small_experiments import SMALL, assert_same_results, read_info, stop_after
 
-from maven_jax.environments.registry import make_env
-from maven_jax.experiments import loop, runner
-from maven_jax.experiments.checkpoint import Checkpointing, CheckpointWriter
+from maven_jax.experiments.checkpoint import Checkpointing
 from maven_jax.experiments.console import plain_console
-from maven_jax.experiments.grid import make_lanes
+from maven_jax.experiments.folder import checkpoint_files
 from maven_jax.experiments.interruption import (
     SIGNALS,
     StopRequest,
     exit_on_signals,
     interrupted_by_signals,
 )
-from maven_jax.experiments.metrics import MetricsWriter
 from maven_jax.experiments.options import InterruptedRunError, Options
-from maven_jax.experiments.runner import continue_run
-from maven_jax.experiments.sweep import Sweep, compile_sweep
-from maven_jax.experiments.weights import read_weights
-from maven_jax.training.train import make_trainer
+from maven_jax.experiments.plan import train_plan
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parent.parent.parent
-CONFIG = small_config("qmix")
-ENV = make_env(CONFIG)
-LANES = make_lanes(CONFIG.hyperparameters, [0, 1])
-EACH_SIGNAL = pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
-
-
-class Reference(NamedTuple):
-    """A run that no signal came to, and its program."""
-
-    path: Path
-    sweep: Sweep
-
-
-@pytest.fixture(scope="module")
-def reference(tmp_path_factory):
-    path = tmp_path_factory.mktemp("reference") / "run"
-    sweep = compile_sweep(make_trainer(CONFIG, ENV), 2)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runner, "compile_run", lambda *_: sweep)
-        train_run(CONFIG, ENV, path, LANES, quiet())
-    return Reference(path, sweep)
 
 
 @pytest.fixture(autouse=True)
@@ -70,41 +45,45 @@ def default_handlers():
         signal.signal(number, handler)
 
 
-def quiet(updates: int = 10) -> Options:
-    return Options(False, Checkpointing(updates=updates), Console(quiet=True))
+class Listener(io.StringIO):
+    """A stream that does something once, when certain words have been printed."""
+
+    def __init__(self, words, act):
+        super().__init__()
+        self.words, self.act = words, act
+
+    def write(self, text):
+        if self.words in text:
+            self.words = "\0"
+            self.act()
+        return super().write(text)
 
 
-def same(one: Path, other: Path) -> None:
-    assert (one / "metrics.csv").read_bytes() == (other / "metrics.csv").read_bytes()
-    mine, theirs = read_weights(one).arrays, read_weights(other).arrays
-    assert mine.keys() == theirs.keys()
-    for name, array in theirs.items():
-        np.testing.assert_array_equal(mine[name], array)
+def options(file=None) -> Options:
+    console = Console(file=file, width=1000) if file else Console(quiet=True)
+    return Options(False, Checkpointing(updates=10), console)
 
 
-def status(path: Path) -> str:
-    return json.loads((path / "run.json").read_text())["status"]
+def sending(*numbers):
+    """Sends this process signals."""
+    return lambda: [signal.raise_signal(number) for number in numbers]
 
 
-def disturbed(patch, owner, name, disturb, call):
-    """Calls `disturb` just before one of the calls of a function."""
+def before_call(patch, owner, name, argument, act) -> None:
+    """Does something just before the first call of a library's function, of one with an argument."""
     work, calls = getattr(owner, name), []
 
-    def at_work(*arguments):
-        calls.append(arguments)
-        if len(calls) == call:
-            disturb()
-        return work(*arguments)
+    def at_work(*arguments, **named):
+        if argument is None or argument in named:
+            calls.append(arguments)
+            if len(calls) == 1:
+                act()
+        return work(*arguments, **named)
 
     patch.setattr(owner, name, at_work)
 
 
-def signalled(patch, owner, name, numbers, call=2):
-    """Sends this process signals just before one of the calls of a function."""
-    disturbed(patch, owner, name, lambda: [signal.raise_signal(x) for x in numbers], call)
-
-
-@EACH_SIGNAL
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
 def test_a_signal_while_jax_is_imported_ends_quietly(number, tmp_path):
     (tmp_path / "small.yaml").write_text(SMALL.format(algorithm="qmix"))
     command = [sys.executable, "-X", "importtime", "-m", "maven_jax", "train", "small.yaml"]
@@ -126,72 +105,74 @@ def test_a_signal_while_jax_is_imported_ends_quietly(number, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-@EACH_SIGNAL
-def test_a_signal_while_compiling_leaves_nothing(number, reference, tmp_path, monkeypatch):
-    monkeypatch.setattr(runner, "compile_run", lambda *_: signal.raise_signal(number))
-    with (
-        interrupted_by_signals(),
-        pytest.raises(InterruptedRunError, match="nothing was saved yet"),
-    ):
-        train_run(CONFIG, ENV, tmp_path / "run", LANES, quiet())
+def test_a_signal_while_compiling_leaves_nothing(program, tmp_path):
+    shown = options(Listener("compiling", sending(signal.SIGTERM)))
+    with interrupted_by_signals(), pytest.raises(InterruptedRunError, match="nothing was saved"):
+        train_plan(program.plan, tmp_path / "run", shown)
     assert not list(tmp_path.iterdir())
 
 
-POINTS = {
-    "training": (MetricsWriter, "write", 2),
-    "saving a checkpoint": (CheckpointWriter, "save", 1),
-    "loading": (runner, "load_checkpoint", 1),
-}
-
-
-@EACH_SIGNAL
-@pytest.mark.parametrize("point", POINTS)
-def test_a_signal_saves_what_was_learned(number, point, reference, tmp_path, monkeypatch):
-    """Twice the same, as from the shell and from the kernel when a terminal closes."""
+@pytest.mark.parametrize("numbers", [[signal.SIGINT], [signal.SIGHUP, signal.SIGHUP]])
+def test_a_signal_saves_what_was_learned(numbers, trained, program, tmp_path):
+    """Also twice the same, as from the shell and from the kernel when a terminal closes."""
     path = tmp_path / "run"
-    numbers = [number] if number == signal.SIGINT else [number, number]
-    with monkeypatch.context() as patch:
-        patch.setattr(runner, "compile_run", lambda *_: reference.sweep)
-        signalled(patch, POINTS[point][0], POINTS[point][1], numbers, POINTS[point][2])
-        with pytest.raises(InterruptedRunError):
-            train_run(CONFIG, ENV, path, LANES, quiet())
-    if point == "loading":
-        assert not path.exists()
-        return
-    assert status(path) == "interrupted"
-    continue_run(path, ENV, quiet(), reference.sweep)
-    same(path, reference.path)
+    with pytest.raises(InterruptedRunError, match=f"resume it with: maven-jax resume '{path}'"):
+        program.train(path, options(Listener(" of 60 steps", sending(*numbers))))
+    assert read_info(path)["status"] == "interrupted"
+    assert [file.stem for file in checkpoint_files(path)] == ["1"]
+    assert len((path / "metrics.csv").read_text().splitlines()) == 1 + 2
+    program.train(path, options())
+    assert_same_results(path, trained)
 
 
+@pytest.mark.parametrize("moment", ["saving a checkpoint", "going on from one"])
+def test_a_signal_at_a_checkpoint_saves(moment, trained, program, tmp_path, monkeypatch):
+    path, shown, act = tmp_path / "run", options(), sending(signal.SIGTERM)
+    if moment == "going on from one":
+        stop_after(shutil.copytree(trained, path), 2)
+        shown = options(Listener("resuming after", act))
+    else:
+        before_call(monkeypatch, *MOMENTS["saving a checkpoint"], act)
+    with pytest.raises(InterruptedRunError):
+        program.train(path, shown)
+    assert read_info(path)["status"] == "interrupted"
+    assert checkpoint_files(path)
+    program.train(path, options())
+    assert_same_results(path, trained)
+
+
+def test_a_second_ctrl_c_stops_at_once(trained, program, tmp_path):
+    path, act = tmp_path / "run", sending(signal.SIGTERM, signal.SIGINT)
+    with pytest.raises(InterruptedRunError):
+        program.train(path, options(Listener(" of 60 steps", act)))
+    assert not checkpoint_files(path)
+    program.train(path, options())
+    assert_same_results(path, trained)
+
+
+SAVING_WEIGHTS = np, "savez", "num_chunks"
 ENDS = {
-    "sealing the last checkpoint": (CheckpointWriter, "_seal"),
-    "saving the weights": (loop, "save_weights"),
-    "removing checkpoints": (runner, "remove_checkpoints"),
+    "saving the weights": SAVING_WEIGHTS,
+    "removing checkpoints": (shutil, "rmtree", None),
 }
 
 
-@EACH_SIGNAL
-@pytest.mark.parametrize("point", ENDS)
-def test_a_signal_at_the_end_lets_the_run_finish(number, point, reference, tmp_path, monkeypatch):
+@pytest.mark.parametrize("moment", ENDS)
+def test_a_signal_at_the_end_lets_the_run_finish(moment, trained, program, tmp_path, monkeypatch):
     path = tmp_path / "run"
-    monkeypatch.setattr(runner, "compile_run", lambda *_: reference.sweep)
-    signalled(monkeypatch, *ENDS[point], [number], 1)
-    train_run(CONFIG, ENV, path, LANES, quiet())
-    assert status(path) == "finished"
-    same(path, reference.path)
-    assert not (path / "checkpoints").exists()
+    before_call(monkeypatch, *ENDS[moment], sending(signal.SIGTERM))
+    program.train(path, options())
+    assert read_info(path)["status"] == "finished"
+    assert_same_results(path, trained)
 
 
-def test_a_second_ctrl_c_stops_at_once(reference, tmp_path, monkeypatch):
-    path = tmp_path / "run"
-    with monkeypatch.context() as patch:
-        patch.setattr(runner, "compile_run", lambda *_: reference.sweep)
-        signalled(patch, MetricsWriter, "write", [signal.SIGTERM, signal.SIGINT], 3)
-        with pytest.raises(InterruptedRunError):
-            train_run(CONFIG, ENV, path, LANES, quiet())
-    assert len((path / "metrics.csv").read_text().splitlines()) == 1 + 2 * 2
-    continue_run(path, ENV, quiet(), reference.sweep)
-    same(path, reference.path)
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
+def test_each_signal_is_a_request_to_stop(number):
+    with StopRequest(lambda line: None) as stop:
+        signal.raise_signal(number)
+    assert stop.requested
+    with interrupted_by_signals(), pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(number)
 
 
 def test_what_is_ignored_or_handled_otherwise_stays_so():
@@ -222,34 +203,29 @@ def test_a_terminal_that_is_gone_does_not_keep_a_run_from_stopping():
     assert stop.requested
 
 
-@pytest.mark.parametrize("point", ["start", "compiling", *POINTS, *ENDS])
-def test_standard_error_that_closes_ends_nothing(point, reference, tmp_path, monkeypatch):
+MOMENTS = {
+    "saving a checkpoint": (ThreadPoolExecutor, "submit", None),
+    "saving the weights": SAVING_WEIGHTS,
+}
+
+
+@pytest.mark.parametrize("moment", ["start", *MOMENTS])
+def test_standard_error_that_closes_ends_nothing(moment, trained, program, tmp_path, monkeypatch):
     """The other end of its pipe goes away, be it before what is printed first or last."""
     path, (reads, writes) = tmp_path / "run", os.pipe()
     stream = os.fdopen(writes, "w", buffering=1)
     monkeypatch.setattr(sys, "stderr", stream)
-    monkeypatch.setattr(runner, "compile_run", lambda *_: reference.sweep)
-    moments = (
-        {"compiling": (runner, "compile_run", 1)} | POINTS | {k: (*v, 1) for k, v in ENDS.items()}
-    )
-    closed = []
-
-    def close():
+    if moment == "start":
         os.close(reads)
-        closed.append(True)
-
-    if point == "start":
-        close()
     else:
-        owner, name, call = moments[point]
-        disturbed(monkeypatch, owner, name, close, call)
-    shown = Options(False, Checkpointing(updates=10), plain_console(stderr=True))
-    train_run(CONFIG, ENV, path, LANES, shown)
+        before_call(monkeypatch, *MOMENTS[moment], lambda: os.close(reads))
+    program.train(path, Options(False, Checkpointing(updates=10), plain_console(stderr=True)))
     with contextlib.suppress(BrokenPipeError):
         stream.close()
-    assert closed
-    assert status(path) == "finished"
-    same(path, reference.path)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.close(reads)
+    assert read_info(path)["status"] == "finished"
+    assert_same_results(path, trained)
 
 
 def test_with_standard_error_closed_a_signal_saves(tmp_path):
@@ -267,10 +243,10 @@ def test_with_standard_error_closed_a_signal_saves(tmp_path):
         while process.poll() is None and (
             not metrics.exists() or metrics.read_bytes().count(b"\n") < 4
         ):
-            pass
+            time.sleep(0.02)
         process.send_signal(signal.SIGHUP)
     assert process.returncode == 130
-    assert status(tmp_path / "run") == "interrupted"
+    assert read_info(tmp_path / "run")["status"] == "interrupted"
     header, *rows = metrics.read_text().splitlines()
     assert header.startswith("seed,env_steps,num_updates,")
     assert {row.count(",") for row in rows} == {header.count(",")}

@@ -3,7 +3,6 @@
 And nothing that is planted in its folder is executed.
 """
 
-import json
 import pickle
 import shutil
 import zlib
@@ -14,7 +13,7 @@ import jax
 import numpy as np
 import pytest
 from helpers import Planted
-from small_experiments import SMALL, refused, small_config
+from small_experiments import contents, edit_info, read_info, refused, small_config
 
 from maven_jax.cli.main import run
 from maven_jax.environments.registry import make_env
@@ -37,19 +36,13 @@ CONFIG = small_config("vdn")
 LANES = make_lanes(CONFIG.hyperparameters, [0, 1])
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory) -> Path:
-    """A finished run of two seeds whose last checkpoint was kept."""
-    folder = tmp_path_factory.mktemp("trained")
-    (folder / "vdn.yaml").write_text(SMALL.format(algorithm="vdn"))
-    arguments = ["train", f"{folder}/vdn.yaml", "--seeds", "2", "--out", f"{folder}/run"]
-    assert run([*arguments, "--no-tensorboard", "--checkpoint.keep-final"]) == 0
-    return folder / "run"
-
-
 @pytest.fixture
 def path(trained, tmp_path) -> Path:
-    return shutil.copytree(trained, tmp_path / "run")
+    """A copy of the finished run, with its last checkpoint."""
+    path = shutil.copytree(trained, tmp_path / "run")
+    for older in checkpoint_files(path)[1:]:
+        older.unlink()
+    return path
 
 
 @pytest.fixture
@@ -59,18 +52,6 @@ def jax_settings():
     yield
     for name, value in before.items():
         jax.config.update(name, value)
-
-
-def read_info(path: Path) -> dict:
-    return json.loads((path / "run.json").read_text())
-
-
-def edit_info(path: Path, **entries) -> None:
-    (path / "run.json").write_text(json.dumps(read_info(path) | entries))
-
-
-def contents(path: Path) -> dict[str, bytes]:
-    return {str(p): p.read_bytes() for p in path.rglob("*") if p.is_file() and p.name != ".lock"}
 
 
 SETTINGS = {
@@ -103,8 +84,8 @@ def test_a_run_is_not_resumed_under_other_settings(name, jax_settings, tmp_path,
         line = f"{name} is {now!r}; allowed: {then!r}, with which run '{started}' was started: "
         folder = path if started == path else sweep
         assert refused(capsys, "resume", folder) == line + remedy
-        longer = "--training.total-env-steps", "900"
-        assert refused(capsys, "resume", folder, *longer) == line + remedy
+    longer = "--training.total-env-steps", "900"
+    assert refused(capsys, "resume", sweep, *longer) == line + remedy
     assert contents(tmp_path) == before
 
 
@@ -125,9 +106,7 @@ def test_another_version_and_number_of_devices_are_reported_and_recorded(
     }
     edit_info(path, status="interrupted", history=[start], **start)
     if not has_history:
-        info = read_info(path)
-        del info["history"]
-        (path / "run.json").write_text(json.dumps(info))
+        edit_info(path, without="history")
     monkeypatch.setattr("maven_jax.experiments.new_folder.__version__", "9.9.9")
     monkeypatch.setenv("XLA_FLAGS", first["xla_flags"] + " --xla_dump_to=")
     capsys.readouterr()
@@ -144,10 +123,22 @@ def test_another_version_and_number_of_devices_are_reported_and_recorded(
     assert read_info(path)["versions"] == after["versions"]
 
 
-def test_a_start_as_before_reports_nothing(path, capsys):
-    edit_info(path, status="interrupted")
+@pytest.mark.slow
+def test_a_start_as_before_reports_nothing_and_the_record_of_metrics_follows(path, capsys):
+    """Of a run that is extended."""
     capsys.readouterr()
-    assert run(["resume", str(path), "--no-tensorboard"]) == 0
+
+    def assert_recorded() -> int:
+        text = (path / "metrics.csv").read_bytes()
+        rows = len(text.splitlines()) - 1
+        record = {"rows": rows, "length": len(text), "checksum": zlib.crc32(text)}
+        assert read_info(path)["metrics_csv"] == record
+        return rows
+
+    before = assert_recorded()
+    longer = ["--training.total-env-steps", "120"]
+    assert run(["resume", str(path), "--no-tensorboard", *longer]) == 0
+    assert assert_recorded() > before
     assert "resumed with" not in capsys.readouterr().err
     assert len(read_info(path)["history"]) == 2
 
@@ -179,59 +170,36 @@ EDITS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("status", ["finished", "interrupted"])
 @pytest.mark.parametrize("name", EDITS)
-def test_metrics_that_training_did_not_write_are_refused(name, status, path, tmp_path, capsys):
+def test_metrics_that_training_did_not_write_are_refused(name, status, path, capsys):
     edit_info(path, status=status)
     file = path / "metrics.csv"
     file.write_bytes(EDITS[name](file.read_bytes()))
     before = contents(path)
-    for number, command in enumerate(("table", "plot", "export", "evaluate")):
-        out = ["--out", tmp_path / f"out{number}.png"] if command in ("plot", "export") else []
-        line = refused(capsys, command, path, *out)
-        assert line.startswith(f"run '{path}' is damaged: metrics.csv")
+    for command in ("table", "evaluate"):
+        assert refused(capsys, command, path).startswith(f"run '{path}' is damaged: metrics.csv")
     if status == "finished":
         line = refused(capsys, "resume", path, "--training.total-env-steps", "120")
         assert "metrics.csv" in line
     assert contents(path) == before
 
 
-@pytest.mark.slow
-def test_the_record_of_metrics_follows_a_run_that_is_extended(path):
-    def assert_recorded() -> int:
-        text = (path / "metrics.csv").read_bytes()
-        rows = len(text.splitlines()) - 1
-        record = {"rows": rows, "length": len(text), "checksum": zlib.crc32(text)}
-        assert read_info(path)["metrics_csv"] == record
-        return rows
-
-    before = assert_recorded()
-    longer = ["--training.total-env-steps", "120"]
-    assert run(["resume", str(path), "--no-tensorboard", *longer]) == 0
-    assert assert_recorded() > before
-
-
 def test_metrics_of_a_run_without_a_record_are_read(path):
-    info = read_info(path)
-    del info["metrics_csv"]
-    (path / "run.json").write_text(json.dumps(info))
+    edit_info(path, without="metrics_csv")
     (path / "metrics.csv").write_bytes(third_column((path / "metrics.csv").read_bytes()))
     assert run(["table", str(path)]) == 0
 
 
 @pytest.mark.parametrize(
-    "entries",
+    ("name", "value"),
     [
-        {"settings": []},
-        {"history": {}},
-        {"history": [3]},
-        {"history": [{"versions": 3}]},
-        {"versions": 3},
-        {"metrics_csv": 3},
-        {"metrics_csv": {"rows": 3}},
-        {"metrics_csv": {"length": "3", "checksum": 3}},
+        ("settings", []),
+        *(("history", value) for value in ({}, [3], [{"versions": 3}])),
+        ("versions", 3),
+        *(("metrics_csv", value) for value in (3, {"rows": 3}, {"length": "3", "checksum": 3})),
     ],
 )
-def test_records_of_another_form_are_refused(entries, path, capsys):
-    edit_info(path, **entries)
+def test_records_of_another_form_are_refused(name, value, path, capsys):
+    edit_info(path, **{name: value})
     assert refused(capsys, "table", path).startswith(f"run '{path}' is damaged: run.json: ")
 
 

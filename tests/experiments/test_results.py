@@ -18,7 +18,7 @@ from maven_jax.experiments.folder import load_setup, parts_of
 from maven_jax.experiments.metrics import MetricsWriter
 from maven_jax.experiments.new_folder import Setup, create_folder, create_run_folder, write_info
 from maven_jax.experiments.points import on_grid, points_of, quartiles
-from maven_jax.experiments.run import load_run, load_runs
+from maven_jax.experiments.run import load_run
 from maven_jax.experiments.weights import read_weights, save_weights
 from maven_jax.reports.marl_eval import marl_eval_data
 from maven_jax.reports.plots import draw_curves, step_grid
@@ -50,19 +50,13 @@ def folder(tmp_path):
 
 def test_pandas_opens_the_metrics_in_one_line(folder):
     table = pd.read_csv(folder / "metrics.csv")
-    assert list(table.columns) == [
-        "seed",
-        "env_steps",
-        "num_updates",
-        "return",
-        "return_z_0",
-        "return_z_1",
-    ]
+    assert " ".join(table.columns) == "seed env_steps num_updates return return_z_0 return_z_1"
     assert list(table["seed"]) == [7, 8, 7, 8, 7]
     assert list(table["return"]) == [1.0, 2.0, 3.0, 4.0, 5.0]
 
 
 def test_curves_are_read_back_seed_by_seed(folder):
+    assert load_run(folder).config == Config()
     (steps_7, returns_7), (steps_8, returns_8) = load_run(folder).curves("return")
     np.testing.assert_array_equal(steps_7, [10, 20, 30])
     np.testing.assert_array_equal(returns_7, [1, 3, 5])
@@ -114,10 +108,6 @@ def test_an_evaluation_past_the_last_step_is_the_last_one(folder):
     np.testing.assert_array_equal(run.final("return"), [5.0, 4.0])
 
 
-def test_the_configuration_comes_back(folder):
-    assert load_run(folder).config == Config()
-
-
 def test_weights_come_back(folder):
     params = Params(agent={"a": jnp.arange(6.0).reshape(2, 3)}, mixer={}, discriminator={})
     latent_params = {"b": jnp.ones((2, 1))}
@@ -165,25 +155,6 @@ def test_other_damage(folder, tmp_path):
         load_run(folder)
 
 
-def test_truncated_weights_are_named(folder):
-    params = Params(agent={"a": jnp.ones((2, 300))}, mixer={}, discriminator={})
-    save_weights(folder, params, {}, 3)
-    file = folder / "weights.npz"
-    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-    with pytest.raises(StorageError, match=r"weights of run .* are damaged") as error:
-        read_weights(folder)
-    assert "\n" not in str(error.value)
-
-
-def test_weights_of_other_shapes_are_refused(folder):
-    save_weights(folder, Params({"a": jnp.ones((2, 3))}, {}, {}), {}, 3)
-    arrays, expected = read_weights(folder).arrays, Params({"a": jnp.ones((2, 4))}, {}, {})
-    with pytest.raises(
-        ConfigError, match=r"they do not fit: array 'params/agent/a' has shape \(2, 3\)"
-    ):
-        fit_arrays(arrays, {"params": expected}, "they do not fit")
-
-
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
@@ -199,14 +170,10 @@ def test_metrics_that_no_run_writes(folder, old, new, message):
     path.write_text(path.read_text().replace(old, new))
     with pytest.raises(StorageError, match=message):
         load_run(folder)
-
-
-def test_columns_of_one_name_are_refused_while_a_run_trains(folder):
-    text = (folder / "metrics.csv").read_text()
-    (folder / "metrics.csv").write_text(text.replace("return_z_0", "return") + "7,40")
-    write_info(folder, {"status": "running", "lanes": {"seed": [7, 8]}})
-    with pytest.raises(StorageError, match="column return stands 2 times"):
-        load_run(folder)
+    if "2 times" in message:
+        write_info(folder, {"status": "running", "lanes": {"seed": [7, 8]}})
+        with pytest.raises(StorageError, match=message):
+            load_run(folder)
 
 
 @pytest.mark.parametrize(
@@ -229,7 +196,7 @@ def test_a_run_folder_is_made_whole_or_not_at_all(tmp_path, monkeypatch):
     def fail(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("maven_jax.experiments.new_folder.write_info", fail)
+    monkeypatch.setattr("os.fsync", fail)
     with pytest.raises(StorageError, match="cannot be made: No space left on device"):
         create_run_folder(tmp_path / "run", Config(), {})
     assert not list(tmp_path.iterdir())
@@ -241,10 +208,8 @@ def test_rows_past_a_checkpoint_are_dropped(folder):
     writer = MetricsWriter(folder, {"seed": np.array([7, 8])}, len(first))
     assert (folder / "metrics.csv").read_bytes() == first
     assert writer.rows == (len(first), zlib.crc32(first))
-    metrics = {"return": [3.0, 4.0], "env_steps": [20, 25], "num_updates": [1, 1]}
-    columns = {name: np.float32(values) for name, values in metrics.items()}
-    columns |= {"return_z": np.float32([[1, 2], [3, 4]])}
-    writer.write(columns, np.array([True, True]))
+    row = {"return": [3, 4], "env_steps": [20, 25], "num_updates": [1, 1], "return_z": np.eye(2)}
+    writer.write({name: np.float32(value) for name, value in row.items()}, np.array([True, True]))
     writer.close()
     whole = (folder / "metrics.csv").read_bytes()
     assert writer.rows == (len(whole), zlib.crc32(whole))
@@ -327,26 +292,22 @@ def test_converted_weights_are_their_own_experiment(tmp_path):
 
 
 def test_runs_that_started_from_other_weights_are_their_own_experiments(tmp_path):
-    def origin(run, *seeds):
-        return {"init_from": {"run": run, "lanes": {"seed": list(seeds)}, "num_evaluations": 3}}
+    """Told apart by lane and, where that is recorded, by what the weights are.
 
-    starts = [{}, origin("a", 0), origin("a", 1), origin("b", 0)]
-    runs = [write_run(tmp_path / f"{i}", [i], **start) for i, start in enumerate(starts)]
-    assert [run.path.name for _, run in points_of(runs)] == ["0", "1", "2", "3"]
-    runs.append(write_run(tmp_path / "more", [7], **origin("a", 0)))
-    runs.append(write_run(tmp_path / "two", [8, 9], **origin("a", 0, 0)))  # as by --lane 0
-    assert [run.lanes["seed"] for _, run in points_of(runs)] == [[0], [1, 7, 8, 9], [2], [3]]
+    Not by their folder then, which may be moved, or made anew of others.
+    """
 
+    def start(number, seeds, run, lanes, **weights):
+        origin = {"run": run, "lanes": {"seed": lanes}, "num_evaluations": 3} | weights
+        return write_run(tmp_path / f"{number}", seeds, init_from=origin)
 
-def test_weights_that_runs_started_from_are_told_apart_by_what_they_are(tmp_path):
-    """Not by their folder, which may be moved, or made anew of others."""
-
-    def start(number, run, weights):
-        origin = {"run": run, "lanes": {"seed": [0]}, "num_evaluations": 3, "weights": weights}
-        return write_run(tmp_path / f"{number}", [number], init_from=origin)
-
-    runs = [start(0, "base", 17), start(1, "moved", 17), start(2, "base", 18)]
-    assert [run.lanes["seed"] for _, run in points_of(runs)] == [[0, 1], [2]]
+    runs = [write_run(tmp_path / "0", [0]), start(1, [1], "a", [0]), start(2, [2], "a", [1])]
+    runs += [start(3, [3], "b", [0]), start(4, [7], "a", [0])]
+    runs.append(start(5, [8, 9], "a", [0, 0]))  # as by --lane 0
+    runs += [start(6, [10], "base", [0], weights=17), start(7, [11], "moved", [0], weights=17)]
+    runs.append(start(8, [12], "base", [0], weights=18))
+    seeds = [run.lanes["seed"] for _, run in points_of(runs)]
+    assert seeds == [[0], [1, 7, 8, 9], [2], [3], [10, 11], [12]]
 
 
 @pytest.mark.parametrize("status", ["interrupted", "failed", "running"])
@@ -370,7 +331,6 @@ def test_paths_may_be_text(tmp_path):
     run = load_run(str(tmp_path / "run"))
     assert run.path == tmp_path / "run"
     assert run.final("return") == [30.0]
-    assert load_runs(str(tmp_path / "run"))[0].config == load_setup(str(tmp_path / "run"))[0]
     draw_curves([run], str(tmp_path / "new" / "curve.png"))
     assert (tmp_path / "new" / "curve.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(StorageError, match="run 'nowhere' is not a folder"):
