@@ -70,7 +70,7 @@ def sending(*numbers):
 
 
 def before_call(patch, owner, name, argument, act) -> None:
-    """Does something just before the first call of a library's function, of one with an argument."""
+    """Does something just before the first call of a library's function that has an argument."""
     work, calls = getattr(owner, name), []
 
     def at_work(*arguments, **named):
