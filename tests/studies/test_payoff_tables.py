@@ -1,5 +1,3 @@
-import time
-
 import hypothesis.strategies as st
 import numpy as np
 import pytest
@@ -53,32 +51,28 @@ def random_monotone(rng, shape):
 
 
 @pytest.mark.parametrize(
-    ("payoff", "weights", "expected"),
+    ("fit", "payoff", "weights", "expected"),
     [
-        ([[0, 1], [2, 3]], None, [[0, 1], [2, 3]]),
-        ([[1, 0], [0, 1]], None, [[1 / 2, 1 / 2], [1 / 2, 1 / 2]]),
-        ([[1, 0], [0, 1]], [[1, 1], [1, 2]], [[3 / 7, 4 / 7], [4 / 7, 5 / 7]]),
-        ([3, -1, 2], None, [3, -1, 2]),
-        ([[[0, 0], [0, 0]], [[0, 0], [0, 8]]], None, [[[-2, 0], [0, 2]], [[0, 2], [2, 4]]]),
+        (best_additive, [[0, 1], [2, 3]], None, [[0, 1], [2, 3]]),
+        (best_additive, [[1, 0], [0, 1]], None, [[1 / 2, 1 / 2], [1 / 2, 1 / 2]]),
+        (best_additive, [[1, 0], [0, 1]], [[1, 1], [1, 2]], [[3 / 7, 4 / 7], [4 / 7, 5 / 7]]),
+        (best_additive, [3, -1, 2], None, [3, -1, 2]),
+        (
+            best_additive,
+            [[[0, 0], [0, 0]], [[0, 0], [0, 8]]],
+            None,
+            [[[-2, 0], [0, 2]], [[0, 2], [2, 4]]],
+        ),
+        (best_monotone, [[0, 0], [0, 1]], None, [[0, 0], [0, 1]]),
+        (best_monotone, [[3, 1], [3, 0]], None, [[3, 1], [3, 0]]),
+        (best_monotone, [[5, 0], [0, 1]], None, [[5, 1 / 3], [1 / 3, 1 / 3]]),
+        (best_monotone, [[5, 0], [0, 1]], [[1, 1], [1, 4]], [[5, 2 / 3], [2 / 3, 2 / 3]]),
+        (best_monotone, [[5, 0], [4, 9]], None, [[2.5, 2.5], [4, 9]]),
+        (best_monotone, [3, -1, 2], None, [3, -1, 2]),
     ],
 )
-def test_hand_computed_additive_fit(payoff, weights, expected):
-    np.testing.assert_allclose(best_additive(payoff, weights), expected, atol=1e-12)
-
-
-@pytest.mark.parametrize(
-    ("payoff", "weights", "expected"),
-    [
-        ([[0, 0], [0, 1]], None, [[0, 0], [0, 1]]),
-        ([[3, 1], [3, 0]], None, [[3, 1], [3, 0]]),
-        ([[5, 0], [0, 1]], None, [[5, 1 / 3], [1 / 3, 1 / 3]]),
-        ([[5, 0], [0, 1]], [[1, 1], [1, 4]], [[5, 2 / 3], [2 / 3, 2 / 3]]),
-        ([[5, 0], [4, 9]], None, [[2.5, 2.5], [4, 9]]),
-        ([3, -1, 2], None, [3, -1, 2]),
-    ],
-)
-def test_hand_computed_monotone_fit(payoff, weights, expected):
-    np.testing.assert_allclose(best_monotone(payoff, weights), expected, atol=1e-12)
+def test_fits_computed_by_hand(fit, payoff, weights, expected):
+    np.testing.assert_allclose(fit(payoff, weights), expected, atol=1e-12)
 
 
 def test_non_monotonic_game():
@@ -155,11 +149,8 @@ def test_an_offset_and_a_scale_carry_over():
         np.testing.assert_allclose(fit(3 * payoff - 1e6), 3 * fit(payoff) - 1e6, atol=1e-6, rtol=0)
 
 
-def test_the_largest_table_takes_a_moment():
-    payoff = np.random.default_rng(0).normal(size=(4, 4))
-    start = time.process_time()
-    assert_monotone(best_monotone(payoff))
-    assert time.process_time() - start < 5
+def test_the_largest_table_has_a_monotone_fit():
+    assert_monotone(best_monotone(np.random.default_rng(0).normal(size=(4, 4))))
 
 
 @pytest.mark.parametrize("fit", [best_additive, best_monotone])

@@ -1,6 +1,5 @@
 """Studies: files of named runs, trained as far as they are missing, whatever stopped them."""
 
-import dataclasses
 import fcntl
 import os
 import re
@@ -13,12 +12,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
 
+import numpy as np
 import pandas as pd
 import pytest
 from small_experiments import refused
 
 import maven_jax
 from maven_jax.cli.main import run
+from maven_jax.config import Config, EnvConfig
 from maven_jax.configs import packaged_studies
 from maven_jax.environments.registry import make_env
 from maven_jax.errors import ConfigError, StorageError
@@ -26,10 +27,8 @@ from maven_jax.experiments import plan as plans
 from maven_jax.experiments.extending import extend
 from maven_jax.experiments.folder import load_setup, parts_of
 from maven_jax.experiments.lock import LOCK
-from maven_jax.experiments.new_folder import create_folder
 from maven_jax.experiments.options import Options
-from maven_jax.experiments.run import load_run
-from maven_jax.experiments.runner import remove_if_untrained
+from maven_jax.experiments.run import Run
 from maven_jax.studies.report import REPORTS, write_report
 from maven_jax.studies.study import load_study, parse_study
 from maven_jax.validation.files import load_config
@@ -53,47 +52,76 @@ network: {hidden_size: 8, mixer_embed_size: 4}
 training: {total_env_steps: 60, batch_size: 4, replay_size: 16, updates_per_evaluation: 5}
 evaluation: {episodes: 4, episodes_per_latent: 1}
 """
+OUT = ("--no-tensorboard", "--out", "runs")
+
+
+def write_studies(folder: Path) -> None:
+    """Two studies of four small runs, of three programs; they differ in their report."""
+    (folder / "small.yaml").write_text(CONFIG)
+    (folder / "four.yaml").write_text(SMALL.format(report="best_return"))
+    (folder / "curves.yaml").write_text(SMALL.format(report="curves"))
 
 
 @pytest.fixture
 def here(tmp_path, monkeypatch) -> Path:
-    """A working folder with a study of four small runs, of three programs."""
-    (tmp_path / "small.yaml").write_text(CONFIG)
-    (tmp_path / "four.yaml").write_text(SMALL.format(report="best_return"))
+    """A working folder with the studies."""
+    write_studies(tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
+@pytest.fixture(scope="module")
+def c_trained(tmp_path_factory) -> Path:
+    """The folder of a study of curves, of whose runs `c` has been trained."""
+    folder = tmp_path_factory.mktemp("study")
+    write_studies(folder)
+    words = ["--only", "c", "--no-tensorboard", "--out", str(folder / "runs")]
+    assert run(["study", str(folder / "curves.yaml"), *words]) == 0
+    return folder / "runs"
+
+
+@pytest.fixture
+def begun(here, c_trained) -> Path:
+    """A copy of that folder, in the working folder."""
+    return shutil.copytree(c_trained, here / "runs")
+
+
 def contents(folder: Path, pattern: str) -> dict[str, bytes]:
-    return {
-        str(p.relative_to(folder)): p.read_bytes()
-        for p in sorted(folder.glob(pattern))
-        if p.is_file()
-    }
+    files = (path for path in sorted(folder.glob(pattern)) if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def compiled_in(capsys) -> list[str]:
+    """For which part a program was compiled, and for how many runs."""
+    said = capsys.readouterr().err
+    return [": ".join(m) for m in re.findall(r"(\S+): compiling one program for (\d+)", said)]
 
 
 def test_a_study_trains_what_is_missing_and_reports_what_is(here, capsys):
-    options = ["--no-tensorboard", "--out", "runs"]
-    assert run(["study", "four.yaml", "--only", "b", *options]) == 0
-    printed = capsys.readouterr().out
-    assert "still missing: 'a', which has not started\n" in printed
+    """`a` and `b` differ in a hyperparameter alone, which is traced: they share a program."""
+    assert run(["study", "four.yaml", "--only", "a", "b", *OUT]) == 0
+    printed = capsys.readouterr()
+    assert printed.err.count("compiling one program for") == 1
+    assert "still missing: 'c', which has not started\n" in printed.out
     report = (here / "runs" / "report.txt").read_text()
-    assert report.count("still missing") == 3
+    assert report.count("still missing") == 2
     assert report.endswith("resume it with: maven-jax resume 'runs'\n")
-    assert contents(here / "runs", "*/metrics.csv").keys() == {"b/metrics.csv"}
-    before = contents(here / "runs", "b/*.*")
+    a, b = (load_setup(here / "runs" / name)[0].hyperparameters for name in "ab")
+    assert (a.learning_rate, b.learning_rate) == (5e-4, 1e-3)
+    before = contents(here / "runs", "[ab]/*.*")
+    assert before["a/metrics.csv"] != before["b/metrics.csv"]
     assert run(["resume", "runs/c", "--no-tensorboard"]) == 0
-    assert (here / "runs" / "report.txt").read_text().count("still missing") == 2
+    assert (here / "runs" / "report.txt").read_text().count("still missing") == 1
     capsys.readouterr()
-    assert run(["study", "four.yaml", *options]) == 0
-    assert compiled_in(capsys) == ["a: 2", "d: 3"]
-    assert contents(here / "runs", "b/*.*") == before
+    assert run(["study", "four.yaml", *OUT]) == 0
+    assert compiled_in(capsys) == ["d: 3"]
+    assert contents(here / "runs", "[ab]/*.*") == before
     report = (here / "runs" / "report.txt").read_text()
     assert "still missing" not in report
     assert [line.split()[0] for line in report.splitlines()[4:8]] == ["a", "b", "c", "d"]
     assert "of 3" in report
     (here / "runs" / "report.txt").unlink()
-    for command in (["study", "four.yaml", *options], ["resume", "runs", "--no-tensorboard"]):
+    for command in (["study", "four.yaml", *OUT], ["resume", "runs", "--no-tensorboard"]):
         capsys.readouterr()
         assert run(command) == 0, "all has finished: it is reported once more"
         assert (here / "runs" / "report.txt").read_text() == report
@@ -104,21 +132,6 @@ def test_a_study_trains_what_is_missing_and_reports_what_is(here, capsys):
     assert run(["table", "runs"]) == 0
     labels = re.findall(r"^ *(runs/\w) ", capsys.readouterr().out, re.MULTILINE)
     assert labels == ["runs/a", "runs/b", "runs/c", "runs/d"]
-
-
-def compiled_in(capsys) -> list[str]:
-    """For which part a program was compiled, and for how many runs."""
-    said = capsys.readouterr().err
-    return [": ".join(m) for m in re.findall(r"(\S+): compiling one program for (\d+)", said)]
-
-
-def test_a_study_that_shares_a_program_compiles_it_once(here, capsys):
-    """`a` and `b` differ in a hyperparameter alone, which is traced."""
-    assert run(["study", "four.yaml", "--only", "a", "b", "--no-tensorboard", "--out", "runs"]) == 0
-    assert compiled_in(capsys) == ["a: 2"]
-    a, b = (load_setup(here / "runs" / name)[0] for name in "ab")
-    assert (a.hyperparameters.learning_rate, b.hyperparameters.learning_rate) == (5e-4, 1e-3)
-    assert len(set(contents(here / "runs", "*/metrics.csv").values())) == 2
 
 
 def start_and_kill(arguments: list[str], second: Path) -> None:
@@ -141,57 +154,44 @@ def start_and_kill(arguments: list[str], second: Path) -> None:
     assert load_setup(second)[1]["status"] == "running"
 
 
-def assert_figure3_tells_what_it_shows(out: Path, printed: str) -> None:
-    """Of a game of three steps, after 1,000 steps."""
-    assert "QMIX ends at a median of" in printed
+def test_figure3_that_was_killed_resumes_bit_for_bit(tmp_path, capsys):
+    """By the same command, as of a job that is requeued; and it tells what it shows."""
+    command = ["figure3", "--seeds", "2", "--m", "3", "--steps", "1000", "--config", "smoke"]
+    command += ["--no-tensorboard", "--out"]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    start_and_kill([*command, str(killed)], killed / "qmix")
+    assert load_setup(killed / "maven")[1]["status"] == "finished"
+    assert "still missing: 'maven_team'" in (killed / "report.txt").read_text()
+    assert (killed / "figure3.png").is_file(), "the report is written after every finished run"
+    assert run([*command, str(killed)]) == 0
+    capsys.readouterr()
+    assert run([*command, str(whole)]) == 0
+    printed = capsys.readouterr().out
+    for files in ("figure3.csv", "*/metrics.csv", "report.txt"):
+        assert contents(killed, files) == contents(whole, files) != {}
     assert "nan" not in printed
-    assert "within 0.1 of the best return, 6" in printed
+    assert str(whole / "figure3.png") in printed
+    assert (whole / "figure3.png").read_bytes().startswith(b"\x89PNG")
     words = " ".join(printed.split())
-    assert "2 seeds and 1,000 steps can tell who finds the best return early" in words
-    assert "20 seeds, 100,000 steps and published MAVEN run maven-jax figure3." in words
-    assert str(out / "figure3.png") in printed
-    assert (out / "figure3.png").read_bytes().startswith(b"\x89PNG")
-    table = pd.read_csv(out / "figure3.csv")
+    for said in (
+        "QMIX ends at a median of",
+        "within 0.1 of the best return, 6",
+        "2 seeds and 1,000 steps can tell who finds the best return early",
+        "20 seeds, 100,000 steps and published MAVEN run maven-jax figure3.",
+    ):
+        assert said in words
+    table = pd.read_csv(whole / "figure3.csv")
     assert set(table["algorithm"]) == {"maven", "qmix", "maven_team"}
     assert 1000 <= table["env_steps"].max() < 1130, "the first evaluation after the last step"
 
 
-def test_figure3_that_was_killed_resumes_bit_for_bit(tmp_path, capsys):
-    sizes = ["--seeds", "2", "--m", "3", "--steps", "1000", "--config", "smoke"]
-    sizes += ["--no-tensorboard"]
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    start_and_kill(["figure3", *sizes, "--out", str(killed)], killed / "qmix")
-    assert load_setup(killed / "maven")[1]["status"] == "finished"
-    assert "still missing: 'maven_team'" in (killed / "report.txt").read_text()
-    assert (killed / "figure3.png").is_file(), "the report is written after every finished run"
-    assert run(["resume", str(killed), "--no-tensorboard"]) == 0
-    capsys.readouterr()
-    assert run(["figure3", *sizes, "--out", str(whole)]) == 0
-    assert_figure3_tells_what_it_shows(whole, capsys.readouterr().out)
-    assert contents(killed, "figure3.csv") == contents(whole, "figure3.csv") != {}
-    assert contents(killed, "*/metrics.csv") == contents(whole, "*/metrics.csv")
-    assert contents(killed, "report.txt") == contents(whole, "report.txt")
-
-
-def test_a_study_of_four_that_was_killed_resumes_bit_for_bit(here):
-    command = ["study", "four.yaml", "--steps", "1000", "--no-tensorboard", "--out"]
-    start_and_kill([*command, "killed"], here / "killed" / "b")
-    assert run([*command, "killed"]) == 0, "the same command, as of a job that is requeued"
-    assert run([*command, "whole"]) == 0
-    kept = contents(here / "killed", "*/metrics.csv")
-    assert kept == contents(here / "whole", "*/metrics.csv")
-    assert len(kept) == 4
-    assert contents(here / "killed", "report.txt") == contents(here / "whole", "report.txt")
-
-
-@pytest.mark.parametrize("name", packaged_studies())
-def test_packaged_studies_can_be_trained(name):
-    study = load_study(name)
-    for study_run in study.runs.values():
-        make_env(study_run.config)
+def test_packaged_studies_have_their_documented_runs():
     sizes = {"figure3": 3, "ten_step": 19, "foraging": 3, "smax": 3, "smax_2s3z": 3}
     sizes |= {"smax_3s_vs_5z": 3, "smax_6h_vs_8z": 3, "spread": 3, "warehouse": 3}
-    assert len(study.runs) == sizes[name]
+    assert {name: len(load_study(name).runs) for name in packaged_studies()} == sizes
+    for name in ("figure3", "ten_step"):  # the others are tried by the tests of `--config`
+        for study_run in load_study(name).runs.values():
+            make_env(study_run.config)
 
 
 @pytest.mark.parametrize(
@@ -204,10 +204,7 @@ def test_packaged_studies_can_be_trained(name):
         ("{seeds: 3}", "runs is None; allowed: a mapping of names to runs"),
         ("{runs: {}}", "runs is {}; allowed: a mapping of names to runs"),
         ("{runs: {a/b: {}}}", "the name of a run is 'a/b'; allowed: one that a folder can have"),
-        (
-            "{runs: {report.txt: {}}}",
-            "the name of a run is 'report.txt'; allowed: one without .csv",
-        ),
+        ("{runs: {report.txt: {}}}", "the name of a run is 'report.txt'; allowed: one without"),
         ("{seeds: true, runs: {a: {}}}", "runs.a.seeds is True; allowed: a whole number"),
         ('{runs: {"": {}}}', "the name of a run is ''; allowed: one that a folder can have"),
         ('{runs: {"a\\0": {}}}', "the name of a run is 'a\\x00'; allowed: one that a folder"),
@@ -261,42 +258,37 @@ runs:
     config: small.yaml
     changes: {algorithm: vdn}
     grid: {training.batch_size: [2, 4], hyperparameters.gamma: [0.9, 1.0]}
-  b: {config: small.yaml, changes: {algorithm: vdn}}
 """
 
 
 def test_a_run_of_a_study_has_a_grid(here, capsys):
     """A part for each value that fixes the program; a row of the report for each point."""
-    (here / "study.yaml").write_text(GRID)
-    assert run(["study", "study.yaml", "--no-tensorboard", "--out", "runs"]) == 0
-    parts = ["a,training.batch_size=2", "a,training.batch_size=4", "b"]
+    study = here / "study.yaml"
+    study.write_text(GRID)
+    assert run(["study", "study.yaml", *OUT]) == 0
+    parts = ["a,training.batch_size=2", "a,training.batch_size=4"]
     assert [part.name for part in parts_of(here / "runs")] == parts
     report = (here / "runs" / "report.txt").read_text()
-    rows = re.findall(r"^  (a,\S+|b) ", report, re.MULTILINE)
-    assert rows == [f"{part},gamma={gamma}" for part in parts[:2] for gamma in ("0.9", "1.0")] + [
-        "b"
-    ]
-    assert report.count("0 of 2") == 5, "the two seeds of each point"
+    rows = re.findall(r"^  (a,\S+) ", report, re.MULTILINE)
+    assert rows == [f"{part},gamma={gamma}" for part in parts for gamma in ("0.9", "1.0")]
+    assert report.count("0 of 2") == 4, "the two seeds of each point"
     capsys.readouterr()
-    (here / "study.yaml").write_text(GRID.replace("[2, 4]", "[2, 8]"))
-    said = refused(capsys, "study", "study.yaml", "--out", "runs")
+    study.write_text(GRID.replace("[2, 4]", "[2, 8]"))
+    said = refused(capsys, "study", "study.yaml", *OUT)
     assert "holds another study: its runs are a,training.batch_size=2, a,training.batch" in said
-    (here / "study.yaml").write_text(GRID.replace("[2, 4]", "[2, 400]"))
+    study.write_text(GRID.replace("[2, 4]", "[2, 400]"))
     said = refused(capsys, "study", "study.yaml", "--out", "other")
-    assert (
-        "'study.yaml': runs.a: training.replay_size is 16; allowed: at least training.batch" in said
-    )
+    assert "'study.yaml': runs.a: training.replay_size is 16; allowed: at least training" in said
 
 
-def test_pictures_of_curves_stay_in_the_folder(here):
+def test_pictures_of_curves_stay_in_the_folder(tmp_path):
     """Whatever an environment is called in a part's configuration."""
-    assert run(["train", "small.yaml", "--seeds", "1", "--out", "runs/a"]) == 0
-    trained = load_run("runs/a")
-    named = dataclasses.replace(trained.config.env, name="../../x:Y")
-    trained = dataclasses.replace(trained, config=dataclasses.replace(trained.config, env=named))
-    (picture,) = REPORTS["curves"].draw({"a": trained}, here / "runs")
-    assert picture == here / "runs" / "_x_Y.png"
-    assert picture.is_file()
+    columns = {"seed": [0, 0], "return": [0, 1], "env_steps": [10, 20], "num_updates": [1, 2]}
+    metrics = {name: np.array(column, float) for name, column in columns.items()}
+    info = {"lanes": {"seed": [0]}, "status": "finished"}
+    trained = Run(tmp_path / "a", Config(env=EnvConfig("../../x:Y")), info, metrics)
+    assert REPORTS["curves"].draw({"a": trained}, tmp_path) == [tmp_path / "_x_Y.png"]
+    assert (tmp_path / "_x_Y.png").is_file()
 
 
 def test_options_that_cannot_be_are_refused_in_a_line(here, capsys):
@@ -304,16 +296,10 @@ def test_options_that_cannot_be_are_refused_in_a_line(here, capsys):
     for arguments, message in (
         (["study", "figur3"], "unknown study 'figur3'; did you mean 'figure3'?"),
         (["study", "no.yaml"], "study 'no.yaml' is not a file"),
-        (
-            ["study", "four.yaml", "--only", "e"],
-            "unknown run of the study 'e'; allowed: a, b",
-        ),
+        (["study", "four.yaml", "--only", "e"], "unknown run of the study 'e'; allowed: a, b"),
         (["study", "four.yaml", "--seeds", "0"], "seeds is 0; allowed: a whole number from 1"),
         (["study", "four.yaml", "--seed", "-1"], "seed is -1; allowed: a whole number from 0"),
-        (
-            ["study", "four.yaml", "--steps", "3"],
-            "run 'a': training.total_env_steps is 3; allowed: more",
-        ),
+        (["study", "four.yaml", "--steps", "3"], "run 'a': training.total_env_steps is 3; allow"),
         (["study", "four.yaml", "--checkpoint.keep", "0"], "checkpoint.keep is 0; allowed"),
     ):
         assert refused(capsys, *arguments, *options).startswith(message)
@@ -324,35 +310,32 @@ def test_options_that_cannot_be_are_refused_in_a_line(here, capsys):
     )
 
 
-def test_another_study_is_not_mixed_into_a_folder(here, capsys):
-    options = ["--no-tensorboard", "--out", "runs"]
-    assert run(["study", "four.yaml", "--only", "c", *options]) == 0
-    before = contents(here / "runs", "**/*.*")
-    capsys.readouterr()
-    (here / "other.yaml").write_text(SMALL.format(report="curves"))
-    (here / "fewer.yaml").write_text("runs: {a: {config: small.yaml}}\nreport: best_return")
+def test_another_study_is_not_mixed_into_a_folder(begun, capsys):
+    before = contents(begun, "**/*.*")
+    Path("fewer.yaml").write_text("runs: {a: {config: small.yaml}}\nreport: curves")
     for arguments, difference in (
-        (["four.yaml", "--seeds", "4"], "run 'a': seed is [0, 1] there, [0, 1, 2, 3] here"),
-        (["four.yaml", "--steps", "70"], "run 'a': training.total_env_steps is 60 there, 70 here"),
-        (["other.yaml"], "its report is 'best_return', not 'curves'"),
+        (["curves.yaml", "--seeds", "4"], "run 'a': seed is [0, 1] there, [0, 1, 2, 3] here"),
+        (
+            ["curves.yaml", "--steps", "70"],
+            "run 'a': training.total_env_steps is 60 there, 70 here",
+        ),
+        (["four.yaml"], "its report is 'curves', not 'best_return'"),
         (["fewer.yaml"], "its runs are a, b, c, d"),
     ):
-        said = refused(capsys, "study", *arguments, *options)
+        said = refused(capsys, "study", *arguments, *OUT)
         assert said.startswith(f"'runs' holds another study: {difference}; choose ")
-    assert contents(here / "runs", "**/*.*") == before
+    assert contents(begun, "**/*.*") == before
 
 
-def test_a_study_with_a_damaged_report_is_named(here, capsys):
-    assert run(["study", "four.yaml", "--only", "c", "--no-tensorboard", "--out", "runs"]) == 0
-    sweep = here / "runs" / "sweep.json"
+def test_a_study_with_a_damaged_report_is_named(begun, capsys):
+    sweep = begun / "sweep.json"
     whole = sweep.read_text()
-    capsys.readouterr()
-    sweep.write_text(whole.replace("best_return", "worst_return"))
+    sweep.write_text(whole.replace("curves", "curvs"))
     assert refused(capsys, "resume", "runs").startswith("study 'runs' is damaged: its report is")
-    sweep.write_text(whole.replace('"best_return"', "3"))
+    sweep.write_text(whole.replace('"curves"', "3"))
     assert "report is 3; allowed: a name" in refused(capsys, "resume", "runs")
     sweep.write_text(whole)
-    shutil.rmtree(here / "runs" / "d")
+    shutil.rmtree(begun / "d")
     assert "its part 'd' is missing" in refused(capsys, "resume", "runs")
 
 
@@ -369,69 +352,65 @@ def test_changes_of_options_leave_the_others(here):
     assert load_study("study.yaml").runs["a"].config.training.total_env_steps == 6000
 
 
-def test_what_is_damaged_or_cannot_be_drawn_costs_no_more_than_itself(here, capsys):
+def test_what_is_damaged_or_cannot_be_drawn_costs_no_more_than_itself(begun, capsys):
     """A sibling that is damaged is refused before others train, and left out of the report."""
-    options = ["--no-tensorboard", "--out", "runs"]
-    (here / "two.yaml").write_text(SMALL.format(report="curves").split("  c:")[0])
-    assert run(["study", "two.yaml", "--only", "a", *options]) == 0
-    assert (here / "runs" / "m_step_matrix.png").is_file()
-    (here / "runs" / "a" / "metrics.csv").write_text("seed\n")
-    capsys.readouterr()
-    assert "'runs/a' is damaged" in refused(capsys, "study", "two.yaml", "--only", "b", *options)
-    assert load_setup(here / "runs" / "b")[1]["status"] == "waiting"
-    report = write_report(here / "runs")
-    assert report.missing[0].startswith("left out: 'a': run ")
-    assert report.missing[1:] == [
-        "still missing: 'b', which has not started",
-        f"resume it with: maven-jax resume '{here / 'runs'}'",
-    ]
-    shutil.rmtree(here / "runs")
-    assert run(["study", "two.yaml", "--only", "b", *options]) == 0
-    (here / "runs" / "m_step_matrix.png").unlink()
-    (here / "runs" / "m_step_matrix.png").mkdir()
-    assert any(line.startswith("not drawn: ") for line in write_report(here / "runs").missing)
+    (begun / "m_step_matrix.png").unlink()
+    (begun / "m_step_matrix.png").mkdir()
+    assert any(line.startswith("not drawn: ") for line in write_report(begun).missing)
+    (begun / "c" / "metrics.csv").write_text("seed\n")
+    only_b = ["study", "curves.yaml", "--only", "b", *OUT]
+    assert "'runs/c' is damaged" in refused(capsys, *only_b)
+    assert load_setup(begun / "b")[1]["status"] == "waiting"
+    *missing, damaged, last, resume = write_report(begun).missing
+    assert missing == [f"still missing: '{name}', which has not started" for name in "ab"]
+    assert damaged.startswith("left out: 'c': run ")
+    assert last == "still missing: 'd', which has not started"
+    assert resume == f"resume it with: maven-jax resume '{begun}'"
     with pytest.raises(ConfigError, match="unknown part 'e'"):
-        plans.resume_plan(here / "runs", only=["e"])
+        plans.resume_plan(begun, only=["e"])
+
+
+def plan_of(*names: str) -> plans.Plan:
+    """Some runs of a study as a study of their own."""
+    study = load_study("four.yaml")
+    return plans.Plan(tuple(part for name in names for part in study.parts(name)), study.report)
 
 
 def test_a_folder_in_which_another_process_trains_is_not_removed(here):
     """The first command fails before anything is learned; the second has taken the folder over."""
-    plans.open_plan(load_study("four.yaml").plan(), here / "runs", Options())
+    runs, locked = here / "runs", []
 
-    def fail():
+    def fail_once_the_folder_is_there(config):
+        if not runs.exists():
+            return make_env(config)
+        locked.append((runs / "c" / LOCK).open("w"))
+        fcntl.flock(locked[-1], fcntl.LOCK_EX | fcntl.LOCK_NB)
         raise StorageError("there is no room left")
 
-    with (here / "runs" / "c" / LOCK).open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(StorageError):
-            remove_if_untrained(here / "runs", fail)
-        before = contents(here / "runs", "*/config.yaml")
-        with pytest.raises(StorageError, match="is being trained by another process"):
-            extend(here / "runs", 100, make_env)
-        assert contents(here / "runs", "*/config.yaml") == before
-    assert len(before) == 4
-    with pytest.raises(StorageError):
-        remove_if_untrained(here / "runs", fail)
-    assert not (here / "runs").exists()
+    with pytest.raises(StorageError, match="no room left"):
+        plans.train_plan(plan_of("a", "c"), runs, make_env=fail_once_the_folder_is_there)
+    before = contents(runs, "*/config.yaml")
+    assert before.keys() == {"a/config.yaml", "c/config.yaml"}
+    with pytest.raises(StorageError, match="is being trained by another process"):
+        extend(runs, 100, make_env)
+    assert contents(runs, "*/config.yaml") == before
+    locked.pop().close()
 
 
-def test_a_part_that_another_process_trains_is_skipped(here, capsys):
-    command = ["study", "four.yaml", "--no-tensorboard", "--out", "runs"]
-    assert run([*command, "--only", "a"]) == 0
-    with (here / "runs" / "b" / LOCK).open("w") as file:
+def test_a_part_that_another_process_trains_is_skipped(begun, capsys):
+    with (begun / "b" / LOCK).open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        capsys.readouterr()
-        assert run([*command, "--only", "b", "c"]) == 0
-        printed = capsys.readouterr()
-        assert printed.err.count("maven-jax: 'b' is skipped: another process trains it\n") == 1
-        assert "still missing: 'b', which is being trained\n" in printed.out
-    before = contents(here / "runs", "*/metrics.csv")
+        assert run(["study", "curves.yaml", "--only", "a", "b", *OUT]) == 0
+    printed = capsys.readouterr()
+    assert printed.err.count("maven-jax: 'b' is skipped: another process trains it\n") == 1
+    assert "still missing: 'b', which is being trained\n" in printed.out
+    before = contents(begun, "*/metrics.csv")
     assert before.keys() == {"a/metrics.csv", "c/metrics.csv"}
-    assert run(command) == 0
-    after = contents(here / "runs", "*/metrics.csv")
+    assert run(["resume", "runs", "--no-tensorboard"]) == 0
+    after = contents(begun, "*/metrics.csv")
     assert after.keys() == {f"{name}/metrics.csv" for name in "abcd"}
     assert {name: after[name] for name in before} == before
-    assert "still missing" not in (here / "runs" / "report.txt").read_text()
+    assert "still missing" not in (begun / "report.txt").read_text()
 
 
 def test_two_processes_share_out_a_study(here):
@@ -453,18 +432,18 @@ def test_two_processes_share_out_a_study(here):
     assert not list(here.glob(".draft-*"))
 
 
-def test_of_two_that_make_a_folder_at_once_one_does(here, monkeypatch):
+def test_of_two_that_make_a_folder_at_once_one_does(here):
+    """Both have seen that it is not there."""
     meet = Barrier(2)
 
-    def create(*arguments):
-        meet.wait()
-        create_folder(*arguments)
+    def make_together(config):
+        meet.wait(120)
+        return make_env(config)
 
-    monkeypatch.setattr(plans, "create_folder", create)
-    (part,) = load_study("four.yaml").parts("a")
-    plan, options = plans.Plan((part,)), Options()
+    def open_folder(_):
+        return plans.open_plan(plan_of("a"), here / "runs", Options(), make_together)
+
     with ThreadPoolExecutor(2) as threads:
-        made = threads.map(lambda _: plans.open_plan(plan, here / "run", options), range(2))
-        assert sorted(made) == [False, True]
-    assert load_setup(here / "run")[0] == part.config
+        assert sorted(threads.map(open_folder, range(2))) == [False, True]
+    assert load_setup(here / "runs" / "a")[0] == plan_of("a").parts[0].config
     assert not list(here.glob(".draft-*"))
