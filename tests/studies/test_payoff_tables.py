@@ -11,16 +11,11 @@ SHAPES = [(3,), (2, 2), (2, 3), (3, 3), (2, 2, 2)]
 NUMBERS = st.floats(-100, 100, width=32)
 
 
-@st.composite
-def tables(draw):
-    shape = draw(st.sampled_from(SHAPES))
-    return draw(arrays(np.float64, shape, elements=NUMBERS)), draw(
-        arrays(np.float64, shape, elements=st.floats(0.125, 8, width=32))
-    )
+TABLES = st.sampled_from(SHAPES).flatmap(lambda shape: arrays(np.float64, shape, elements=NUMBERS))
 
 
-def squared_error(fit, payoff, weights=1.0):
-    return (weights * (fit - np.asarray(payoff)) ** 2).sum()
+def squared_error(fit, payoff):
+    return ((fit - payoff) ** 2).sum()
 
 
 def own_orders(table):
@@ -51,33 +46,30 @@ def random_monotone(rng, shape):
 
 
 @pytest.mark.parametrize(
-    ("fit", "payoff", "weights", "expected"),
+    ("fit", "payoff", "expected"),
     [
-        (best_additive, [[0, 1], [2, 3]], None, [[0, 1], [2, 3]]),
-        (best_additive, [[1, 0], [0, 1]], None, [[1 / 2, 1 / 2], [1 / 2, 1 / 2]]),
-        (best_additive, [[1, 0], [0, 1]], [[1, 1], [1, 2]], [[3 / 7, 4 / 7], [4 / 7, 5 / 7]]),
-        (best_additive, [3, -1, 2], None, [3, -1, 2]),
+        (best_additive, [[0, 1], [2, 3]], [[0, 1], [2, 3]]),
+        (best_additive, [[1, 0], [0, 1]], [[1 / 2, 1 / 2], [1 / 2, 1 / 2]]),
+        (best_additive, [3, -1, 2], [3, -1, 2]),
         (
             best_additive,
             [[[0, 0], [0, 0]], [[0, 0], [0, 8]]],
-            None,
             [[[-2, 0], [0, 2]], [[0, 2], [2, 4]]],
         ),
-        (best_monotone, [[0, 0], [0, 1]], None, [[0, 0], [0, 1]]),
-        (best_monotone, [[3, 1], [3, 0]], None, [[3, 1], [3, 0]]),
-        (best_monotone, [[5, 0], [0, 1]], None, [[5, 1 / 3], [1 / 3, 1 / 3]]),
-        (best_monotone, [[5, 0], [0, 1]], [[1, 1], [1, 4]], [[5, 2 / 3], [2 / 3, 2 / 3]]),
-        (best_monotone, [[5, 0], [4, 9]], None, [[2.5, 2.5], [4, 9]]),
-        (best_monotone, [3, -1, 2], None, [3, -1, 2]),
+        (best_monotone, [[0, 0], [0, 1]], [[0, 0], [0, 1]]),
+        (best_monotone, [[3, 1], [3, 0]], [[3, 1], [3, 0]]),
+        (best_monotone, [[5, 0], [0, 1]], [[5, 1 / 3], [1 / 3, 1 / 3]]),
+        (best_monotone, [[5, 0], [4, 9]], [[2.5, 2.5], [4, 9]]),
+        (best_monotone, [3, -1, 2], [3, -1, 2]),
     ],
 )
-def test_fits_computed_by_hand(fit, payoff, weights, expected):
-    np.testing.assert_allclose(fit(payoff, weights), expected, atol=1e-12)
+def test_fits_computed_by_hand(fit, payoff, expected):
+    np.testing.assert_allclose(fit(np.array(payoff, float)), expected, atol=1e-12)
 
 
 def test_non_monotonic_game():
     """The squared errors of MAVEN's game, table 1 of Mahajan et al. 2019."""
-    payoff = PAYOFFS["non_monotonic"]
+    payoff = np.array(PAYOFFS["non_monotonic"])
     assert squared_error(best_monotone(payoff), payoff) == pytest.approx(66.79, abs=0.01)
     assert squared_error(best_additive(payoff), payoff) == pytest.approx(114.7, abs=0.1)
     low = 10 / 3
@@ -86,7 +78,7 @@ def test_non_monotonic_game():
 
 
 def test_qtran_game():
-    payoff = PAYOFFS["qtran"]
+    payoff = np.array(PAYOFFS["qtran"], float)
     additive, monotone = best_additive(payoff), best_monotone(payoff)
     np.testing.assert_allclose(additive[0], [-6.22, -4.89, -4.89], atol=0.005)
     np.testing.assert_allclose(additive[1:, 1:], -3.56, atol=0.005)
@@ -99,76 +91,53 @@ def test_qtran_game():
 
 
 @settings(max_examples=60, deadline=None)
-@given(tables(), st.integers(0, 2**32 - 1))
-def test_no_monotone_table_is_nearer(case, seed):
-    payoff, weights = case
+@given(TABLES, st.integers(0, 2**32 - 1))
+def test_no_monotone_table_is_nearer(payoff, seed):
     rng = np.random.default_rng(seed)
-    fit = best_monotone(payoff, weights)
+    fit = best_monotone(payoff)
     assert_monotone(fit)
-    error = squared_error(fit, payoff, weights)
+    error = squared_error(fit, payoff)
     for step in (1.0, 0.1, 0.001):
         same_orders = np.empty(payoff.shape)
         same_orders[own_orders(fit)] = random_monotone(rng, payoff.shape)
         nearby = fit + step * (same_orders - fit)
         assert_monotone(nearby)
-        assert error <= squared_error(nearby, payoff, weights) + 1e-6
+        assert error <= squared_error(nearby, payoff) + 1e-6
     shuffled = np.ix_(*(rng.permutation(size) for size in payoff.shape))
     other = random_monotone(rng, payoff.shape)[shuffled]
-    assert error <= squared_error(other, payoff, weights) + 1e-6
-    assert error <= squared_error(best_additive(payoff, weights), payoff, weights) + 1e-6
+    assert error <= squared_error(other, payoff) + 1e-6
+    assert error <= squared_error(best_additive(payoff), payoff) + 1e-6
 
 
 @settings(max_examples=60, deadline=None)
-@given(tables(), st.integers(0, 2**32 - 1))
-def test_no_additive_table_is_nearer(case, seed):
-    payoff, weights = case
+@given(TABLES, st.integers(0, 2**32 - 1))
+def test_no_additive_table_is_nearer(payoff, seed):
     rng = np.random.default_rng(seed)
-    fit = best_additive(payoff, weights)
+    fit = best_additive(payoff)
     assert_additive(fit)
-    error = squared_error(fit, payoff, weights)
+    error = squared_error(fit, payoff)
     for step in (10.0, 0.1, 0.001):
         change = sum(np.ix_(*(rng.normal(0, step, size) for size in payoff.shape)))
-        assert error <= squared_error(fit + change, payoff, weights) + 1e-6
+        assert error <= squared_error(fit + change, payoff) + 1e-6
 
 
-@settings(max_examples=30, deadline=None)
-@given(tables(), st.integers(0, 2**32 - 1))
-def test_a_representable_table_is_its_own_fit(case, seed):
-    weights = case[1]
-    rng = np.random.default_rng(seed)
-    additive = sum(np.ix_(*(rng.normal(0, 10, size) for size in weights.shape)))
-    np.testing.assert_allclose(best_additive(additive, weights), additive, atol=1e-8)
-    shuffled = np.ix_(*(rng.permutation(size) for size in weights.shape))
-    monotone = random_monotone(rng, weights.shape)[shuffled]
-    np.testing.assert_allclose(best_monotone(monotone, weights), monotone, atol=1e-8)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_representable_table_is_its_own_fit(shape):
+    rng = np.random.default_rng(0)
+    additive = sum(np.ix_(*(rng.normal(0, 10, size) for size in shape)))
+    np.testing.assert_allclose(best_additive(additive), additive, atol=1e-8)
+    monotone = random_monotone(rng, shape)[np.ix_(*map(rng.permutation, shape))]
+    np.testing.assert_allclose(best_monotone(monotone), monotone, atol=1e-8)
 
 
 def test_an_offset_and_a_scale_carry_over():
-    payoff = np.array(PAYOFFS["climbing"])
+    payoff = np.array(PAYOFFS["climbing"], float)
     for fit in (best_additive, best_monotone):
         np.testing.assert_allclose(fit(3 * payoff - 1e6), 3 * fit(payoff) - 1e6, atol=1e-6, rtol=0)
 
 
 def test_the_largest_table_has_a_monotone_fit():
     assert_monotone(best_monotone(np.random.default_rng(0).normal(size=(4, 4))))
-
-
-@pytest.mark.parametrize("fit", [best_additive, best_monotone])
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ((3.0,), r"^payoff must have an axis for each agent, got the shape \(\)$"),
-        (([[], []],), r"^payoff must have an axis for each agent, got the shape \(2, 0\)$"),
-        (([[1, 2], [3]],), r"^payoff must be a table of numbers, got \[\[1, 2\], \[3\]\]$"),
-        (([1, np.nan],), "^payoff must hold finite numbers, got nan$"),
-        (([1, 2], [1]), r"^weights must have the shape of payoff, \(2,\), got the shape \(1,\)$"),
-        (([1, 2], [1, 0]), "^weights must be positive, got 0$"),
-        (([1, 2], [1, np.inf]), "^weights must hold finite numbers, got inf$"),
-    ],
-)
-def test_bad_tables_are_refused(fit, arguments, message):
-    with pytest.raises(ValueError, match=message):
-        fit(*arguments)
 
 
 @pytest.mark.parametrize("shape", [(5, 5), (3, 3, 3), (2,) * 5, (7,), (2, 8), (300, 300)])
