@@ -84,9 +84,9 @@ class Episodes(NamedTuple):
 
     A slot holds what was seen and, but for the last of a row, the step that was then taken. An
     episode of n steps takes n + 1 slots: the last one shows what came after its last step, and no
-    step is taken there. Steps that were not taken, and all that pads a row, are zeros. Leading axes
-    may be added in front or, before `T`'s, after it. Views and states are in the environment's own
-    dtype, as they are replayed; see `episodes.as_floats`.
+    step is taken there. Steps that were not taken, and all that pads a row, are zeros. In a batch
+    the axes are `B T ...` in the replay, `T B ...` in the learner. Views and states are in the
+    environment's own dtype, as they are replayed; see `episodes.as_floats`.
 
     With one episode a row `T` is the time limit, `first` is None and z stands once. With several,
     an episode that its row's end cuts off is like one that its time limit cuts: it has a last slot

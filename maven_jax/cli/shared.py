@@ -38,8 +38,8 @@ class Execution:
     """Where and how a plan is trained; none of it changes results."""
 
     part_index: int | None = None
-    """Train one part (one compiled program) of a sweep, a study or a grouped run, counted from 0.
-    Default: all, or in a job array that of SLURM_ARRAY_TASK_ID."""
+    """Train one part of a sweep, a study or a grouped run, counted from 0. A part is a folder
+    whose runs train at once. Default: all, or in a job array that of SLURM_ARRAY_TASK_ID."""
     ray: str | None = None
     """Train the parts as tasks of Ray: `local`, or the address of a cluster."""
     ray_cpus: float | None = None

@@ -51,9 +51,10 @@ class Experiment:
     seeds: int = 8
     """How many seeds, counted up from the first."""
     overrides: Overrides = None
-    """Values over those of CONFIG: a YAML file, or `smoke` for tiny sizes. Options come last."""
+    """A YAML file of values that replace those of CONFIG, or `smoke` for tiny sizes. Options of
+    single fields override both."""
     group_size: int | None = None
-    """Seeds (times values of a grid) that train at once, as one compiled part. Default: all."""
+    """How many runs (seeds times values of a grid) train at once, in one part. Default: all."""
     config: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
 
 
@@ -65,7 +66,7 @@ class Train(Execution, Experiment):
     """Folder of a run whose weights to start from. It must have as many seeds, unless --lane is
     given."""
     lane: int | None = None
-    """Which seed's weights of --init-from every seed starts from, counted from 0."""
+    """Start every seed from one run of --init-from, given by its position there, from 0 on."""
 
 
 @dataclass(frozen=True)

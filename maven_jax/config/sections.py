@@ -27,8 +27,8 @@ class Hyperparameters(NamedTuple):
     td_lambda: float = 0.0
     """TD(lambda): 0 gives one-step targets, 1 the rewards that followed."""
     reward_scale: float = 1.0
-    """Factor on rewards in training; reported returns are unscaled. The latent policy has
-    `latent_return_scale`."""
+    """Factor on rewards in training; reported returns are unscaled. It does not reach the latent
+    policy, whose returns have `latent_return_scale` alone."""
     shaping_weight: float = 0.0
     """Weight, at environment step 0, of the shaped reward that an environment such as Overcooked
     reports; training alone sees it."""

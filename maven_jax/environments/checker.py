@@ -32,7 +32,7 @@ class _Play(NamedTuple):
     """Of the absolute features of states."""
     stuck: Any
     """An agent that may do nothing, now or in the next state where its value is read."""
-    at_start: Any
+    looks_like_a_start: Any
     """All that every start has in common, in state and observation, is as it was there."""
 
 
@@ -40,16 +40,17 @@ class _Watch(NamedTuple):
     """What tells an environment that resets itself, carried from step to step.
 
     Such as a step count that is 0 at every start, rises at each step, and after the last is 0
-    again: it is in `same_at_starts`, `rose` and `back_at_end`.
+    again: it is in `same_across_starts`, `rose` and `back_at_end`.
     """
 
     start: Any
     """Numbers of the first state, and of the first observation."""
-    same_at_starts: Any
+    same_across_starts: Any
     """Which of these are the same at the starts of all episodes."""
     rose: Any
     """Which of the state's are the same at all starts, and rose at each step but the last."""
     fell: Any
+    """The same, of those that fell."""
     back_at_end: Any
     """Which of the state's are after the last step as at the start."""
 
@@ -214,9 +215,9 @@ def _resets_itself(played: _Play, clocks: _Clocks) -> bool:
     game of which nothing moves, or whose last view alone is like the first, does neither.
     """
     last = played.last & played.active
-    moves = (played.active & ~last & ~played.at_start).any()
+    moves = (played.active & ~last & ~played.looks_like_a_start).any()
     for kind in (last & (played.discount > 0), last & (played.discount == 0)):
-        if kind.any() and moves and played.at_start[kind].all():
+        if kind.any() and moves and played.looks_like_a_start[kind].all():
             return True
         ended = kind[MIN_TICKS:].any(0)
         for ran, back in zip(*map(jax.tree.leaves, clocks), strict=True):
@@ -232,7 +233,9 @@ def _player(env: Any) -> Callable[[ScalarKey], tuple[_Play, _Clocks]]:
         start = _values(state), _values(first.observation)
         same = jax.tree.map(lambda x: (jax.lax.all_gather(x, EPISODES) == x).all(0), start)
         of_state, _ = same
-        return _Watch(start, same, of_state, of_state, jax.tree.map(jnp.zeros_like, of_state))
+        nowhere = jax.tree.map(jnp.zeros_like, of_state)
+        # As far as is known, all of them rise and fall; each step may show that one does not.
+        return _Watch(start, same, rose=of_state, fell=of_state, back_at_end=nowhere)
 
     def read(watch: _Watch, step: RandomStep) -> tuple[_Watch, _Play]:
         active, timestep = step.active, step.timestep
@@ -244,7 +247,7 @@ def _player(env: Any) -> Callable[[ScalarKey], tuple[_Play, _Clocks]]:
         before, after = _values(step.state), _values(step.next_state)
         as_at_start = jax.tree.map(jnp.equal, (after, _values(seen)), watch.start)
         agrees = jax.tree.map(
-            lambda same, now: (~same | now).all(), watch.same_at_starts, as_at_start
+            lambda same, now: (~same | now).all(), watch.same_across_starts, as_at_start
         )
         states = jnp.stack([x.global_state for x in (step.observation, seen)])
         row = _Play(
@@ -254,7 +257,7 @@ def _player(env: Any) -> Callable[[ScalarKey], tuple[_Play, _Clocks]]:
             finite=jnp.stack(finite).all(),
             largest=jnp.abs(states.astype(jnp.float32)).max(initial=0),
             stuck=stuck,
-            at_start=jnp.stack(jax.tree.leaves(agrees)).all(),
+            looks_like_a_start=jnp.stack(jax.tree.leaves(agrees)).all(),
         )
         ticks, ends = active & ~last, active & last
         rose = jax.tree.map(lambda r, a, b: r & (~ticks | (a > b)), watch.rose, after, before)

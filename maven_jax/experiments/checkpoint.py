@@ -18,7 +18,7 @@ import jax
 import numpy as np
 
 from maven_jax.errors import check, first_line
-from maven_jax.experiments.archives import named_arrays, write_arrays
+from maven_jax.experiments.array_files import named_arrays, write_arrays
 from maven_jax.experiments.folder import CHECKPOINTS, checkpoint_files
 from maven_jax.experiments.metrics import MetricsPrefix
 from maven_jax.experiments.sweep import take_lanes

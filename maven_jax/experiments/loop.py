@@ -39,8 +39,11 @@ def train_lanes(
     checkpoint: Checkpoint | None,
     weights: tuple[Params, NetworkParams] | None,
     stop: StopRequest,
-) -> None:
-    """The host loop over chunks; what it counts goes into `info`."""
+) -> bool:
+    """The host loop over chunks. Returns whether a signal stopped it before the end.
+
+    Rows and weights go into the folder, what is counted into `info`.
+    """
     lanes = lanes_from_columns(info["lanes"], config.hyperparameters)
     results = Results(path, lanes, options, checkpoint)
     num_updates = int(checkpoint.position.metrics["num_updates"].max()) if checkpoint else 0
@@ -93,11 +96,10 @@ def train_lanes(
         learned = chunk.state.params, chunk.state.latent_params
         params, latent_params = take_lanes(learned, sweep.num_lanes)
         save_weights(path, params, latent_params, num_chunks)
-    elif position is not None:  # its last checkpoint was saved at its end
+    elif position is not None:  # killed after its last checkpoint: only the weights are missing
         save_weights(path, position.state.params, position.state.latent_params, num_chunks)
     info["metrics_csv"] = describe_rows(path, results.rows)
-    if stopped:
-        raise KeyboardInterrupt
+    return stopped
 
 
 def _ratios(training: TrainingConfig, chunk: SweepChunk) -> dict[str, float]:

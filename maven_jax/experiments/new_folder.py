@@ -18,7 +18,7 @@ import yaml
 from maven_jax import __version__
 from maven_jax.config import Config, to_dict
 from maven_jax.errors import StorageError, check
-from maven_jax.experiments.archives import write_arrays
+from maven_jax.experiments.array_files import write_arrays
 from maven_jax.experiments.files import draft_of, replace_text, sync
 from maven_jax.experiments.folder import INITIAL_WEIGHTS, is_part_name
 from maven_jax.validation.files import AnyPath

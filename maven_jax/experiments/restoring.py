@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from maven_jax.errors import ConfigError, MavenJaxError, StorageError, first_line
-from maven_jax.experiments.archives import fit_arrays, read_arrays
+from maven_jax.experiments.array_files import fit_arrays, read_arrays
 from maven_jax.experiments.checkpoint import Progress, with_plain_keys
 from maven_jax.experiments.folder import WEIGHTS, checkpoint_files, describe_status
 from maven_jax.experiments.metrics import MetricsPrefix, describe_mismatch

@@ -53,7 +53,7 @@ class Run:
 
     @property
     def num_lanes(self) -> int:
-        """How many runs this is."""
+        """How many lanes the folder holds."""
         return len(self.lanes["seed"])
 
     @property

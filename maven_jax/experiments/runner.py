@@ -149,7 +149,8 @@ def _continue_run(
         if stop.requested:
             raise KeyboardInterrupt
         with explain_out_of_memory(num_lanes):
-            train_lanes(sweep, config, path, options, info, checkpoint, weights, stop)
+            if train_lanes(sweep, config, path, options, info, checkpoint, weights, stop):
+                raise KeyboardInterrupt
         draw_runs([load_run(path)], path, options)
         end_as("finished")
     except BaseException as error:

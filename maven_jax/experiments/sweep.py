@@ -106,7 +106,7 @@ def padded(num_lanes: int, mesh: Mesh) -> int:
 
 
 def place_lanes(lanes: Any, mesh: Mesh) -> Any:
-    """Shares arrays with a leading axis of lanes among devices; the last lane is the padding."""
+    """Shares arrays with an axis of lanes among devices; copies of the last lane pad them."""
 
     def place(x: Any) -> jax.Array:
         if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
@@ -131,17 +131,6 @@ def spread(hyperparameters: Hyperparameters, num_lanes: int) -> Hyperparameters:
     )
 
 
-def over_lanes(function: Callable[..., Any], mesh: Mesh, num_lanes: int) -> Callable[..., Any]:
-    """`update_lanes` of a function without a state."""
-
-    @wraps(function)  # its name is the program's
-    def every(*lanes: Any) -> Any:
-        compute = update_lanes(lambda _, *own: (None, function(*own)), mesh, num_lanes)
-        return compute(None, *lanes)[1]
-
-    return every
-
-
 def update_lanes(
     function: Callable[..., tuple[Any, Any]], mesh: Mesh, num_lanes: int
 ) -> Callable[..., tuple[Any, Any]]:
@@ -161,12 +150,27 @@ def update_lanes(
     def here(state: Any, *lanes: Any) -> tuple[Any, Any]:
         if not _is_cpu(mesh):
             return jax.vmap(function)(state, *lanes)
-        share = padded(num_lanes, mesh) // mesh.size
-        number = jax.lax.optimization_barrier(jnp.int32(num_lanes))
-        left = number - share * jax.lax.axis_index("lanes")
-        return update_in_turn(function, jnp.clip(left, 0, share), state, *lanes)
+        return update_in_turn(function, _num_real_lanes_here(num_lanes, mesh), state, *lanes)
 
     return jax.shard_map(here, mesh=mesh, in_specs=LANES, out_specs=LANES, check_vma=False)
+
+
+def _num_real_lanes_here(num_lanes: int, mesh: Mesh) -> Int[Array, ""]:
+    """How many of a device's lanes are no padding; a number that the compiler does not know."""
+    lanes_per_device = padded(num_lanes, mesh) // mesh.size
+    unknown = jax.lax.optimization_barrier(jnp.int32(num_lanes))
+    return jnp.clip(unknown - lanes_per_device * jax.lax.axis_index("lanes"), 0, lanes_per_device)
+
+
+def over_lanes(function: Callable[..., Any], mesh: Mesh, num_lanes: int) -> Callable[..., Any]:
+    """`update_lanes` for a function that has arguments and a result, and no state."""
+
+    @wraps(function)  # its name is the program's
+    def every(*lanes: Any) -> Any:
+        compute = update_lanes(lambda _, *own: (None, function(*own)), mesh, num_lanes)
+        return compute(None, *lanes)[1]
+
+    return every
 
 
 def _is_cpu(mesh: Mesh) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 
 from maven_jax.config import Config
 from maven_jax.errors import StorageError, check, first_line
-from maven_jax.experiments.archives import fit_arrays, named_arrays, read_arrays, write_arrays
+from maven_jax.experiments.array_files import fit_arrays, named_arrays, read_arrays, write_arrays
 from maven_jax.experiments.folder import INITIAL_WEIGHTS, WEIGHTS
 from maven_jax.training.train import Trainer
 from maven_jax.types import NetworkParams, Params

@@ -185,8 +185,8 @@ def _bound(
 ) -> Metrics:
     """J_V of `E = K P` episodes, as `evaluate` returns it.
 
-    Of a continuous z H(z | s0) is estimated by the draws that log q_v is of: what errors the two
-    share cancels, all of it where q_v is p(z | s0).
+    For a continuous z, H(z | s0) is estimated from the draws that log q_v is of, so that the
+    sampling error that they share cancels: all of it where q_v equals p(z | s0).
     """
     states = own.global_state[0]
     if policy.discrete:

@@ -21,7 +21,7 @@ from small_experiments import assert_same_results, contents, edit_info, forget_c
 from maven_jax.cli.main import run
 from maven_jax.environments.registry import make_env
 from maven_jax.errors import ConfigError
-from maven_jax.experiments.archives import named_arrays
+from maven_jax.experiments.array_files import named_arrays
 from maven_jax.experiments.evaluating import trained_weights
 from maven_jax.experiments.lock import LOCK
 from maven_jax.experiments.options import Options

@@ -13,7 +13,7 @@ from small_experiments import forget_config
 
 from maven_jax.config import Config, from_dict, to_dict
 from maven_jax.errors import ConfigError, StorageError
-from maven_jax.experiments.archives import fit_arrays
+from maven_jax.experiments.array_files import fit_arrays
 from maven_jax.experiments.folder import load_setup, parts_of
 from maven_jax.experiments.metrics import MetricsWriter
 from maven_jax.experiments.new_folder import Setup, create_folder, create_run_folder, write_info
