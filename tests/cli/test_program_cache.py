@@ -170,3 +170,12 @@ def test_a_folder_that_cannot_be_written_to_is_not_used(default, monkeypatch):
     monkeypatch.setattr(os, "access", lambda folder, mode: False)  # root may write
     cache_programs()
     assert folder_in_use() is None
+
+
+def test_partial_entries_are_removed(default):
+    """JAX writes an entry's `-atime` file last; it neither replaces nor evicts one without."""
+    default.mkdir(mode=0o700)
+    for name in ("whole-cache", "whole-atime", "partial-cache"):
+        (default / name).touch()
+    cache_programs()
+    assert sorted(path.name for path in default.iterdir()) == ["whole-atime", "whole-cache"]

@@ -51,7 +51,7 @@ def test_how_often_a_step_is_learnt_from():
         ({"row_slots": 9}, "row_slots is 9; allowed: 0, or more than .* 9"),
         (
             {"batch_size": 4, "row_slots": 26, "total_env_steps": 100},
-            "more than 100, the .* of 4: 4 rows of .* less one, 25",
+            "more than 100: before the first update 4 sequences of up to 25 steps",
         ),
     ],
 )

@@ -271,7 +271,7 @@ LONGEST = 2**31 - 5 * 2 * 3  # less the rounds in a chunk, environments, steps
     [
         ("mavem", {}, 2, r"unknown algorithm 'mavem'; did you mean 'maven'\?"),
         ("qmix", {"replay_size": 3}, 2, "replay_size is 3; allowed: at least"),
-        ("qmix", {}, 15, "steps is 60; allowed: more than 60, the steps of the rounds"),
+        ("qmix", {}, 15, "steps is 60; allowed: more than 60: before the first update"),
         (
             "qmix",
             {"num_envs": 2, "total_env_steps": LONGEST + 1},
