@@ -111,7 +111,7 @@ def disturb(
         process.send_signal(number)
     process.communicate()
     rows = count_rows(path)
-    saved = [int(p.name) for p in (path / "checkpoints").glob("*") if p.name.isdecimal()]
+    saved = [int(p.stem) for p in (path / "checkpoints").glob("*") if p.stem.isdecimal()]
     if path.exists() and load_setup(path)[1]["status"] == "finished":
         return None
     finish(start("resume", path) if path.exists() else start("train", *train, "--out", path))

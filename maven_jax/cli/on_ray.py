@@ -6,6 +6,7 @@ A worker imports this module before JAX has its devices, so it imports nothing o
 
 import dataclasses
 import signal
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,7 +37,7 @@ def train_on_ray(
         folders: of its parts.
         options: of which workers heed `tensorboard` and `checkpoint`.
         make_env: not used: workers make the environments that the folders name.
-        after_each: called when a part's task has ended.
+        after_each: not used: what follows a plan's training is done once.
         address: of a cluster, `auto` for the one that this machine belongs to, or `local` to start
             Ray here.
         cpus: cores that a part asks for; by default those of the largest machine, or one beside a
@@ -66,8 +67,9 @@ def train_on_ray(
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise ConfigError(f"ray is {address!r}: {first_line(error)}") from None
     finally:
-        for number, handler in handlers.items():  # Ray's own would save nothing
-            signal.signal(number, handler)
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in handlers.items():  # Ray's own would save nothing
+                signal.signal(number, handler)
     failures: list[Exception] = []
     try:
         if gpus is None:
@@ -91,7 +93,6 @@ def train_on_ray(
                 except ray.exceptions.RayError as error:
                     reason = f"run '{names[done]}' was not trained: {first_line(error)}"
                     failures.append(StorageError(reason))
-                after_each()
         except KeyboardInterrupt:
             for running in waiting:
                 ray.cancel(running)

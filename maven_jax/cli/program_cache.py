@@ -36,9 +36,7 @@ def cache_programs() -> None:
         reason = f"'{folder}' belongs to another user, or others can write to it"
         print(f"maven-jax: compiled programs are not cached: {reason}", file=sys.stderr)
     elif os.access(folder, os.W_OK):
-        for entry in folder.glob(
-            "*-cache"
-        ):  # JAX evicts none without its stamp
+        for entry in folder.glob("*-cache"):  # JAX evicts none without its stamp
             if not entry.with_name(f"{entry.name.removesuffix('-cache')}-atime").exists():
                 entry.unlink(missing_ok=True)
         jax.config.update("jax_compilation_cache_dir", str(folder))

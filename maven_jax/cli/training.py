@@ -19,7 +19,6 @@ from maven_jax.cli.shared import (
     show_report,
 )
 from maven_jax.config import Config, override
-from maven_jax.environments.registry import make_env
 from maven_jax.errors import ConfigError, check
 from maven_jax.experiments.checkpoint import Checkpointing
 from maven_jax.experiments.extending import extend
@@ -155,7 +154,7 @@ def resume(command: Resume, console: Console) -> None:
     if is_study(command.run):
         kind_of(command.run)  # a damaged one is refused before anything trains
     if command.training.total_env_steps is not None:
-        extend(command.run, command.training.total_env_steps, make_env)
+        extend(command.run, command.training.total_env_steps)
     runs = resume_plan(command.run, options_of(command.tensorboard, command.checkpoint))
     if is_study(command.run):
         show_report(command.run, console)

@@ -3,7 +3,9 @@
 An array's name is its path in the tree, such as `params/agent/rnn/kernel`.
 """
 
+import errno
 import re
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -48,16 +50,33 @@ def read_arrays(file: Path, prefixes: tuple[str, ...] = ("",)) -> dict[str, np.n
         return {name: arrays[name] for name in arrays.files if name.startswith(prefixes)}
 
 
-def fit_arrays(arrays: Mapping[str, np.ndarray], shapes: T, what: str) -> T:
+def is_damaged(file: Path, error: Exception) -> bool:
+    """Whether an archive that `read_arrays` could not read is damaged.
+
+    Else it is out of reach for now: memory is short, or the file system refuses.
+    """
+    if not isinstance(error, OSError | MemoryError):
+        return True
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return archive.testzip() is not None
+    except OSError as refused:
+        return refused.errno == errno.EINVAL  # an offset before the file's beginning
+    except Exception:  # zipfile raises many kinds
+        return True
+
+
+def fit_arrays(arrays: Mapping[str, np.ndarray], shapes: T, what: str, *, cast: bool = False) -> T:
     """Arrays as a tree of the expected shapes and dtypes.
 
     Args:
         arrays: by their names.
         shapes: a tree of arrays or `ShapeDtypeStruct`s.
         what: the beginning of the error, such as "these weights do not fit".
+        cast: accept other dtypes, and convert them.
 
     Raises:
-        ConfigError: names the first array that is missing, of another shape or not expected.
+        ConfigError: names the first array that is missing, misshapen or not expected.
     """
     leaves, tree = jax.tree_util.tree_flatten_with_path(shapes)
     expected = {_name(path): leaf for path, leaf in leaves}
@@ -72,7 +91,12 @@ def fit_arrays(arrays: Mapping[str, np.ndarray], shapes: T, what: str) -> T:
             raise ConfigError(
                 f"{what}: array '{name}' has shape {arrays[name].shape}; expected {leaf.shape}"
             )
-        fitting.append(arrays[name].astype(leaf.dtype))
+        array = arrays[name]
+        if array.dtype.kind == "V":  # as NumPy reads dtypes that are not its own, such as bfloat16
+            array = array.view(leaf.dtype)
+        if array.dtype != leaf.dtype and not cast:
+            raise ConfigError(f"{what}: array '{name}' is {array.dtype}; expected {leaf.dtype}")
+        fitting.append(array.astype(leaf.dtype))
     for name, array in arrays.items():
         if name not in expected:
             raise ConfigError(f"{what}: array '{name}' of shape {array.shape} is not expected")

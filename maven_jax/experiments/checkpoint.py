@@ -51,7 +51,7 @@ class Checkpointing:
 
 
 class Progress(NamedTuple):
-    """Where a run stood when it was saved."""
+    """What a checkpoint holds beside the state."""
 
     num_chunks: int
     """Evaluations of the lanes that are still trained."""
@@ -97,8 +97,12 @@ class CheckpointWriter:
         """
         self.wait()
         self._last_time, self._last_updates = time.perf_counter(), num_updates
-        state = take_lanes(with_plain_keys(state), len(progress.lanes["seed"]))
-        self._writing = self._thread.submit(self._write, state, progress)
+        try:
+            state = take_lanes(with_plain_keys(state), len(progress.lanes["seed"]))
+        except (MemoryError, jax.errors.JaxRuntimeError) as error:
+            self._report(error)
+        else:
+            self._writing = self._thread.submit(self._write, state, progress)
 
     def _write(self, state: TrainState, progress: Progress) -> None:
         folder = self._path / CHECKPOINTS
@@ -116,8 +120,16 @@ class CheckpointWriter:
             if writing is not None:
                 writing.result()
         except (OSError, MemoryError) as error:
-            where = self._path / CHECKPOINTS
-            self._say(f"a checkpoint could not be saved in '{where}': {first_line(error)}")
+            self._report(error)
+
+    def check(self) -> None:
+        """Reports a checkpoint that could not be saved; waits for none."""
+        if self._writing is not None and self._writing.done():
+            self.wait()
+
+    def _report(self, error: Exception) -> None:
+        where = self._path / CHECKPOINTS
+        self._say(f"a checkpoint could not be saved in '{where}': {first_line(error)}")
 
     def close(self) -> None:
         """Waits for the last checkpoint."""

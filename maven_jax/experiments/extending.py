@@ -1,31 +1,23 @@
 """More environment steps for a run or sweep that has some."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from maven_jax.config import Config
 from maven_jax.errors import StorageError, check
 from maven_jax.experiments.folder import ENDED, load_setup, parts_of
-from maven_jax.experiments.grid import lanes_from_columns
 from maven_jax.experiments.lock import lock
 from maven_jax.experiments.metrics import refuse_changed_metrics
 from maven_jax.experiments.new_folder import checksum_of, write_config, write_info
-from maven_jax.experiments.programs import check_run
-from maven_jax.experiments.provenance import check_settings, env_of_run
-from maven_jax.experiments.restoring import load_checkpoint
-from maven_jax.experiments.sweep import lane_keys, spread
-from maven_jax.training.train import make_trainer
-from maven_jax.types import MarlEnv, TrainState
+from maven_jax.experiments.provenance import check_settings
+from maven_jax.experiments.restoring import can_resume
 from maven_jax.validation.checks import validate
 from maven_jax.validation.files import AnyPath
 
 
-def extend(path: AnyPath, total_env_steps: int, make_env: Callable[[Config], MarlEnv]) -> None:
+def extend(path: AnyPath, total_env_steps: int) -> None:
     """Gives a run, or all runs of a sweep, more environment steps: `continue_run` then takes them.
 
     A run that has finished must have kept a checkpoint; one that has not may be extended anyway.
@@ -33,7 +25,6 @@ def extend(path: AnyPath, total_env_steps: int, make_env: Callable[[Config], Mar
     Args:
         path: folder of a run or of a sweep.
         total_env_steps: of each seed; more than there are in the configuration.
-        make_env: builds the environment of a configuration.
 
     Raises:
         ConfigError: there are no more steps than there were.
@@ -46,25 +37,21 @@ def extend(path: AnyPath, total_env_steps: int, make_env: Callable[[Config], Mar
     with ExitStack() as held:
         for folder in folders:
             held.enter_context(lock(folder))
-        changed = {folder: _extended(folder, total_env_steps, make_env) for folder in folders}
+        changed = {folder: _extended(folder, total_env_steps) for folder in folders}
         for folder, (config, info) in changed.items():
             # A kill after this leaves a run that ends as it did.
             write_info(folder, info)
             write_config(folder, config)
 
 
-def _extended(
-    path: Path, total_env_steps: int, make_env: Callable[[Config], MarlEnv]
-) -> tuple[Config, dict[str, Any]]:
+def _extended(path: Path, total_env_steps: int) -> tuple[Config, dict[str, Any]]:
     """The configuration and `run.json` of a run with more steps."""
     config, info = load_setup(path)
     check_settings(path, info)
     before, name = config.training.total_env_steps, "training.total_env_steps"
     allowed = f"a whole number above {before}, which run '{path}' has already"
     check(total_env_steps > before, name, total_env_steps, allowed)
-    shapes = _state_shapes(config, env_of_run(path, config, info, make_env), info)
-    start = load_checkpoint(path, shapes, info["lanes"], lambda _: None, set_aside=False)
-    if start is None and info["status"] in ENDED:
+    if not can_resume(path, info["lanes"]) and info["status"] in ENDED:
         kept = "--checkpoint.keep-final keeps one; " if info["status"] == "finished" else ""
         raise StorageError(
             f"run '{path}' has ended without a checkpoint, so it cannot be extended; {kept}"
@@ -79,12 +66,3 @@ def _extended(
     if "config_yaml" in info:
         info["config_yaml"] = [*info["config_yaml"], checksum_of(config)]
     return config, info
-
-
-def _state_shapes(config: Config, env: MarlEnv, info: Mapping[str, Any]) -> TrainState:
-    """Those of a run's state, padding not included, of one that fits."""
-    lanes = lanes_from_columns(info["lanes"], config.hyperparameters)
-    check_run(config, env, len(lanes.seeds))
-    hyperparameters = spread(lanes.hyperparameters, len(lanes.seeds))
-    init = jax.vmap(make_trainer(config, env).init)
-    return jax.eval_shape(init, lane_keys(lanes.seeds), hyperparameters)

@@ -5,6 +5,7 @@ before it takes the place of what was there.
 """
 
 import errno
+import itertools
 import os
 import secrets
 from collections.abc import Callable
@@ -49,6 +50,13 @@ def replace_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
 def draft_of(path: Path) -> Path:
     """A name beside `path` that nobody else uses; short, since `path` may be as long as may be."""
     return path.with_name(f"{DRAFT}{secrets.token_hex(4)}")
+
+
+def free_name(path: Path, name: str) -> Path:
+    """`path` with another name, which is numbered from 2 on where it is taken."""
+    file = path.with_name(name)
+    numbered = (file.with_stem(f"{file.stem}-{number}") for number in itertools.count(2))
+    return next(new for new in itertools.chain([file], numbered) if not new.exists())
 
 
 def sync(path: Path) -> None:

@@ -76,7 +76,8 @@ def has_rows(path: Path) -> bool:
 
 def checkpoint_files(path: Path) -> list[Path]:
     """The checkpoints of a run, the latest first."""
-    files = [file for file in (path / CHECKPOINTS).glob("*.npz") if file.stem.isdecimal()]
+    found = (path / CHECKPOINTS).glob("*.npz")
+    files = [file for file in found if file.stem.isdecimal() and file.is_file()]
     return sorted(files, key=lambda file: -int(file.stem))
 
 
@@ -202,6 +203,7 @@ def _read_info(text: str) -> dict[str, Any]:
         "versions": {},
         "history": [{"versions": {}}],
         "config_yaml": [int],
+        "init_from": {"run": str, "weights": int, "lanes": {"seed": [int]}},
         "metrics_csv": {"length": int, "checksum": int},
         "diverged": [dict.fromkeys([*lanes, "num_updates"], _NUMBER)],
         "wall_seconds": _NUMBER,

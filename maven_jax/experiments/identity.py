@@ -78,8 +78,9 @@ def _find_other_run(path: Path, setup: Setup) -> str | None:
         return differing[0] + others
     start, wanted = (record.get("init_from", {}) for record in (info, setup.info))
     if any(start.get(name) != wanted.get(name) for name in ("weights", "lanes")):
-        origin = f"the weights of {start['run']!r}" if start else "new weights"
-        return f"it starts from {origin}"
+        if not start:
+            return "it starts from new weights"
+        return f"it starts from {'other' if wanted else 'the'} weights, of {start['run']!r}"
     return None
 
 

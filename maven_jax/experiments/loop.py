@@ -48,7 +48,9 @@ def train_lanes(
     results = Results(path, lanes, options, checkpoint)
     num_updates = int(checkpoint.position.metrics["num_updates"].max()) if checkpoint else 0
     checkpoints = CheckpointWriter(path, options.checkpoint, log_to(options.console), num_updates)
-    position, num_chunks = (checkpoint.position, checkpoint.num_chunks) if checkpoint else (None, 0)
+    position, num_chunks = (
+        (checkpoint.position, checkpoint.progress.num_chunks) if checkpoint else (None, 0)
+    )
     saved_chunks = num_chunks
     seconds_before, updates_before = info["train_seconds"], info["seed_updates"]
     started = time.perf_counter()
@@ -84,6 +86,7 @@ def train_lanes(
                 if stopped or checkpoints.is_due(num_updates):
                     save(chunk)
                     saved_chunks = num_chunks
+                checkpoints.check()
                 if stopped:
                     break
             if chunk is not None and info["keep_final"] and saved_chunks < num_chunks:
@@ -127,7 +130,7 @@ class Results:
                 f"renamed to '{aside.name}'"
             )
         self._metrics = MetricsWriter(
-            path, lanes.columns, checkpoint.rows.length if checkpoint else 0
+            path, lanes.columns, checkpoint.progress.rows.length if checkpoint else 0
         )
         self._events: Any = None
         if options.tensorboard:

@@ -57,4 +57,5 @@ class Origin(NamedTuple):
     arrays: Mapping[str, np.ndarray]
     """By names such as `params/agent/w`, with a leading axis of this run's lanes."""
     record: dict[str, Any]
-    """Where they are from, for `run.json`."""
+    """Where they are from, for `run.json`: at least `run`, a path; `weights`, a checksum; and
+    `lanes`, columns of the lanes that they are of. The latter two identify them."""

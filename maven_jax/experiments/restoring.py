@@ -9,8 +9,9 @@ import jax
 import numpy as np
 
 from maven_jax.errors import ConfigError, MavenJaxError, StorageError, first_line
-from maven_jax.experiments.array_files import fit_arrays, read_arrays
+from maven_jax.experiments.array_files import fit_arrays, is_damaged, read_arrays
 from maven_jax.experiments.checkpoint import Progress, with_plain_keys
+from maven_jax.experiments.files import free_name
 from maven_jax.experiments.folder import WEIGHTS, checkpoint_files, describe_status
 from maven_jax.experiments.metrics import MetricsPrefix, describe_mismatch
 from maven_jax.experiments.run import Run
@@ -23,14 +24,10 @@ WEIGHTS_ALONE = ("state/params/", "state/latent_params/", "progress")
 
 
 class Checkpoint(NamedTuple):
-    """Where a run stood when it was saved."""
+    """What a run resumes from."""
 
     position: Position
-    num_chunks: int
-    rows: MetricsPrefix
-    """How much of `metrics.csv` there was."""
-    info: dict[str, Any]
-    """Those entries of `run.json` that training counts up."""
+    progress: Progress
 
 
 class _Saved(NamedTuple):
@@ -47,39 +44,34 @@ def load_checkpoint(
     state_shapes: TrainState,
     lanes: Mapping[str, Sequence[Any]],
     say: Callable[[str], None],
-    *,
-    set_aside: bool = True,
 ) -> Checkpoint | None:
-    """The latest checkpoint that a run can resume from.
+    """The latest checkpoint that a run can resume from; newer ones are renamed.
 
     Args:
         path: the run's folder.
         state_shapes: `ShapeDtypeStruct`s of the state, padding included or not.
         lanes: those of `run.json`.
-        say: prints a line for each newer checkpoint, which is not used.
-        set_aside: rename these.
+        say: prints a line for each newer checkpoint.
 
     Raises:
-        StorageError: a sound checkpoint is of another configuration or of other lanes, or none has
-            the rows that `metrics.csv` has. Nothing is renamed then.
+        StorageError: a sound checkpoint is of another configuration or of other lanes, cannot be
+            read, or none has the rows that `metrics.csv` has. Nothing is renamed then.
     """
-    saved, passed = _latest(path, say)
-    checkpoint = _restore(path, saved, state_shapes, lanes) if saved else None
-    for file, name in passed.items() if set_aside else ():
-        free = (f"{name}-{file.stem}{end}.npz" for end in ("", *(f"-{i}" for i in range(2, 10**6))))
-        file.rename(next(new for new in map(file.with_name, free) if not new.exists()))
+    saved, passed = _latest(path, lanes, say)
+    checkpoint = _restore(saved, state_shapes) if saved else None
+    for file, name in passed.items():
+        file.rename(free_name(file, f"{name}-{file.name}"))
     return checkpoint
 
 
-def _restore(
-    path: Path, saved: _Saved, state_shapes: TrainState, lanes: Mapping[str, Sequence[Any]]
-) -> Checkpoint:
+def can_resume(path: Path, lanes: Mapping[str, Sequence[Any]]) -> bool:
+    """Whether `load_checkpoint` finds one; nothing is renamed."""
+    return _latest(path, lanes, lambda _: None)[0] is not None
+
+
+def _restore(saved: _Saved, state_shapes: TrainState) -> Checkpoint:
     file, progress, arrays = saved
-    if progress.lanes != lanes:
-        raise StorageError(
-            f"run '{path}' is damaged: run.json names other lanes than checkpoint '{file}' is of"
-        )
-    number = len(lanes["seed"])
+    number = len(progress.lanes["seed"])
     plain = jax.eval_shape(with_plain_keys, state_shapes)
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct((number, *x.shape[1:]), x.dtype), plain)
     try:
@@ -89,16 +81,20 @@ def _restore(
         raise StorageError(str(error)) from None
     state = state._replace(key=jax.random.wrap_key_data(state.key))
     metrics = {name: np.array(values) for name, values in progress.metrics.items()}
-    return Checkpoint(Position(state, metrics), progress.num_chunks, progress.rows, progress.info)
+    return Checkpoint(Position(state, metrics), progress)
 
 
 def _latest(
-    path: Path, say: Callable[[str], None], prefixes: tuple[str, ...] = ("",)
+    path: Path,
+    lanes: Mapping[str, Sequence[Any]],
+    say: Callable[[str], None],
+    prefixes: tuple[str, ...] = ("",),
 ) -> tuple[_Saved | None, dict[Path, str]]:
     """The latest usable checkpoint; and newer ones, `damaged` or `unused`.
 
     Raises:
-        StorageError: there are sound ones, and none has the rows that `metrics.csv` has.
+        StorageError: a sound one is of other lanes or cannot be read, or none has the rows that
+            `metrics.csv` has.
     """
     passed: dict[Path, str] = {}
     other_rows = None
@@ -108,12 +104,20 @@ def _latest(
             progress = Progress(**json.loads(str(arrays.pop("progress"))))
             progress = progress._replace(rows=MetricsPrefix(**progress.rows))  # type: ignore[arg-type]
         except FileNotFoundError:  # the process that trains has newer ones by now
-            return _latest(path, say, prefixes)
+            return _latest(path, lanes, say, prefixes)
         except Exception as error:  # NumPy and zipfile raise many kinds
+            if not is_damaged(file, error):
+                reason = first_line(error)
+                raise StorageError(f"checkpoint '{file}' cannot be read: {reason}") from None
             say(f"checkpoint '{file}' is damaged and not used: {first_line(error)}")
             passed[file] = "damaged"
             continue
         difference = describe_mismatch(path, progress.rows)
+        if difference is None and progress.lanes != lanes:
+            raise StorageError(
+                f"run '{path}' is damaged: run.json names other lanes than checkpoint '{file}' is "
+                "of"
+            )
         if difference is None:
             named = {name.removeprefix("state/"): array for name, array in arrays.items()}
             return _Saved(file, progress, named), passed
@@ -147,7 +151,7 @@ def newest_weights(run: Run, say: Callable[[str], None]) -> dict[str, np.ndarray
         say(str(error))
     if newest is not None and run.has_ended:
         return newest.arrays
-    saved, _ = _latest(run.path, say, WEIGHTS_ALONE)
+    saved, _ = _latest(run.path, run.lanes, say, WEIGHTS_ALONE)
     is_from_checkpoint = saved is not None and (
         newest is None or saved.progress.num_chunks > newest.num_chunks
     )

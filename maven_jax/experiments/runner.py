@@ -127,10 +127,10 @@ def _continue_run(
     signals.enter_context(stop)  # once compiled: from here on a signal waits for what is written
     checkpoint, weights = load_checkpoint(path, sweep.state_shapes, info["lanes"], say), None
     if checkpoint:
-        say(f"resuming after {checkpoint.num_chunks} evaluations")
+        say(f"resuming after {checkpoint.progress.num_chunks} evaluations")
     elif arrays is not None:
         weights = fit_lanes(arrays, make_trainer(config, env), config, num_lanes, UNFIT_START)
-    info |= checkpoint.info if checkpoint else INITIAL_COUNTS
+    info |= checkpoint.progress.info if checkpoint else INITIAL_COUNTS
     info |= {
         "status": "running",
         **record_start(info),

@@ -89,7 +89,7 @@ def fit_lanes(
     fresh = jax.eval_shape(trainer.init, jax.random.key(0), config.hyperparameters)
     one = {"params": fresh.params, "latent_params": fresh.latent_params}
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct((num_lanes, *x.shape), x.dtype), one)
-    whole = fit_arrays(arrays, shapes, what)
+    whole = fit_arrays(arrays, shapes, what, cast=True)
     return whole["params"], whole["latent_params"]
 
 

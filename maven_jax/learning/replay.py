@@ -18,8 +18,7 @@ from maven_jax.types import ScalarKey
 class Absent:
     """Stands in stored items for an array of no elements, such as the latent of a run without one.
 
-    A state then holds no such arrays: XLA (of jax 0.11) crashes where devices share them, and
-    checkpoints cannot hold them.
+    A state then holds no such arrays: XLA (of jax 0.11) crashes where devices share them.
     """
 
     shape: tuple[int, ...]

@@ -142,7 +142,8 @@ def fit_games(
 ) -> Learned:
     """Fits every game under both behaviours over seeds 0, 1, ..., as one compiled program.
 
-    `algorithm` and `env` are as of `make_fit`; `env` has no other use for its payoffs.
+    `algorithm` is a name in `ALGORITHMS`, and `env` a game of the tables' shape, whose own payoffs
+    are not used.
 
     Returns:
         Arrays with leading axes of games, of behaviours (uniform, epsilon-greedy) and of seeds.

@@ -13,7 +13,14 @@ import chex
 import numpy as np
 import pytest
 from rich.console import Console
-from small_experiments import assert_same_results, forget_config, read_info, stop_after, train_run
+from small_experiments import (
+    assert_same_results,
+    contents,
+    forget_config,
+    read_info,
+    stop_after,
+    train_run,
+)
 from tensorboardX import SummaryWriter
 
 from maven_jax.environments.registry import make_env
@@ -130,6 +137,24 @@ def test_no_changed_bit_is_restored_as_another_number(trained, program, tmp_path
             states = (x.position.state for x in (loaded, expected))
             chex.assert_trees_all_equal(*map(with_plain_keys, states))
     assert found > 30
+
+
+def test_a_checkpoint_that_memory_is_too_short_for_is_left_alone(trained, tmp_path, monkeypatch):
+    """It is sound: training must neither rename it nor start again."""
+    path = shutil.copytree(trained, tmp_path / "run")
+    stop_after(path, 3)
+    before = contents(path)
+
+    def load(*_, **__):
+        raise MemoryError("Unable to allocate 300 MiB")
+
+    monkeypatch.setattr("numpy.load", load)
+    with pytest.raises(StorageError, match=r"3.npz' cannot be read: Unable to allocate 300 MiB"):
+        resume_plan(path, quiet())
+    after = contents(path)
+    assert {name: after[name] for name in before if "run.json" not in name} == {
+        name: content for name, content in before.items() if "run.json" not in name
+    }
 
 
 def test_a_sound_checkpoint_of_another_configuration_is_left_alone(trained, tmp_path):

@@ -79,8 +79,8 @@ def test_a_run_starts_from_the_weights_of_another(config, finished, tmp_path, la
     assert run(["train", config, *QUIET, *origin, "--out", str(path)]) == 0, "it has finished"
     capsys.readouterr()
     for other, difference in (
-        (["--lane", "0"], f"it starts from the weights of '{finished}'"),
-        (None, f"it starts from the weights of '{finished}'"),
+        (["--lane", "0"], f"it starts from other weights, of '{finished}'"),
+        (None, f"it starts from the weights, of '{finished}'"),
     ):
         arguments = [] if other is None else ["--init-from", finished, *other]
         line = refused(capsys, "train", config, *QUIET, *arguments, "--out", path)

@@ -392,7 +392,7 @@ def test_a_folder_in_which_another_process_trains_is_not_removed(here):
     before = contents(runs, "*/config.yaml")
     assert before.keys() == {"a/config.yaml", "c/config.yaml"}
     with pytest.raises(StorageError, match="is being trained by another process"):
-        extend(runs, 100, make_env)
+        extend(runs, 100)
     assert contents(runs, "*/config.yaml") == before
     locked.pop().close()
 
