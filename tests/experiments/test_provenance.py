@@ -95,18 +95,13 @@ def test_a_run_without_a_record_is_resumed_under_any_settings(jax_settings, tmp_
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("has_history", [True, False])
-def test_another_version_and_number_of_devices_are_reported_and_recorded(
-    has_history, path, capsys, monkeypatch
-):
+def test_another_version_and_number_of_devices_are_reported_and_recorded(path, capsys, monkeypatch):
     first = read_info(path)
     assert first["history"] == [{name: first[name] for name in first["history"][0]}]
     start = {"command": ["first"], "num_devices": 7} | {
         name: first[name] for name in ("versions", "device", "platform", "xla_flags")
     }
     edit_info(path, status="interrupted", history=[start], **start)
-    if not has_history:
-        edit_info(path, without="history")
     monkeypatch.setattr("maven_jax.experiments.new_folder.__version__", "9.9.9")
     monkeypatch.setenv("XLA_FLAGS", first["xla_flags"] + " --xla_dump_to=")
     capsys.readouterr()
