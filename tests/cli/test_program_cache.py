@@ -34,7 +34,7 @@ def train(folder: Path, name: str) -> tuple[bytes, str]:
             "PYTHONPATH": os.getcwd(),
             "XDG_CACHE_HOME": str(folder / "caches"),
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3",
-            "JAX_DEBUG_LOG_MODULES": "jax._src.compiler",  # logs hits and misses
+            "JAX_LOGGING_LEVEL": "DEBUG",  # hits and misses
         },
         capture_output=True,
         text=True,
