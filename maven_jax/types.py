@@ -150,7 +150,7 @@ class TrainState(NamedTuple):
     diverged: Bool[Array, ""]
     """The weights diverged: the run is frozen at its last finite state."""
     moments: Moments | None
-    """Of the targets met so far, in whose units the values of `params` are; None where those are in
-    the reward's."""
+    """Running mean and variance of the TD targets, by which the outputs of `params` are normalised.
+    None: outputs are in units of the reward."""
     target_moments: Moments | None
-    """Those in whose units the values of `target_params` are: copied or averaged with them."""
+    """The same for `target_params`: copied or averaged with them."""

@@ -1,4 +1,4 @@
-"""Any JAX environment with PettingZoo's dictionaries of agents, such as each of JaxMARL's.
+"""Any JAX environment with dictionaries by agent, such as each of JaxMARL's.
 
     env = Wrapped(jaxmarl.make("MPE_simple_speaker_listener_v4"), time_limit=25)
     env = Wrapped(jaxmarl.make("overcooked", max_steps=401), time_limit=400)

@@ -214,8 +214,9 @@ def rollout(
         active = idle == 0
         slot = _Slot(view, legal, global_state, taken, timestep.reward, timestep.discount, active)
         idle = jnp.where(active & ~timestep.last(), 0, idle + 1)
-        apart = None if stop_early else before, q_values, timestep.extras or {}
-        return (env_state, timestep.observation, acting, idle), (pack(slot), apart)
+        state = None if stop_early else before
+        further = state, q_values, timestep.extras or {}
+        return (env_state, timestep.observation, acting, idle), (pack(slot), further)
 
     first = start.timestep.observation
     acting = initial_acting(agent, num_envs, num_agents)

@@ -35,7 +35,7 @@ class Networks(NamedTuple):
     q_values: Float[Array, "T1 B N A"]
     mixer: NetworkParams
     moments: Moments | None = None
-    """In whose units their values are; None where those are in the reward's."""
+    """By which their outputs are normalised; None: outputs are in units of the reward."""
 
 
 Loss = Callable[

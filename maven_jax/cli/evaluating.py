@@ -38,7 +38,8 @@ class Evaluate:
     seed: int = 0
     """Seed of the test episodes."""
     lane: int | None = None
-    """Which of the run's lanes, counted from 0, --render and --behaviour are of; else the first."""
+    """The lane (one seed, or one seed and point of a grid), counted from 0, that --render and
+    --behaviour show. Default: 0."""
     render: Path | None = None
     """GIF to write of one greedy episode."""
     behaviour: Path | None = None
@@ -56,7 +57,8 @@ class Convert:
     out: Path
     """Folder to make for the run."""
     fresh_discriminator: bool = False
-    """Draw the discriminator's weights, which the published code does not save."""
+    """Initialise the discriminator at random, since the published code does not save it. J_V is
+    meaningless then."""
 
 
 def evaluate_run(command: Evaluate, console: Console) -> None:

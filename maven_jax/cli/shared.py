@@ -39,7 +39,7 @@ class Execution:
 
     part_index: int | None = None
     """Train one part of a sweep, a study or a grouped run, counted from 0. A part is a folder
-    whose runs train at once. Default: all, or in a job array that of SLURM_ARRAY_TASK_ID."""
+    whose runs train together. Default: all, or in a job array that of SLURM_ARRAY_TASK_ID."""
     ray: str | None = None
     """Train the parts as tasks of Ray: `local`, or the address of a cluster."""
     ray_cpus: float | None = None

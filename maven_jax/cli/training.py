@@ -65,7 +65,8 @@ class Train(Execution, Experiment):
     """Folder of a run whose weights to start from. It must have as many seeds, unless --lane is
     given."""
     lane: int | None = None
-    """Start every seed from one run of --init-from, given by its position there, from 0 on."""
+    """The lane (one seed, or one seed and point of a grid) of --init-from, counted from 0, whose
+    weights every seed starts from."""
 
 
 @dataclass(frozen=True)

@@ -130,8 +130,8 @@ class LatentConfig:
     batch_size: int = 64
     """Episodes in each optimiser step of the latent policy."""
     replay_size: int = 512
-    """Number of recent episodes that the latent policy learns from. With `training.row_slots` at
-    least as many as end in a round, or the first of these are lost."""
+    """Number of recent episodes that the latent policy learns from. If `training.row_slots` is set,
+    make it at least the number that end in a round: otherwise the earliest of these are lost."""
 
 
 @dataclass(frozen=True)

@@ -37,26 +37,27 @@ class _Play(NamedTuple):
 
 
 class _Watch(NamedTuple):
-    """What tells an environment that resets itself, carried from step to step.
+    """What is carried from step to step to find a clock that an environment sets back.
 
-    Such as a step count that is 0 at every start, rises at each step, and after the last is 0
-    again: it is in `same_across_starts`, `rose` and `back_at_end`.
+    A clock is a number in the state that is the same at all starts, and rises (or falls) at every
+    step but the last. If it is back at its first value after every end, the environment has reset
+    itself: 0, 1, 2, 0 is such a clock, 0, 1, 2, 3 is not.
     """
 
     start: Any
     """Numbers of the first state, and of the first observation."""
     same_across_starts: Any
     """Which of these are the same at the starts of all episodes."""
-    rose: Any
-    """Which of the state's are the same at all starts, and rose at each step but the last."""
-    fell: Any
-    """The same, of those that fell."""
+    may_count_up: Any
+    """Which of the state's are the same at all starts, and have risen at each step so far."""
+    may_count_down: Any
+    """The same, of those that have fallen."""
     back_at_end: Any
     """Which of the state's are after the last step as at the start."""
 
 
 class _Clocks(NamedTuple):
-    """Elements of the state, `E ...`: those that ran like a clock, and those that were set back."""
+    """Elements of the state, `E ...`: which ran as a clock does, and which were set back."""
 
     ran: Any
     back_at_end: Any
@@ -207,25 +208,6 @@ def _episodes(env: Any, key: ScalarKey, num_episodes: int) -> Iterator[str]:
         )
 
 
-def _resets_itself(played: _Play, clocks: _Clocks) -> bool:
-    """Whether all ends of a kind, true or cut, lead back to a start.
-
-    Starts are random, so only what they have in common can tell. Either all of it is back at the
-    end, but was not all the way; or a clock is back, though a wrapper's own counter may go on. A
-    game of which nothing moves, or whose last view alone is like the first, does neither.
-    """
-    last = played.last & played.active
-    moves = (played.active & ~last & ~played.looks_like_a_start).any()
-    for kind in (last & (played.discount > 0), last & (played.discount == 0)):
-        if kind.any() and moves and played.looks_like_a_start[kind].all():
-            return True
-        ended = kind[MIN_TICKS:].any(0)
-        for ran, back in zip(*map(jax.tree.leaves, clocks), strict=True):
-            if ended.any() and (ran & back)[ended].all(0).any():
-                return True
-    return False
-
-
 def _player(env: Any) -> Callable[[ScalarKey], tuple[_Play, _Clocks]]:
     """One episode of random legal actions, to the time limit, beside others on `EPISODES`."""
 
@@ -234,8 +216,10 @@ def _player(env: Any) -> Callable[[ScalarKey], tuple[_Play, _Clocks]]:
         same = jax.tree.map(lambda x: (jax.lax.all_gather(x, EPISODES) == x).all(0), start)
         of_state, _ = same
         nowhere = jax.tree.map(jnp.zeros_like, of_state)
-        # As far as is known, all of them rise and fall; each step may show that one does not.
-        return _Watch(start, same, rose=of_state, fell=of_state, back_at_end=nowhere)
+        # All may be clocks until a step shows that they are not.
+        return _Watch(
+            start, same, may_count_up=of_state, may_count_down=of_state, back_at_end=nowhere
+        )
 
     def read(watch: _Watch, step: RandomStep) -> tuple[_Watch, _Play]:
         active, timestep = step.active, step.timestep
@@ -260,17 +244,40 @@ def _player(env: Any) -> Callable[[ScalarKey], tuple[_Play, _Clocks]]:
             looks_like_a_start=jnp.stack(jax.tree.leaves(agrees)).all(),
         )
         ticks, ends = active & ~last, active & last
-        rose = jax.tree.map(lambda r, a, b: r & (~ticks | (a > b)), watch.rose, after, before)
-        fell = jax.tree.map(lambda f, a, b: f & (~ticks | (a < b)), watch.fell, after, before)
+        up = jax.tree.map(
+            lambda may, a, b: may & (~ticks | (a > b)), watch.may_count_up, after, before
+        )
+        down = jax.tree.map(
+            lambda may, a, b: may & (~ticks | (a < b)), watch.may_count_down, after, before
+        )
         back = jax.tree.map(lambda b, now: b | (ends & now), watch.back_at_end, as_at_start[0])
-        return watch._replace(rose=rose, fell=fell, back_at_end=back), row
+        return watch._replace(may_count_up=up, may_count_down=down, back_at_end=back), row
 
     def play(key: ScalarKey) -> tuple[_Play, _Clocks]:
         watch, rows = random_episode(env, key, begin, read)
-        ran = jax.tree.map(jnp.logical_or, watch.rose, watch.fell)
+        ran = jax.tree.map(jnp.logical_or, watch.may_count_up, watch.may_count_down)
         return rows, _Clocks(ran, watch.back_at_end)
 
     return play
+
+
+def _resets_itself(played: _Play, clocks: _Clocks) -> bool:
+    """Whether all ends of a kind, true or cut, lead back to a start.
+
+    Starts are random, so only what they have in common can tell. Either all of it is back at the
+    end, but was not all the way; or a clock is back, though a wrapper's own counter may go on. A
+    game of which nothing moves, or whose last view alone is like the first, does neither.
+    """
+    last = played.last & played.active
+    moves = (played.active & ~last & ~played.looks_like_a_start).any()
+    for kind in (last & (played.discount > 0), last & (played.discount == 0)):
+        if kind.any() and moves and played.looks_like_a_start[kind].all():
+            return True
+        ended = kind[MIN_TICKS:].any(0)
+        for ran, back in zip(*map(jax.tree.leaves, clocks), strict=True):
+            if ended.any() and (ran & back)[ended].all(0).any():
+                return True
+    return False
 
 
 def _values(tree: Any) -> list[Any]:

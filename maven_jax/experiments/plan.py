@@ -79,7 +79,8 @@ def train_here(
         if stop.requested:
             raise KeyboardInterrupt
         is_single = folder == path
-        with lock(folder) if is_single else try_lock(folder) as taken:  # before compiling
+        take = lock if is_single else try_lock
+        with take(folder) as taken:  # before compiling
             if not taken:
                 say(f"'{folder.name}' is skipped: another process trains it")
                 continue
@@ -89,7 +90,7 @@ def train_here(
             program, env = _program(config, info), env_of_run(folder, config, info, make_env)
             named = options if is_single else dataclasses.replace(options, name=folder.name)
             with _naming(named.name):
-                # The only part of a plan may start from weights, for which it is compiled anew.
+                # A single part, which may start from weights, is compiled in `continue_run`.
                 if program not in compiled and not is_single:
                     compiled[program] = compile_run(config, env, program[1], named)
                 continue_run(folder, env, named, compiled.get(program), stop)
@@ -299,5 +300,5 @@ def _naming(name: str) -> Iterator[None]:
 
 
 def _program(config: Config, info: Mapping[str, Any]) -> tuple[Config, int]:
-    """What a part's program is compiled for: parts of which it is equal share the program."""
+    """The key of a part's compiled program: parts with equal keys share it."""
     return static_part(config), len(info["lanes"]["seed"])

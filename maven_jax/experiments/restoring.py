@@ -115,8 +115,8 @@ def _latest(
         difference = describe_mismatch(path, progress.rows)
         if difference is None and progress.lanes != lanes:
             raise StorageError(
-                f"run '{path}' is damaged: run.json names other lanes than checkpoint '{file}' is "
-                "of"
+                f"run '{path}' is damaged: the lanes in run.json differ from those in checkpoint "
+                f"'{file}'"
             )
         if difference is None:
             named = {name.removeprefix("state/"): array for name, array in arrays.items()}

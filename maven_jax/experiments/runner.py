@@ -109,6 +109,7 @@ def _continue_run(
     stop: StopRequest,
     signals: ExitStack,
 ) -> Run:
+    """`continue_run`, once locked; from `enter_context(stop)` on a signal only sets a flag."""
     say = log_to(options.console)
     config, info = _load_unfinished(path)  # again: another process may have finished it
     check_env_of_run(path, info, env)

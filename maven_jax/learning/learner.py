@@ -128,7 +128,7 @@ def loss(
         hyperparameters: traced numbers.
         algorithm: the parts.
         config: static choices of the loss terms.
-        moments: in whose units the values of `params` are; None for the reward's.
+        moments: by which the outputs of `params` are normalised; None where they are not.
         target_moments: the same of `target_params`.
     """
     online = Networks(utilities(algorithm, params, batch), params.mixer, moments)

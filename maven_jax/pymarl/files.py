@@ -130,7 +130,7 @@ def _paths(folder: Path, name: str) -> list[Path]:
 
 def _hint(part: str) -> str:
     if part in ("discriminator", "aggregator"):
-        return "; the published code saves no discriminator: --fresh-discriminator draws one"
+        return "; the published code saves no discriminator: --fresh-discriminator initialises one"
     return "; with latent.kind uniform, none is needed" if part == "latent" else ""
 
 

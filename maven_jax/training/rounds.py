@@ -104,9 +104,9 @@ def collect(
     A row is one episode or, with `training.row_slots`, as many as it holds.
 
     Returns:
-        What was played, and `epsilon`, `train_return`, the mean undiscounted return of its
-        episodes, shaped rewards included, in rows of several of those that are
-        `PlayedRows.counted`, and `train_episodes`, their number: its weight in a mean over rounds.
+        What was played, and metrics: `epsilon`; `train_return`, the mean undiscounted return,
+        shaped rewards included, in packed sequences of the `PlayedRows.counted` episodes alone;
+        `train_episodes`, how many these are: the weight of `train_return` in a mean over rounds.
     """
     algorithm, training = parts.algorithm, parts.config.training
     sample_latent = partial(algorithm.training_latent.sample, state.latent_params)

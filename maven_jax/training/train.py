@@ -32,12 +32,11 @@ class Trainer(NamedTuple):
     """The pieces of a run: pure functions of one seed, to `jit`, `vmap` and drive in chunks."""
 
     init: Callable[..., TrainState]
-    """From a key, hyperparameters and, if they are not to be fresh, weights (`Params`, and those of
-    the latent policy): a state with one batch of episodes in its replay. It is jitted."""
+    """`init(key, hyperparameters, weights=fresh ones)` plays one batch of episodes into the replay
+    of a new state. Weights are `Params` and those of the latent policy. It is jitted."""
     chunk: Callable[..., tuple[TrainState, Metrics]]
-    """From a state, hyperparameters and, if it is not to be the configuration's, the number of
-    environment steps after which the run is finished, which is traced: rounds of episodes and
-    updates until there are `updates_per_evaluation`, then an evaluation.
+    """`chunk(state, hyperparameters, total_env_steps=the configuration's)` plays and learns in rounds
+    until `updates_per_evaluation` updates are made, then evaluates. All arguments are traced.
     A finished run's state is returned unchanged: ignore the metrics. Where a chunk ends with
     weights that are not finite, the state before it is returned with `diverged` set; only its
     replay is the new one."""

@@ -166,12 +166,12 @@ STATES = {
         "interrupted",
         "other seeds",
         OTHER_LANES,
-        DAMAGED + "run.json names other lanes than checkpoint '",
+        DAMAGED + "the lanes in run.json differ from those in checkpoint '",
     ),
     "run.json of the seeds in another order": State(
         "interrupted",
         edit="seeds swapped",
-        resume=DAMAGED + "run.json names other lanes than checkpoint '",
+        resume=DAMAGED + "the lanes in run.json differ from those in checkpoint '",
     ),
     "no run": broken("finished", "", NO_RUN, without=(*ALL, "config.yaml", "run.json")),
 }
