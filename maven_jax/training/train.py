@@ -35,7 +35,7 @@ class Trainer(NamedTuple):
     """`init(key, hyperparameters, weights=fresh ones)` plays one batch of episodes into the replay
     of a new state. Weights are `Params` and those of the latent policy. It is jitted."""
     chunk: Callable[..., tuple[TrainState, Metrics]]
-    """`chunk(state, hyperparameters, total_env_steps=the configuration's)` plays and learns in rounds
+    """`chunk(state, hyperparameters, total_env_steps=configured)` plays and learns in rounds
     until `updates_per_evaluation` updates are made, then evaluates. All arguments are traced.
     A finished run's state is returned unchanged: ignore the metrics. Where a chunk ends with
     weights that are not finite, the state before it is returned with `diverged` set; only its
