@@ -41,6 +41,8 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	@find maven_jax/ envs/ -name '*.py' | xargs wc -l | awk '$$2 != "total" && $$1 > 300 \
+	    {print $$2 " has " $$1 " lines; allowed: 300"; long = 1} END {exit long}'
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit("maven-jax needs Python 3.11 to 3.13, this is %d.%d: try make PYTHON=python3.12" % v)'

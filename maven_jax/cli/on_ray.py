@@ -32,26 +32,19 @@ def train_on_ray(
 ) -> None:
     """`train_here` of `experiments.plan`, each part a task of Ray; all workers must see the folder.
 
-    Args:
-        path: the plan's folder.
-        folders: of its parts.
-        options: of which workers heed `tensorboard` and `checkpoint`.
-        make_env: not used: workers make the environments that the folders name.
-        after_each: not used: what follows a plan's training is done once.
-        address: of a cluster, `auto` for the one that this machine belongs to, or `local` to start
-            Ray here.
-        cpus: cores that a part asks for; by default those of the largest machine, or one beside a
-            GPU.
-        gpus: that a part asks for; by default one where the cluster has any.
+    `address` is that of a cluster, `auto` for the one that this machine belongs to, or `local` to
+    start Ray here. A part asks for `cpus` cores, by default those of the largest machine, or one
+    beside a GPU; and for `gpus`, by default one where the cluster has any. Workers read
+    `options.tensorboard` and `options.checkpoint` alone, and make the environments that the folders
+    name: `make_env` and `after_each` are not used.
 
     Raises:
         ConfigError: Ray is not installed or not found.
         StorageError: a part's workers died again and again.
         InterruptedRunError: after Ctrl-C; the tasks have saved what they had learned.
     """
-    from maven_jax.errors import ConfigError, StorageError, first_line
+    from maven_jax.errors import ConfigError, first_line
     from maven_jax.experiments.console import log_to
-    from maven_jax.experiments.options import InterruptedRunError
 
     for line in options.remarks:
         log_to(options.console)(line)
@@ -70,38 +63,50 @@ def train_on_ray(
         if threading.current_thread() is threading.main_thread():
             for number, handler in handlers.items():  # Ray's own would save nothing
                 signal.signal(number, handler)
-    failures: list[Exception] = []
     try:
         if gpus is None:
             gpus = 1 if ray.cluster_resources().get("GPU") else 0
         if cpus is None:
             cpus = 1 if gpus else max(node["Resources"].get("CPU", 1) for node in ray.nodes())
         task = ray.remote(train_part).options(num_cpus=cpus, num_gpus=gpus, max_retries=RETRIES)
-        settings = options.tensorboard, dataclasses.asdict(options.checkpoint)
-        names = {}
-        for folder in folders:
-            name = "" if folder == path else folder.name
-            names[task.remote(str(path.absolute()), name, *settings)] = folder.name
-        waiting = list(names)
-        try:
-            while waiting:
-                (done,), waiting = ray.wait(waiting)
-                try:
-                    ray.get(done)
-                except ray.exceptions.RayTaskError as error:
-                    failures.append(error.cause)
-                except ray.exceptions.RayError as error:
-                    reason = f"run '{names[done]}' was not trained: {first_line(error)}"
-                    failures.append(StorageError(reason))
-        except KeyboardInterrupt:
-            for running in waiting:
-                ray.cancel(running)
-            ray.wait(waiting, num_returns=len(waiting))
-            raise InterruptedRunError(path) from None
+        failures = _run_tasks(task, path, folders, options)
     finally:
         ray.shutdown()
     if failures:
         raise failures[0]
+
+
+def _run_tasks(
+    task: Any, path: Path, folders: Sequence[Path], options: "Options"
+) -> list[Exception]:
+    """Trains each folder in a task, and waits for all; the errors of those that failed."""
+    import ray
+
+    from maven_jax.errors import StorageError, first_line
+    from maven_jax.experiments.options import InterruptedRunError
+
+    settings = options.tensorboard, dataclasses.asdict(options.checkpoint)
+    names, failures = {}, []
+    for folder in folders:
+        name = "" if folder == path else folder.name
+        names[task.remote(str(path.absolute()), name, *settings)] = folder.name
+    waiting = list(names)
+    try:
+        while waiting:
+            (done,), waiting = ray.wait(waiting)
+            try:
+                ray.get(done)
+            except ray.exceptions.RayTaskError as error:
+                failures.append(error.cause)
+            except ray.exceptions.RayError as error:
+                reason = f"run '{names[done]}' was not trained: {first_line(error)}"
+                failures.append(StorageError(reason))
+    except KeyboardInterrupt:
+        for running in waiting:
+            ray.cancel(running)
+        ray.wait(waiting, num_returns=len(waiting))
+        raise InterruptedRunError(path) from None
+    return failures
 
 
 def train_part(path: str, name: str, tensorboard: bool, checkpoint: dict[str, Any]) -> None:

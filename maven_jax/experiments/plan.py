@@ -143,10 +143,8 @@ def resume_plan(
 ) -> list[Run]:
     """Trains what a plan's folder lacks; of a study that has ended, the report is written anew.
 
-    Arguments, result and errors are those of `train_plan`.
-
-    Raises:
-        StorageError: also where all parts of a sweep have finished.
+    Arguments, result and errors are those of `train_plan`; a run or sweep that has finished is
+    refused too.
     """
     path = Path(path)
     folders = parts_of(path)
@@ -240,11 +238,7 @@ def _check_parts(path: Path, only: Collection[str]) -> list[Path]:
 
 
 def finished_runs(folders: Sequence[Path]) -> list[Run]:
-    """Those of a plan's parts that have finished.
-
-    Raises:
-        StorageError: one of these is damaged.
-    """
+    """Those of a plan's parts that have finished; `StorageError` if one of these is damaged."""
     return [load_run(folder) for folder in folders if load_setup(folder)[1]["status"] in ENDED]
 
 

@@ -86,7 +86,7 @@ needs_ray = pytest.mark.skipif(
 @pytest.mark.slow
 @needs_ray
 def test_eight_parts_on_two_workers_of_which_one_is_killed(here):
-    command = ["train", "small.yaml", "--seeds", "8", "--training.total-env-steps", "2000"]
+    command = ["train", "small.yaml", "--seeds", "8", "--training.total-env-steps", "800"]
     process = start_on_ray(*command, *OPTIONS, "--out", "on_ray")
     try:
         worker_that_trains(process).kill()  # SIGKILL
