@@ -171,6 +171,7 @@ STATES = {
     "run.json of the seeds in another order": State(
         "interrupted",
         edit="seeds swapped",
+        evaluate=DAMAGED + "the lanes in run.json differ from those in checkpoint '",
         resume=DAMAGED + "the lanes in run.json differ from those in checkpoint '",
     ),
     "no run": broken("finished", "", NO_RUN, without=(*ALL, "config.yaml", "run.json")),
