@@ -77,6 +77,26 @@ class _StrictLoader(yaml.SafeLoader):
             seen.append(value)
         return node
 
+    def flatten_mapping(self, node: Any) -> None:
+        """Merges mappings; of several that have a key the first decides, as YAML's merge says.
+
+        Versions of PyYAML differ there.
+        """
+        own, merged = [], []
+        for key, value in node.value:
+            if key.tag != "tag:yaml.org,2002:merge":
+                if key.tag == "tag:yaml.org,2002:value":  # a key that is `=`
+                    key.tag = "tag:yaml.org,2002:str"
+                own.append((key, value))
+                continue
+            sources = value.value if isinstance(value, yaml.SequenceNode) else [value]
+            for source in reversed(sources):  # the last of equal keys is what is read
+                if not isinstance(source, yaml.MappingNode):
+                    raise yaml.MarkedYAMLError(problem_mark=source.start_mark)
+                self.flatten_mapping(source)
+                merged += source.value
+        node.value = merged + own
+
 
 def parse_yaml(text: str | bytes) -> Any:
     """Plain values from YAML.
