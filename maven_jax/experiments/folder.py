@@ -203,7 +203,7 @@ def _read_info(text: str) -> dict[str, Any]:
         "versions": {},
         "history": [{"versions": {}}],
         "config_yaml": [int],
-        "init_from": {"run": str, "weights": int, "lanes": {"seed": [int]}},
+        "init_from": {"run": str, "lanes": {"seed": [int]}},
         "metrics_csv": {"length": int, "checksum": int},
         "diverged": [dict.fromkeys([*lanes, "num_updates"], _NUMBER)],
         "wall_seconds": _NUMBER,

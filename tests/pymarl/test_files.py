@@ -128,7 +128,7 @@ def test_a_fresh_discriminator_where_none_was_saved(workspace, models, capsys):
         (models / f"{name}.npz").unlink()
     assert refusal(capsys, workspace, *convert()) == (
         "folder 'models/1200' has no discrim.th or discrim.npz; the published code saves no "
-        "discriminator: --fresh-discriminator draws one"
+        "discriminator: --fresh-discriminator initialises one"
     )
     assert run([*convert(), "--fresh-discriminator"]) == 0
     assert "The discriminator is untrained: J_V is meaningless." in capsys.readouterr().out
