@@ -200,7 +200,7 @@ def rollout(
     head_weights = apply(agent, params, latent, num_agents, method="head_weights")
 
     def step(carry, step_key):
-        # `idle`: steps since the episode's end; at 0 it goes on, at 1 its last state is shown.
+        # `idle`: 0 while the episode continues, 1 where its last state is shown, more after it.
         before, observation, acting, idle = carry
         acting, q_values, actions = act(
             agent, params, step_key, acting, observation, head_weights, behaviour

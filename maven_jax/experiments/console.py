@@ -36,6 +36,7 @@ def plain_console(
     stream = UnfailingStream(lambda: sys.stderr if stderr else sys.stdout)
     is_unfailing = stderr if unfailing is None else unfailing
     console = _PlainConsole(
+        # rich asks for an `IO[str]`, which no class of `io` is for a type checker
         file=stream if is_unfailing else None,  # type: ignore[arg-type]
         stderr=stderr,
         quiet=quiet,

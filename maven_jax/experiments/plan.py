@@ -219,7 +219,7 @@ def _check_setups(
             env = make_env(config)
             trainer = make_trainer(config, env)
             if trained_here and program not in programs:
-                check_run(config, env, program[1])
+                check_run(trainer, program[1])
             check_shaping(env, part.lanes.hyperparameters)
             if weights is not None:
                 refuse_normalized(config)

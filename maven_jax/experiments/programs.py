@@ -22,19 +22,15 @@ from maven_jax.training.train import Trainer, make_trainer
 from maven_jax.types import MarlEnv
 
 
-def check_run(config: Config, env: MarlEnv, num_lanes: int) -> Memory:
-    """Refuses a run that cannot work or whose state does not fit, before anything compiles.
+def check_run(trainer: Trainer, num_lanes: int) -> Memory:
+    """Refuses a run whose state does not fit, before anything compiles.
 
     Returns:
         What the state holds on the devices.
 
     Raises:
-        ConfigError: a value that cannot work, or the lanes do not fit.
+        ConfigError: the lanes do not fit.
     """
-    return _check_trainer(make_trainer(config, env), num_lanes)
-
-
-def _check_trainer(trainer: Trainer, num_lanes: int) -> Memory:
     state = jax.eval_shape(trainer.init, jax.random.key(0), Hyperparameters())
     mesh, lane = make_mesh(num_lanes), state_memory(state)
     devices = list(mesh.devices.flat)
@@ -56,7 +52,7 @@ def compile_run(
     trainer, mesh = make_trainer(config, env), make_mesh(num_lanes)
     name, runs = options.name_of(config), pluralize(num_lanes, "run")
     free = free_bytes(list(mesh.devices.flat))
-    held = _check_trainer(trainer, num_lanes)
+    held = check_run(trainer, num_lanes)
     with (
         show_status(options.console, f"{name}: compiling one program for {runs}"),
         explain_out_of_memory(num_lanes),

@@ -101,8 +101,8 @@ def _latest(
     for file in checkpoint_files(path):
         try:
             arrays = read_arrays(file, prefixes)
-            progress = Progress(**json.loads(str(arrays.pop("progress"))))
-            progress = progress._replace(rows=MetricsPrefix(**progress.rows))  # type: ignore[arg-type]
+            plain = json.loads(str(arrays.pop("progress")))
+            progress = Progress(**plain | {"rows": MetricsPrefix(**plain["rows"])})
         except FileNotFoundError:  # the process that trains has newer ones by now
             return _latest(path, lanes, say, prefixes)
         except Exception as error:  # NumPy and zipfile raise many kinds

@@ -167,7 +167,7 @@ def _read_torch(path: Path) -> dict[str, np.ndarray]:
     except ImportError:
         raise StorageError(
             f"'{path}' needs torch, which is not installed; allowed without it: "
-            f"{path.stem}.npz in its place, as numpy.savez writes it of the same arrays"
+            f"{path.stem}.npz instead, as numpy.savez writes it of the same arrays"
         ) from None
     state_dict = torch.load(path, map_location="cpu", weights_only=True)
     return {name: tensor.detach().float().numpy() for name, tensor in state_dict.items()}

@@ -22,7 +22,7 @@ from maven_jax.validation.files import load_config
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory) -> Path:
-    """QMIX by two seeds, with the checkpoint of every evaluation; its file lies beside it."""
+    """QMIX by two seeds, and the checkpoint of every evaluation; qmix.yaml is beside it."""
     folder = tmp_path_factory.mktemp("trained")
     (folder / "qmix.yaml").write_text(SMALL.format(algorithm="qmix"))
     command = ["train", f"{folder}/qmix.yaml", "--seeds", "2", "--out", f"{folder}/run"]

@@ -88,7 +88,7 @@ LEFT = {
     "every checkpoint damaged": (damage_all, 0),
 }
 """What a process that was killed may leave, by the name of its folder, and from which evaluation
-the run then goes on."""
+the run then resumes."""
 
 
 def test_whatever_is_left_goes_on_bit_for_bit(trained, tmp_path):

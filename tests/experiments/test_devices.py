@@ -1,7 +1,7 @@
 """The same run on one device, on two and on four, and moved from two to one.
 
 It is one of MAVEN whose rows hold several episodes and whose targets are normalised: their moments
-are then a part of what goes on.
+are then a part of what resumes.
 """
 
 import os

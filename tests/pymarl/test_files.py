@@ -227,7 +227,7 @@ def unpicklable(*_, **__):
     [
         (
             None,
-            "needs torch, which is not installed; allowed without it: agent.npz in its place, as "
+            "needs torch, which is not installed; allowed without it: agent.npz instead, as "
             "numpy.savez writes it of the same arrays",
         ),
         (lambda *_, **__: [1, 2], "is no file of weights: "),

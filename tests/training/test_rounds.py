@@ -42,9 +42,9 @@ def made(config, env=ENV):
     parts = make_parts(config, env)
 
     def play(state, key, numbers):
-        """A round, its metrics, the state that has stored it, and one that rests."""
+        """A round, its metrics, the state that has stored it, and that of a finished run."""
         collected, metrics = collect(parts, state, key, numbers)
-        stored = (store(parts, state, collected, jnp.array(rests)) for rests in (False, True))
+        stored = (store(parts, state, collected, jnp.array(over)) for over in (False, True))
         return collected, metrics, *stored
 
     return SimpleNamespace(
@@ -70,7 +70,7 @@ def same(one, other) -> bool:
     return all(np.array_equal(a, b) for a, b in leaves)
 
 
-def test_a_round_is_played_and_stored_unless_the_run_rests(run):
+def test_a_round_is_played_and_stored_unless_the_run_has_finished(run):
     state = run.state
     collected, metrics, stored, rested = run.play(state, KEY, NUMBERS)
     episodes = collected.episodes
@@ -201,14 +201,14 @@ def test_latent_steps_move_the_latent_policy_alone(run):
 
 @pytest.mark.slow
 def test_a_round_is_its_pieces(run):
-    parts, rests = run.parts, jnp.array(False)
-    whole, metrics = jax.jit(lambda s: play_round(parts, s, NUMBERS, rests))(run.state)
+    parts, is_finished = run.parts, jnp.array(False)
+    whole, metrics = jax.jit(lambda s: play_round(parts, s, NUMBERS, is_finished))(run.state)
 
     @jax.jit
     def in_pieces(state):
         key, collect_key, *keys = jax.random.split(state.key, 4)
         collected, _ = collect(parts, state, collect_key, NUMBERS)
-        state = store(parts, state._replace(key=key), collected, rests)
+        state = store(parts, state._replace(key=key), collected, is_finished)
         return learn(parts, state, tuple(keys), NUMBERS)
 
     pieces, found = in_pieces(run.state)
