@@ -17,6 +17,13 @@ if TYPE_CHECKING:
     from maven_jax.experiments.sweep import compile_sweep, run_sweep, seed_keys
     from maven_jax.functional import information, losses
     from maven_jax.networks import agents, discriminators, mixers
+    from maven_jax.registering import (
+        register_algorithm,
+        register_environment,
+        register_exploration,
+        register_latent,
+        register_mixer,
+    )
     from maven_jax.training.train import Trainer, make_train, make_trainer
     from maven_jax.validation.checks import validate
     from maven_jax.validation.files import load_config
@@ -44,6 +51,11 @@ __all__ = [
     "make_trainer",
     "mixers",
     "override",
+    "register_algorithm",
+    "register_environment",
+    "register_exploration",
+    "register_latent",
+    "register_mixer",
     "run_sweep",
     "seed_keys",
     "to_dict",
@@ -58,6 +70,13 @@ _NAMES_OF = {
     "experiments.evaluating": ("trained_weights",),
     "experiments.run": ("load_run",),
     "experiments.sweep": ("compile_sweep", "run_sweep", "seed_keys"),
+    "registering": (
+        "register_algorithm",
+        "register_environment",
+        "register_exploration",
+        "register_latent",
+        "register_mixer",
+    ),
     "training.train": ("Trainer", "make_train", "make_trainer"),
     "validation.checks": ("validate",),
     "validation.files": ("load_config",),

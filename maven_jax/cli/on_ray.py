@@ -83,9 +83,12 @@ def _run_tasks(
     import ray
 
     from maven_jax.errors import StorageError, first_line
+    from maven_jax.experiments.folder import load_setup
     from maven_jax.experiments.options import InterruptedRunError
 
-    settings = options.tensorboard, dataclasses.asdict(options.checkpoint)
+    imports = (load_setup(folder)[1].get("imports", {}) for folder in folders)
+    modules = sorted({module for named in imports for module in named.values()})
+    settings = options.tensorboard, dataclasses.asdict(options.checkpoint), modules
     names, failures = {}, []
     for folder in folders:
         name = "" if folder == path else folder.name
@@ -109,10 +112,13 @@ def _run_tasks(
     return failures
 
 
-def train_part(path: str, name: str, tensorboard: bool, checkpoint: dict[str, Any]) -> None:
+def train_part(
+    path: str, name: str, tensorboard: bool, checkpoint: dict[str, Any], modules: Sequence[str]
+) -> None:
     """Trains one part of a plan's folder in a worker, from its last checkpoint if there is one.
 
-    `name` is empty for a plan that is one part, and `checkpoint` has the fields of `Checkpointing`.
+    `name` is empty for a plan that is one part, `checkpoint` has the fields of `Checkpointing`, and
+    `modules` are those that define what the configuration names; the command has imported them.
 
     Raises:
         StorageError: another process trains the part.
@@ -132,7 +138,10 @@ def train_part(path: str, name: str, tensorboard: bool, checkpoint: dict[str, An
     from maven_jax.errors import StorageError
     from maven_jax.experiments.checkpoint import Checkpointing
     from maven_jax.experiments.plan import resume_plan, unfinished
+    from maven_jax.extensions import import_module
 
+    for module in modules:
+        import_module(module)
     folder = Path(path) / name
     if unfinished([folder]):
         options = options_of(tensorboard, Checkpointing(**checkpoint))
