@@ -40,11 +40,11 @@ EVERY_CHUNK = Checkpointing(updates=1, keep=2)
 
 
 def quiet(checkpoint: Checkpointing = EVERY_CHUNK) -> Options:
-    return Options(tensorboard=False, checkpoint=checkpoint, console=Console(quiet=True))
+    return Options(checkpoint=checkpoint, console=Console(quiet=True))
 
 
 def heard(said: io.StringIO) -> Options:
-    return Options(False, EVERY_CHUNK, Console(file=said, width=1000))
+    return Options((), EVERY_CHUNK, Console(file=said, width=1000))
 
 
 def newest(path: Path) -> Path:
@@ -99,7 +99,7 @@ def test_whatever_is_left_goes_on_bit_for_bit(trained, tmp_path):
         stop_after(tmp_path / name, 3)
         damage(tmp_path / name)
     (tmp_path / "sweep.json").write_text(json.dumps({"parts": list(LEFT)}))
-    options = Options(False, Checkpointing(keep_final=True), Console(file=said, width=1000))
+    options = Options((), Checkpointing(keep_final=True), Console(file=said, width=1000))
     resume_plan(tmp_path, options)
     lines = said.getvalue().splitlines()
     resumed = [line for line in lines if "resuming after" in line]

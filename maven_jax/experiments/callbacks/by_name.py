@@ -1,0 +1,41 @@
+"""Callbacks by their names on the command line."""
+
+from collections.abc import Callable
+
+from maven_jax.errors import ConfigError, check, unknown
+from maven_jax.experiments.callbacks.callback import Callback
+from maven_jax.experiments.callbacks.json_lines import JsonLines
+from maven_jax.experiments.callbacks.tensorboard import TensorBoard
+from maven_jax.experiments.callbacks.wandb import WandB
+from maven_jax.extensions import described, imported
+
+CALLBACKS: dict[str, Callable[[], Callback]] = {
+    "json_lines": JsonLines,
+    "tensorboard": TensorBoard,
+    "wandb": WandB,
+}
+
+
+def make_callback(name: str) -> Callback:
+    """The callback of a name of `CALLBACKS`, or of `module:Name`.
+
+    What `module:Name` names is a callback, or a class or function without arguments that makes one.
+
+    Raises:
+        ConfigError: there is none, it cannot be made, or a package that it needs is missing.
+    """
+    if name in CALLBACKS:
+        return CALLBACKS[name]()
+    if ":" not in name:
+        raise ConfigError(f"{unknown('callback', name, CALLBACKS)}; or module:Name of your own")
+    found = imported("callback", name)
+    if callable(found) and not isinstance(found, Callback):
+        try:
+            found = found()
+        except ConfigError:
+            raise
+        except Exception as error:
+            raise ConfigError(f"callback is {name!r}, which raises {described(error)}") from None
+    allowed = "a maven_jax.callbacks.Callback, or a class or function without arguments of one"
+    check(isinstance(found, Callback), "callback", name, allowed)
+    return found
