@@ -57,7 +57,6 @@ def train_lanes(
     position = checkpoint.position if checkpoint else None
     num_chunks = saved_chunks = start.num_evaluations
     seconds_before, updates_before = info["train_seconds"], info["seed_updates"]
-    started = time.perf_counter()
     chunk, stopped = None, False
 
     def save(chunk: SweepChunk) -> None:
@@ -70,6 +69,7 @@ def train_lanes(
     try:
         for callback in options.callbacks:
             callback.on_start(start)
+        started = time.perf_counter()
         total = config.training.total_env_steps
         label = f"{options.name_of(config)}, {pluralize(sweep.num_lanes, 'run')}"
         before = min(int(start.env_steps.min()), total)

@@ -4,10 +4,8 @@ import io
 import json
 import os
 import shutil
-import struct
 from contextlib import suppress
 from pathlib import Path
-from types import SimpleNamespace
 
 import chex
 import numpy as np
@@ -21,7 +19,6 @@ from small_experiments import (
     stop_after,
     train_run,
 )
-from tensorboardX import SummaryWriter
 
 from maven_jax.environments.registry import make_env
 from maven_jax.errors import ConfigError, MavenJaxError, StorageError
@@ -170,49 +167,6 @@ def test_a_sound_checkpoint_of_another_configuration_is_left_alone(trained, tmp_
         resume_plan(path, quiet())
     assert [file.stem for file in checkpoint_files(path)] == ["3", "2", "1"]
     assert (path / "metrics.csv").read_bytes() == before
-
-
-def events_of(path: Path) -> list[tuple[str, int]]:
-    """Name and step of every scalar that a reader of the run's events shows."""
-    from tensorboardX.proto import event_pb2
-
-    found = []
-    for file in sorted((path / "events").iterdir()):
-        data, position = file.read_bytes(), 0
-        while position < len(data):
-            (size,) = struct.unpack_from("<Q", data, position)
-            event = event_pb2.Event.FromString(data[position + 12 : position + 12 + size])
-            if event.session_log.status == event_pb2.SessionLog.START:
-                found = [entry for entry in found if entry[1] < event.step]
-            found += [(value.tag, event.step) for value in event.summary.value]
-            position += 16 + size
-    return found
-
-
-class PulledPlug(BaseException):
-    """Ends a run at a moment at which nothing more is written."""
-
-
-def test_a_resumed_run_shows_every_event_once(program, tmp_path, monkeypatch):
-    """Also where it goes on in the same second, by which the event files are named."""
-    monkeypatch.setattr("tensorboardX.event_file_writer.time", SimpleNamespace(time=lambda: 1e9))
-    options = Options(True, Checkpointing(updates=10), Console(quiet=True))
-    program.train(tmp_path / "whole", options)
-    with monkeypatch.context() as patch:
-        add, steps = SummaryWriter.add_scalar, set()
-
-        def fail(self, tag, value, step):
-            steps.add(step)
-            if len(steps) == 4:
-                raise PulledPlug
-            add(self, tag, value, step)
-
-        patch.setattr(SummaryWriter, "add_scalar", fail)
-        with pytest.raises(PulledPlug):
-            program.train(tmp_path / "broken", options)
-    assert [file.stem for file in checkpoint_files(tmp_path / "broken")] == ["2"]
-    program.train(tmp_path / "broken", options)
-    assert sorted(events_of(tmp_path / "broken")) == sorted(events_of(tmp_path / "whole"))
 
 
 @pytest.mark.parametrize("reason", ["No space left on device", "is a file"])

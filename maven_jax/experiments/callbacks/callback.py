@@ -56,7 +56,7 @@ class ChunkEnd(NamedTuple):
     """Copies the state of every lane to the host's memory, each array with a leading `L`; only
     until `on_chunk` returns."""
 
-    def rows(self) -> Iterator[tuple[int, dict[str, float]]]:
+    def rows(self) -> Iterator[tuple[int, dict[str, float | int]]]:
         """The index of each active lane, and its metrics by their names in `metrics.csv`."""
         columns = scalar_columns(self.metrics)
         for lane in np.flatnonzero(self.active):

@@ -51,9 +51,9 @@ class EarlyStopping(Callback):
         median = _median(values[~chunk.diverged])
         self._medians.append(median)
         what = f"median {self._metric} is {median:.6g}"
-        if self._at_least is not None and median >= self._at_least:
+        if self._at_least is not None and median >= np.float32(self._at_least):
             self.reason = f"{what}, at least {self._at_least:g}"
-        elif self._at_most is not None and median <= self._at_most:
+        elif self._at_most is not None and median <= np.float32(self._at_most):
             self.reason = f"{what}, at most {self._at_most:g}"
         elif self._patience is not None and self._age_of_best >= self._patience:
             self.reason = f"{what}, and the largest is {self._age_of_best} evaluations old"

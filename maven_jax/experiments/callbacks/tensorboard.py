@@ -62,7 +62,7 @@ def _writer(folder: Path, env_steps: int) -> Any:
     return SummaryWriter(str(folder), purge_step=purge, filename_suffix=f".{count}")
 
 
-def _write(writer: Any, values: Mapping[str, float], step: int) -> None:
+def _write(writer: Any, values: Mapping[str, float | int], step: int) -> None:
     """One event of all values, which takes a fraction of the time of one each."""
     from tensorboardX.proto.summary_pb2 import Summary
 
