@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from maven_jax.config import Config, Hyperparameters, from_dict, override, to_dict
     from maven_jax.environments.checker import check_env
     from maven_jax.errors import ConfigError, MavenJaxError, StorageError
+    from maven_jax.experiments import callbacks
     from maven_jax.experiments.evaluating import trained_weights
     from maven_jax.experiments.run import load_run
     from maven_jax.experiments.sweep import compile_sweep, run_sweep, seed_keys
@@ -38,6 +39,7 @@ __all__ = [
     "StorageError",
     "Trainer",
     "agents",
+    "callbacks",
     "check_env",
     "compile_sweep",
     "discriminators",
@@ -83,6 +85,7 @@ _NAMES_OF = {
 }
 """The public names that a module defines."""
 _MODULES = {
+    "experiments": ("callbacks",),
     "functional": ("information", "losses"),
     "networks": ("agents", "discriminators", "mixers"),
 }

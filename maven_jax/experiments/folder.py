@@ -9,7 +9,8 @@ A run's folder holds
   diverged, with their last finite update. `settings` are JAX's at the start, `history` describes
   every start, `config_yaml` has a checksum of each form of that file, since a run can be extended,
   `imports` has the modules that define what fields name, where these are not of this package,
-  and `metrics_csv` the size and checksum of that file once the run has ended;
+  `metrics_csv` the size and checksum of that file once the run has ended, and `stopped_early` after
+  how many evaluations a callback stopped the run, and why;
 - `metrics.csv`: a row for each lane and evaluation, a column for each metric (`pandas.read_csv`
   opens it): `seed`, what else tells the lanes apart, `env_steps`, `num_updates`, then the metrics
   in alphabetical order, those with one value for each z as `name_0`, `name_1`, ...;
@@ -18,7 +19,8 @@ A run's folder holds
 - `checkpoints`, until the run has finished, or for good where they are kept (see `checkpoint`);
 - `metrics-1.csv` and so on: rows of a run that had to begin again;
 - `initial_weights.npz`, where training started from another run's: an array of each name;
-- `figures` and, unless switched off, TensorBoard `events`;
+- `figures` and what callbacks write (see `callbacks`): TensorBoard `events`, unless switched off,
+  `log.jsonl`, `wandb` and `wandb_id`;
 - `.lock`, which is locked while the run is trained (see `lock`).
 
 A sweep of several programs is a folder of such folders, which its `sweep.json` names in order; so
@@ -216,6 +218,7 @@ def _read_info(text: str) -> dict[str, Any]:
         "imports": dict.fromkeys(info.get("imports") or {}, str),
         "init_from": {"run": str, "lanes": {"seed": [int]}},
         "metrics_csv": {"length": int, "checksum": int},
+        "stopped_early": {"num_evaluations": int, "reason": str},
         "diverged": [dict.fromkeys([*lanes, "num_updates"], _NUMBER)],
         "wall_seconds": _NUMBER,
         "train_seconds": _NUMBER,

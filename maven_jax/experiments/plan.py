@@ -113,7 +113,7 @@ def train_plan(
     Args:
         plan: what to train.
         path: folder to make, or of the same plan.
-        options: console, TensorBoard, checkpoints, figures.
+        options: console, callbacks, checkpoints, figures.
         make_env: builds the environment of a configuration.
         only: names of the parts to train now; by default all.
         train_parts: trains them in their folders; by default here.

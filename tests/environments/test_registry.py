@@ -232,7 +232,7 @@ def test_python_s_environment_is_gone_on_with_though_the_configuration_names_ano
     env, config = make_env(config_of("game:TwoStep")), from_dict(SMALL)
     seeds = {"a": [0], "b": [1]}
     parts = [Part(n, config, make_lanes(config.hyperparameters, s), {}) for n, s in seeds.items()]
-    options = Options(tensorboard=False, checkpoint=Checkpointing(keep_final=True))
+    options = Options(checkpoint=Checkpointing(keep_final=True))
     train_plan(Plan(tuple(parts)), folder / "out", options, lambda _: env)
     assert run(["evaluate", "out/a", "--episodes", "2"]) == 0
     assert run(["resume", "out", *STEPS, "16"]) == 0
@@ -243,4 +243,4 @@ def test_python_s_environment_is_gone_on_with_though_the_configuration_names_ano
     info = read_info(folder / "out" / "a") | {"status": "interrupted"}
     (folder / "out" / "a" / "run.json").write_text(json.dumps(info))
     with pytest.raises(ConfigError, match=r"in 'game:TwoStep', not in '.*Matrix"):
-        continue_run(folder / "out" / "a", MStepMatrixGame(m=2), Options(tensorboard=False))
+        continue_run(folder / "out" / "a", MStepMatrixGame(m=2), Options())
