@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from maven_jax.environments.checker import check_env
     from maven_jax.errors import ConfigError, MavenJaxError, StorageError
     from maven_jax.experiments import callbacks
+    from maven_jax.experiments.callbacks.by_name import register_callback
     from maven_jax.experiments.evaluating import trained_weights
     from maven_jax.experiments.run import load_run
     from maven_jax.experiments.sweep import compile_sweep, run_sweep, seed_keys
@@ -54,6 +55,7 @@ __all__ = [
     "mixers",
     "override",
     "register_algorithm",
+    "register_callback",
     "register_environment",
     "register_exploration",
     "register_latent",
@@ -69,6 +71,7 @@ _NAMES_OF = {
     "config": ("Config", "Hyperparameters", "from_dict", "override", "to_dict"),
     "environments.checker": ("check_env",),
     "errors": ("ConfigError", "MavenJaxError", "StorageError"),
+    "experiments.callbacks.by_name": ("register_callback",),
     "experiments.evaluating": ("trained_weights",),
     "experiments.run": ("load_run",),
     "experiments.sweep": ("compile_sweep", "run_sweep", "seed_keys"),
