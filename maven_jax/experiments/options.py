@@ -31,6 +31,8 @@ class Options:
     picture."""
     report: Callable[[Path], None] | None = None
     """Writes the report of a study's folder, whenever a run has finished; None for no report."""
+    callbacks: Sequence[Any] = ()
+    """What is called while a run trains."""
     name: str = ""
     """What the run is called on the console; by default its algorithm."""
 

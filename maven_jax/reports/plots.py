@@ -71,16 +71,23 @@ def draw_curves(runs: Iterable[Run], path: AnyPath, metric: str = "return") -> N
 def draw_points(points: Iterable[Point], path: AnyPath, metric: str = "return") -> None:
     """`draw_curves` of experiments, or of runs that are told apart by their coordinates.
 
-    Args:
-        points: each has a curve, but those whose seeds all diverged before an evaluation.
-        path: picture to write.
-        metric: a column of `metrics.csv`.
-
     Raises:
         ConfigError: there is no curve or no such metric.
         StorageError: the picture cannot be written.
     """
-    path = Path(path)
+    save_figure(curves_figure(points, metric), path)
+
+
+def curves_figure(points: Iterable[Point], metric: str = "return") -> Figure:
+    """The figure that `draw_points` saves; it belongs to no list of open figures of pyplot.
+
+    Args:
+        points: each has a curve, but those whose seeds all diverged before an evaluation.
+        metric: a column of `metrics.csv`.
+
+    Raises:
+        ConfigError: there is no curve or no such metric.
+    """
     points = [point for point in points if point[1].metrics["seed"].size]
     if not points:
         raise ConfigError("there is no curve: all runs diverged before their first evaluation")
@@ -99,7 +106,7 @@ def draw_points(points: Iterable[Point], path: AnyPath, metric: str = "return") 
             draw_band(ax, run, metric, color, f"{label} ({pluralize(run.num_lanes, 'seed')})")
         style_axes(ax, metric.replace("_", " "))
         add_title(ax, f"{title}: median and quartiles over seeds")
-    save_figure(figure, path)
+    return figure
 
 
 def draw_behaviour(behaviour: LatentBehaviour, path: AnyPath, title: str) -> None:
