@@ -48,7 +48,7 @@ def train(
     env: MarlEnv | None = None,
     seeds: int = 8,
     seed: int = 0,
-    grid: Mapping[str, Iterable[Any]] | None = None,
+    grid: Mapping[str, Any] | None = None,
     overrides: AnyPath | Mapping[str, Any] | None = None,
     out: AnyPath | None = None,
     callbacks: Sequence[Any] = (),

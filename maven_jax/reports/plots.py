@@ -1,5 +1,6 @@
 """Figures from results."""
 
+import io
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -174,9 +175,18 @@ def _colors(runs: Sequence[Run]) -> list[str]:
     ]
 
 
+class _ShownFigure(Figure):
+    """A notebook shows it, also where pyplot, which tells notebooks of figures, is not imported."""
+
+    def _repr_png_(self) -> bytes:
+        picture = io.BytesIO()
+        self.savefig(picture, format="png")
+        return picture.getvalue()
+
+
 def new_figure(columns: int, rows: int = 1) -> Figure:
     """An empty figure for so many axes side by side, and so many rows of them."""
-    figure = Figure(figsize=(6.4 * columns, 4.2 * rows), dpi=130, layout="constrained")
+    figure = _ShownFigure(figsize=(6.4 * columns, 4.2 * rows), dpi=130, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
