@@ -36,11 +36,13 @@ def outputs(tmp_path_factory):
     """The outputs of a notebook's cells, by what the cell does."""
     folder = tmp_path_factory.mktemp("notebook")
     (folder / "small.yaml").write_text(SMALL.format(algorithm="vdn"))
-    (example,) = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
+    results, example = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
     cells = {
         "import": "from maven_jax.envs import MStepMatrixGame",
         "backend": "import matplotlib; print(matplotlib.get_backend(), __IPYTHON__)",
         "example": f"{example}\nassert (metrics['env_steps'].max(axis=1) >= 1_000).all()",
+        "results": results,
+        "plot": "results.plot()",
         "train": TRAIN,
         "command": f"import sys; PYTHON = sys.executable\n{COMMAND}",
     }
@@ -59,8 +61,15 @@ def test_the_environments_are_imported_and_the_backend_is_unchanged(outputs):
     assert in_ipython == "True"
 
 
-def test_the_example_of_the_readme_runs(outputs):
+def test_the_examples_of_the_readme_run(outputs):
     assert "[" in "".join(output.get("text", "") for output in outputs["example"])
+    printed = "".join(output.get("text", "") for output in outputs["results"])
+    assert "num_updates" in printed
+
+
+def test_a_plot_is_shown_once(outputs):
+    (shown,) = outputs["plot"]
+    assert "image/png" in shown["data"]
 
 
 @pytest.mark.parametrize("cell", ["train", "command"])
