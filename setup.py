@@ -1,7 +1,4 @@
-"""What `pyproject.toml` cannot say: README.md as a package index shows it, and a checkout without links.
-
-All else is in `pyproject.toml`.
-"""
+"""What `pyproject.toml` cannot say: README.md for a package index, and why a build is refused."""
 
 import re
 import sys
