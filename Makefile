@@ -8,7 +8,7 @@ OUT ?= runs/figure3-$(shell date +%Y%m%d-%H%M%S)
 QUIETLY := --quiet --disable-pip-version-check
 SEED ?= 0
 
-.PHONY: figure3 test test-slow test-all test-newest test-accelerators lint clean
+.PHONY: figure3 test test-slow test-all test-newest test-accelerators lint package clean
 
 figure3: $(VENV)/.installed
 	$(BIN)/maven-jax figure3 --configs maven_team qmix --seed $(SEED) --seeds 6 --steps 14000 --out $(OUT)
@@ -43,6 +43,10 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/lint-imports
 	@find maven_jax/ envs/ -name '*.py' | xargs wc -l | awk '$$2 != "total" && $$1 > 300 \
 	    {print $$2 " has " $$1 " lines; allowed: 300"; long = 1} END {exit long}'
+
+# The sdist and the wheel in dist/, installed in an empty environment and tried there.
+package:
+	PYTHON=$(PYTHON) .ci/package
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit("maven-jax needs Python 3.11 to 3.13, this is %d.%d: try make PYTHON=python3.12" % v)'
