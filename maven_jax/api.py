@@ -65,7 +65,8 @@ def train(
         what: the name of a packaged configuration or of an algorithm, a YAML file, nested values as
             in one, a configuration, or a plan of all that is to be trained.
         env: to train in, in the place of the one that the configuration names. It is recorded by
-            its class and options, which must be attributes of it, or be given in `overrides`.
+            its class and options. With `out`, options must be attributes of it, or be given in
+            `overrides`, so that the folder can be resumed.
         seeds: how many.
         seed: the first of them.
         grid: lists of values by the dotted names of fields, crossed with each other and the seeds.
@@ -86,7 +87,9 @@ def train(
             check(value is None, name, value, "none with a Plan, whose parts have their own")
         plan, name = what, "plan"
     else:
-        config = _in_env(_load(what, overrides), env, overrides, grid or {})
+        config = _in_env(
+            _load(what, overrides), env, overrides, grid or {}, is_kept=out is not None
+        )
         values = {field: _as_list(values) for field, values in (grid or {}).items()}
         spell_out = complete if env is None else lambda config: config
         points = check_grid(values, spell_out(config)), seeds_of(seed, seeds), group_size
@@ -258,7 +261,9 @@ def _load(what: Any, overrides: Any) -> Config:
     return override(config, overrides or {})
 
 
-def _in_env(config: Config, env: Any, overrides: Any, grid: Mapping[str, Any]) -> Config:
+def _in_env(
+    config: Config, env: Any, overrides: Any, grid: Mapping[str, Any], *, is_kept: bool
+) -> Config:
     """The configuration of training in an environment that is given as an object, if one is."""
     if env is None:
         return config
@@ -266,7 +271,8 @@ def _in_env(config: Config, env: Any, overrides: Any, grid: Mapping[str, Any]) -
     for field in grid:
         check(not field.startswith("env."), "grid", field, "no field of env, which is given")
     given = overrides if isinstance(overrides, Mapping) else {}
-    return replace(config, env=env_config(env, given.get("env", {}).get("options", {})))
+    options = given.get("env", {}).get("options", {})
+    return replace(config, env=env_config(env, options, is_kept=is_kept))
 
 
 def _as_list(values: Any) -> Any:

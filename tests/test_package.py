@@ -105,7 +105,7 @@ def test_a_wheel_brings_one_top_level_name_with_every_module_and_configuration(w
     assert {top for top in tops if not top.endswith(".dist-info")} == {"maven_jax"}
     for folder, prefix in (("maven_jax", ""), ("envs", "maven_jax/"), ("configs", "maven_jax/")):
         for path in (ROOT / folder).rglob("*"):
-            if path.suffix in (".py", ".yaml", ".typed"):
+            if path.suffix in (".py", ".yaml", ".typed", ".npz", ".json", ".csv"):
                 assert prefix + str(path.relative_to(ROOT)) in packaged
 
 
@@ -113,7 +113,8 @@ def test_an_unpacked_wheel_runs_from_another_folder(wheel, tmp_path):
     wheel.extractall(tmp_path / "site")
     code = (
         "import maven_jax.envs, maven_jax.configs as c;"
-        "print(maven_jax.__file__); print({**c.packaged_configs(), **c.packaged_studies()})"
+        "print(maven_jax.__file__); print({**c.packaged_configs(), **c.packaged_studies()});"
+        "print(len(maven_jax.load_example('maven_team').frame()))"
     )
     printed = subprocess.run(
         [sys.executable, "-c", code],
@@ -126,6 +127,7 @@ def test_an_unpacked_wheel_runs_from_another_folder(wheel, tmp_path):
     assert printed[0].startswith(str(tmp_path / "site"))
     assert "maven" in printed[1]
     assert "ten_step" in printed[1]
+    assert int(printed[2]) > 0
 
 
 @pytest.mark.parametrize(
@@ -160,6 +162,7 @@ assert (Config, make_train, losses) == (
     maven_jax.training.train.make_train,
     sys.modules["maven_jax.functional.losses"],
 )
+assert train is maven_jax.train and train.__module__ == "maven_jax.api"
 assert not hasattr(maven_jax, "no_such_name")
 """
 

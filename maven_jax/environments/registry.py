@@ -78,7 +78,9 @@ def class_name(env: MarlEnv) -> str:
     return f"{type(env).__module__}:{type(env).__qualname__}"
 
 
-def env_config(env: MarlEnv, given: Mapping[str, Any] = MappingProxyType({})) -> EnvConfig:
+def env_config(
+    env: MarlEnv, given: Mapping[str, Any] = MappingProxyType({}), *, is_kept: bool = True
+) -> EnvConfig:
     """What a configuration says of an environment that was made in Python, to make it again.
 
     Its options are its attribute `options`, a mapping, or else the attributes that are named like
@@ -87,9 +89,11 @@ def env_config(env: MarlEnv, given: Mapping[str, Any] = MappingProxyType({})) ->
     Args:
         env: the environment.
         given: options that need not be read off it.
+        is_kept: whether the environment has to be made again from this, to resume.
 
     Raises:
-        ConfigError: an option whose default is a number, a string or a flag cannot be read off it.
+        ConfigError: it has to, and an option whose default is a number, a string or a flag cannot
+            be read off it.
     """
     kind, missing = type(env), []
     options: dict[str, Any] = {}
@@ -105,7 +109,7 @@ def env_config(env: MarlEnv, given: Mapping[str, Any] = MappingProxyType({})) ->
             elif type(default) in TYPE_NAMES and option not in given:
                 missing.append(option)
     names = [name for name, packaged in ENVIRONMENTS.items() if packaged is kind]
-    if missing:
+    if missing and is_kept:
         raise ConfigError(
             f"options of environment {kind.__name__} cannot be read off it: {', '.join(missing)}; "
             "allowed: attributes of these names, or values in overrides, under env.options"

@@ -99,6 +99,49 @@ def test_what_evaluate_refuses_to_draw(workspace, capsys, words, message):
     assert refused(capsys, "evaluate", workspace / "first", *words.split()).startswith(message)
 
 
+def test_evaluate_in_another_environment(workspace, capsys):
+    """Another option of the run's own, with a picture of it; and an environment by its name."""
+    picture = workspace / "elsewhere.png"
+    arguments = ["evaluate", f"{workspace}/first", "--episodes", "2"]
+    other = ["--env.options.good-branches", "4", "--behaviour", str(picture)]
+    assert run([*arguments, *other]) == 0
+    printed = capsys.readouterr().out
+    assert "in m_step_matrix, m=3,good_branches=4" in printed
+    rows = [line.split()[0] for line in printed.splitlines()[-5:-1] if line.strip()]
+    assert rows == ["4", "5", "6"]
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            "--env.options.m 4",
+            "environment has 9 features in an agent's view; the weights are of 8",
+        ),
+        ("--env.name matrix_game", "environment has 3 actions; the weights are of 2"),
+        (
+            "--env.name matrix_game --env.options.m 4",
+            "Unrecognized options: --env.options.m, 4",
+        ),
+        ("--env.options.n 4", "Unrecognized options: --env.options.n, 4"),
+        ("--env.name smaxx", "unknown environment 'smaxx'; did you mean 'smax'?"),
+        ("--example maven_team", "evaluate needs either RUN, the folder of a run, or --example"),
+    ],
+)
+def test_where_evaluate_refuses_to_play(workspace, capsys, words, message):
+    assert refused(capsys, "evaluate", workspace / "first", *words.split()).startswith(message)
+
+
+def test_evaluate_plays_packaged_weights(capsys):
+    assert refused(capsys, "evaluate", "--example", "mavenn").startswith("unknown example 'mavenn'")
+    assert refused(capsys, "evaluate") == (
+        "evaluate needs either RUN, the folder of a run, or --example NAME"
+    )
+    assert run(["evaluate", "--example", "maven_team", "--episodes", "2"]) == 0
+    assert "13.00" in capsys.readouterr().out
+
+
 def test_plot_draws_and_never_overwrites(workspace, capsys):
     out = workspace / "plot.png"
     arguments = ["plot", f"{workspace}/first", "--out", str(out), "--metric", "td_loss"]

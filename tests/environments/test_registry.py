@@ -10,7 +10,7 @@ from small_experiments import refused
 from maven_jax import check_env
 from maven_jax.cli.main import run
 from maven_jax.config import from_dict
-from maven_jax.environments.registry import class_name, complete, make_env
+from maven_jax.environments.registry import class_name, complete, env_config, make_env
 from maven_jax.envs import MStepMatrixGame
 from maven_jax.envs.adapters import MpeSpread
 from maven_jax.errors import ConfigError
@@ -244,3 +244,34 @@ def test_python_s_environment_is_gone_on_with_though_the_configuration_names_ano
     (folder / "out" / "a" / "run.json").write_text(json.dumps(info))
     with pytest.raises(ConfigError, match=r"in 'game:TwoStep', not in '.*Matrix"):
         continue_run(folder / "out" / "a", MStepMatrixGame(m=2), Options())
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("m_step_matrix", {"m": 4, "good_branches": 4}),
+        ("matrix_game", {"game": "qtran"}),
+        ("matrix_game", {"payoff": [[1.0, 0.0], [0.0, 2.0]]}),
+        ("level_based_foraging", {"num_food": 3, "force_coop": False}),
+    ],
+)
+def test_an_environment_is_made_again_from_what_is_recorded_of_it(name, options):
+    """Of adapters, too, which keep few of their options as attributes."""
+    config = complete(from_dict({"env": {"name": name, "options": options}}))
+    assert env_config(make_env(config)) == config.env
+
+
+class Hiding(MStepMatrixGame):
+    """Its option is no attribute of it."""
+
+    def __init__(self, length: int = 3):
+        super().__init__(m=length)
+
+
+def test_an_option_that_cannot_be_read_off_is_asked_for():
+    with pytest.raises(ConfigError, match="options of environment Hiding cannot be read off it"):
+        env_config(Hiding(4))
+    assert dict(env_config(Hiding(4), is_kept=False).options) == {}
+    recorded = env_config(Hiding(4), {"length": 4})
+    assert recorded.name == class_name(Hiding(4))
+    assert dict(recorded.options) == {"length": 4}

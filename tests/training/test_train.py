@@ -85,8 +85,9 @@ def run_chunks(sweep, hyperparameters):
 @pytest.mark.slow
 @pytest.mark.parametrize("trained", ["maven"], indirect=True)
 def test_a_vmapped_run_agrees_with_a_single_one(trained):
+    """The latter by the configuration's hyperparameters, which are the default."""
     train = jax.jit(make_train(trained.config, MStepMatrixGame(m=3)))
-    _, single = train(KEYS[1], jax.tree.map(jnp.float32, trained.config.hyperparameters))
+    _, single = train(KEYS[1])
     for name, values in single.items():
         of_seed = trained.metrics[name][1]
         np.testing.assert_allclose(of_seed[:3], values[:3], rtol=2e-3, atol=2e-4, err_msg=name)
