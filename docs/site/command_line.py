@@ -20,8 +20,8 @@ scientific notation. Bad input ends with exit code 2 and one line.
 FIELDS = """## Fields of the configuration
 
 `train` and `sweep` take every field as an option. A YAML file nests them:
-`--training.num-envs 8` is `training: {num_envs: 8}`. Defaults here are those of `maven`; the options
-of `env.options` depend on `--env.name`.
+`--training.num-envs 8` is `training: {num_envs: 8}`. Defaults here are those of `maven`; the
+options of `env.options` depend on `--env.name`.
 """
 OF_COMMANDS = {"options", "positional arguments", "checkpoint options"}
 """Groups that are not fields of the configuration."""
