@@ -3,7 +3,7 @@
 import argparse
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable
 
 import tyro
 
@@ -23,8 +23,6 @@ FIELDS = """## Fields of the configuration
 `--training.num-envs 8` is `training: {num_envs: 8}`. Defaults here are those of `maven`; the
 options of `env.options` depend on `--env.name`.
 """
-OF_COMMANDS = {"options", "positional arguments", "checkpoint options"}
-"""Groups that are not fields of the configuration."""
 
 
 def page() -> str:
@@ -32,34 +30,28 @@ def page() -> str:
     lines = [HEAD]
     for name, command in COMMANDS.items():
         lines += [f"## maven-jax {name}", command.summary, ""]
-        for group in parser_of(name)._action_groups:
-            if not command.takes_config or group.title in OF_COMMANDS:
-                lines += table(row for row in group._group_actions if not is_field(row))
+        actions = [x for group in parser_of(name)._action_groups for x in group._group_actions]
+        lines += table(action for action in actions if not is_field(action))
         if command.takes_config:
             lines += ["And [every field of the configuration](#fields-of-the-configuration).", ""]
     lines.append(FIELDS)
     for group in parser_of("train")._action_groups:
-        rows = [row for row in group._group_actions if is_field(row)]
-        if rows:
+        fields = [action for action in group._group_actions if is_field(action)]
+        if fields and group.title != "options":
             title = (group.title or "").removesuffix(" options")
-            if title != "options":
-                lines += [f"### {title}", group.description or "", ""]
-            lines += table(iter(rows))
+            lines += [f"### {title}", group.description or "", ""]
+        lines += table(fields)
     return "\n".join(lines)
 
 
 def parser_of(name: str) -> argparse.ArgumentParser:
     """A command's parser."""
     kind, _ = COMMANDS[name].load()
-    default = kind("maven", config=complete(load_config("maven"))) if takes(name) else None
+    config = complete(load_config("maven"))
+    default = kind("maven", config=config) if COMMANDS[name].takes_config else None
     with warnings.catch_warnings(), _RULES:
         warnings.simplefilter("ignore", DeprecationWarning)  # as `maven_jax.cli.parsing` does
         return tyro.extras.get_parser(kind, default=default)
-
-
-def takes(name: str) -> bool:
-    """Whether a command's first argument is CONFIG."""
-    return COMMANDS[name].takes_config
 
 
 def is_field(action: argparse.Action) -> bool:
@@ -67,7 +59,7 @@ def is_field(action: argparse.Action) -> bool:
     return action.dest.startswith("config.")
 
 
-def table(actions: Iterator[argparse.Action]) -> list[str]:
+def table(actions: Iterable[argparse.Action]) -> list[str]:
     """Options, what they take, and what they mean."""
     rows = [row(action) for action in actions if "--help" not in action.option_strings]
     return ["| option | takes | meaning |", "|---|---|---|", *rows, ""] if rows else []
