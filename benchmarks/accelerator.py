@@ -123,7 +123,7 @@ def measure(
 
 def train_figure(study: Study) -> Row:
     """Figure 3 as the command line trains it, compilation included."""
-    options, started = Options(tensorboard=False, console=Console(quiet=True)), time.monotonic()
+    options, started = Options(console=Console(quiet=True)), time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         runs = train_plan(study.plan(), Path(folder) / "figure3", options)
     seconds = time.monotonic() - started

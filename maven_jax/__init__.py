@@ -12,11 +12,19 @@ if TYPE_CHECKING:
     from maven_jax.config import Config, Hyperparameters, from_dict, override, to_dict
     from maven_jax.environments.checker import check_env
     from maven_jax.errors import ConfigError, MavenJaxError, StorageError
+    from maven_jax.experiments import callbacks
     from maven_jax.experiments.evaluating import trained_weights
     from maven_jax.experiments.run import load_run
     from maven_jax.experiments.sweep import compile_sweep, run_sweep, seed_keys
     from maven_jax.functional import information, losses
     from maven_jax.networks import agents, discriminators, mixers
+    from maven_jax.registering import (
+        register_algorithm,
+        register_environment,
+        register_exploration,
+        register_latent,
+        register_mixer,
+    )
     from maven_jax.training.train import Trainer, make_train, make_trainer
     from maven_jax.validation.checks import validate
     from maven_jax.validation.files import load_config
@@ -31,6 +39,7 @@ __all__ = [
     "StorageError",
     "Trainer",
     "agents",
+    "callbacks",
     "check_env",
     "compile_sweep",
     "discriminators",
@@ -44,6 +53,11 @@ __all__ = [
     "make_trainer",
     "mixers",
     "override",
+    "register_algorithm",
+    "register_environment",
+    "register_exploration",
+    "register_latent",
+    "register_mixer",
     "run_sweep",
     "seed_keys",
     "to_dict",
@@ -58,12 +72,20 @@ _NAMES_OF = {
     "experiments.evaluating": ("trained_weights",),
     "experiments.run": ("load_run",),
     "experiments.sweep": ("compile_sweep", "run_sweep", "seed_keys"),
+    "registering": (
+        "register_algorithm",
+        "register_environment",
+        "register_exploration",
+        "register_latent",
+        "register_mixer",
+    ),
     "training.train": ("Trainer", "make_train", "make_trainer"),
     "validation.checks": ("validate",),
     "validation.files": ("load_config",),
 }
 """The public names that a module defines."""
 _MODULES = {
+    "experiments": ("callbacks",),
     "functional": ("information", "losses"),
     "networks": ("agents", "discriminators", "mixers"),
 }

@@ -1,6 +1,7 @@
 """The documentation's examples run, and show what they say."""
 
 import importlib.util
+import sys
 from pathlib import Path
 
 import chex
@@ -15,6 +16,7 @@ from maven_jax.acting.rollout import env_spec, rollout, start_episodes
 from maven_jax.algorithms.table import make_algorithm
 from maven_jax.cli.main import run as command_line
 from maven_jax.environments.registry import make_env
+from maven_jax.experiments.weights import read_weights
 from maven_jax.functional.exploration import act_greedily
 
 pytestmark = pytest.mark.slow
@@ -145,3 +147,32 @@ def test_trained_agents_in_a_loop_of_ones_own(tmp_path):
         total, steps = play(out, key, lane=1)
         assert total == pytest.approx(float(episodes.reward.sum()))
         assert steps == episodes.mask.sum()
+
+
+def test_a_callback_of_ones_own(tmp_path, monkeypatch):
+    """It saves the weights of an evaluation, by the names that the run's own have."""
+    monkeypatch.chdir(EXAMPLES)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
+    (tmp_path / "qmix.yaml").write_text(SMALL.format(algorithm="qmix"))
+    named = ["--callback", "own_callback:BestWeights", "--no-tensorboard", "--seeds", "2"]
+    out = ["--out", str(tmp_path / "run")]
+    assert command_line(["train", str(tmp_path / "qmix.yaml"), *named, *out]) == 0
+    sys.modules.pop("own_callback")
+    final = read_weights(tmp_path / "run").arrays
+    with np.load(tmp_path / "run" / "best.npz") as best:
+        shapes = {f"params/{name}": best[name].shape for name in best}
+    assert shapes == {
+        name: x.shape for name, x in final.items() if not name.startswith("latent_params/")
+    }
+
+
+def test_a_search_by_optuna():
+    """Every point is told; the best is the best of all lanes' means."""
+    optuna = pytest.importorskip("optuna", reason="an extra that only `dev` installs")
+    study = load("optuna_search").search(num_batches=2, num_points=3, num_seeds=2)
+    states = {trial.state for trial in study.trials}
+    assert states == {optuna.trial.TrialState.COMPLETE}
+    assert len(study.trials) == 6
+    assert study.best_value == max(trial.value for trial in study.trials)
+    assert 0 <= study.best_value <= 6
+    assert len({trial.params["learning_rate"] for trial in study.trials}) == 6

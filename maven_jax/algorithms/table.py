@@ -2,13 +2,15 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import distrax
+import optax
 
 from maven_jax.algorithms.objectives import Objective, penalised_q_learning, q_learning, qtran
-from maven_jax.config import Config, DiscriminatorConfig, LatentConfig
-from maven_jax.errors import unknown
+from maven_jax.config import Config, DiscriminatorConfig, Hyperparameters, LatentConfig
+from maven_jax.errors import check
+from maven_jax.extensions import Table
 from maven_jax.latents import (
     BanditLatent,
     CategoricalLatent,
@@ -40,10 +42,15 @@ class Algorithm(NamedTuple):
     discriminator: Discriminator | None
 
 
+MakeMixer: TypeAlias = Callable[[Config, EnvSpec], Mixer]
+MakeLatent: TypeAlias = Callable[[LatentConfig], Latent | tuple[Latent, Latent]]
+"""Makes the latent of all episodes, or those of test and of training episodes."""
+
+
 class Row(NamedTuple):
     """What sets an algorithm apart: how utilities are mixed and learnt, and whether z is there."""
 
-    mixer: Callable[[Config, EnvSpec], Mixer]
+    mixer: MakeMixer
     objective: Objective
     has_latent: bool
 
@@ -84,7 +91,19 @@ def joint(config: Config, spec: EnvSpec) -> Mixer:
     return JointCritic(config.network.mixer_embed_size, spec.num_actions)
 
 
-ALGORITHMS: dict[str, Row] = {
+MIXERS: Table[MakeMixer] = Table(
+    "network.mixer",
+    {
+        "independent": independent,
+        "additive": additive,
+        "monotonic": monotonic,
+        "unconstrained": unconstrained,
+        "joint": joint,
+    },
+)
+"""What `network.mixer` can name in place of the algorithm's own mixer."""
+
+_ROWS = {
     "iql": Row(independent, q_learning, has_latent=False),
     "vdn": Row(additive, q_learning, has_latent=False),
     "qmix": Row(monotonic, q_learning, has_latent=False),
@@ -96,28 +115,38 @@ ALGORITHMS: dict[str, Row] = {
     "maven_unconstrained": Row(unconstrained, penalised_q_learning, has_latent=True),
     "maven_qtran": Row(joint, qtran, has_latent=True),
 }
+ALGORITHMS: Table[Row] = Table("algorithm", _ROWS)
 """Tan 1993; Sunehag et al. 2018; Rashid et al. 2018; Son et al. 2019; and the latent of MAVEN
 (Mahajan et al. 2019) on each of their mixers, QMIX's being MAVEN itself."""
 
 
 def row(config: Config) -> Row:
-    """What the table says of `config.algorithm`.
+    """What the table says of `config.algorithm`, with the mixer that `network.mixer` names.
 
     Raises:
-        ConfigError: no algorithm of that name.
+        ConfigError: no algorithm or mixer of that name, or QTRAN with another mixer than its own.
     """
-    if config.algorithm not in ALGORITHMS:
-        raise unknown("algorithm", config.algorithm, ALGORITHMS)
-    return ALGORITHMS[config.algorithm]
+    found = ALGORITHMS.find(config.algorithm)
+    check(isinstance(found, Row), "algorithm", config.algorithm, "a Row")
+    name = config.network.mixer
+    if not name:
+        return found
+    mixer = MIXERS.find(name)
+    fits = (mixer is joint) == (found.objective is qtran) or name not in MIXERS
+    check(fits, "network.mixer", name, "joint with QTRAN, and with QTRAN alone")
+    return found._replace(mixer=mixer)
 
 
 def make_algorithm(config: Config, spec: EnvSpec) -> Algorithm:
     """The parts of `config.algorithm`.
 
     Raises:
-        ConfigError: no algorithm of that name.
+        ConfigError: no part of a name, or one that does not return what it should.
     """
-    mixer, objective, has_latent = row(config)
+    make_mixer, objective, has_latent = row(config)
+    mixer = make_mixer(config, spec)
+    allowed = "an algorithm whose mixer is a maven_jax.mixers.Mixer"
+    check(isinstance(mixer, Mixer), "algorithm", config.algorithm, allowed)
     latent, training_latent = _latents(config) if has_latent else (NullLatent(), NullLatent())
     return Algorithm(
         agent=RecurrentAgent(
@@ -128,7 +157,7 @@ def make_algorithm(config: Config, spec: EnvSpec) -> Algorithm:
             latent_head_scale=config.network.latent_head_scale,
             hidden_layers=config.network.hidden_layers,
         ),
-        mixer=mixer(config, spec),
+        mixer=mixer,
         objective=objective,
         latent=latent,
         training_latent=training_latent,
@@ -147,13 +176,11 @@ def latent_of(config: Config) -> Latent:
 
 def _latents(config: Config) -> tuple[Latent, Latent]:
     """The latent of test episodes and that of training episodes; the same, but for the bandit."""
-    if config.latent.kind not in LATENTS:
-        raise unknown("latent.kind", config.latent.kind, LATENTS)
-    return LATENTS[config.latent.kind](config.latent)
-
-
-def _same(latent: Latent) -> tuple[Latent, Latent]:
-    return latent, latent
+    made = LATENTS.find(config.latent.kind)(config.latent)
+    both = made if isinstance(made, tuple) else (made, made)
+    are_latents = len(both) == 2 and all(isinstance(latent, Latent) for latent in both)
+    check(are_latents, "latent.kind", config.latent.kind, "what makes one maven_jax.latents.Latent")
+    return both
 
 
 def _bandits(sizes: LatentConfig) -> tuple[Latent, Latent]:
@@ -167,29 +194,44 @@ def _bandits(sizes: LatentConfig) -> tuple[Latent, Latent]:
     return bandit(sizes.bandit_test_epsilon), bandit(sizes.bandit_epsilon)
 
 
-LATENTS: dict[str, Callable[[LatentConfig], tuple[Latent, Latent]]] = {
-    "categorical": lambda x: _same(CategoricalLatent(x.size, x.hidden_size)),
-    "gaussian": lambda x: _same(LocationScaleLatent(x.size, x.hidden_size, distrax.Normal)),
-    "logistic": lambda x: _same(LocationScaleLatent(x.size, x.hidden_size, distrax.Logistic)),
-    "bandit": _bandits,
-    "uniform": lambda x: _same(UniformLatent(x.size)),
-}
-"""The latents of test and of training episodes, by `latent.kind`."""
+LATENTS: Table[MakeLatent] = Table(
+    "latent.kind",
+    {
+        "categorical": lambda x: CategoricalLatent(x.size, x.hidden_size),
+        "gaussian": lambda x: LocationScaleLatent(x.size, x.hidden_size, distrax.Normal),
+        "logistic": lambda x: LocationScaleLatent(x.size, x.hidden_size, distrax.Logistic),
+        "bandit": _bandits,
+        "uniform": lambda x: UniformLatent(x.size),
+    },
+)
+"""The latent, or those of test and of training episodes, by `latent.kind`."""
 
 
 def _discriminator(config: Config, latent: Latent) -> Discriminator:
     sizes = config.discriminator
-    if sizes.kind not in DISCRIMINATORS:
-        raise unknown("discriminator.kind", sizes.kind, DISCRIMINATORS)
-    return DISCRIMINATORS[sizes.kind](sizes, latent.discrete, config.fidelity == "reference")
+    make = DISCRIMINATORS.find(sizes.kind)
+    return make(sizes, latent.discrete, config.fidelity == "reference")
 
 
-DISCRIMINATORS: dict[str, Callable[[DiscriminatorConfig, bool, bool], Discriminator]] = {
-    "feed_forward": lambda x, discrete, reference: FeedForwardDiscriminator(
-        x.hidden_size, x.hidden_layers, discrete
-    ),
-    "recurrent": lambda x, discrete, reference: RecurrentDiscriminator(
-        x.hidden_size, x.hidden_layers, x.recurrent_size, discrete, reference=reference
-    ),
-}
+DISCRIMINATORS: Table[Callable[[DiscriminatorConfig, bool, bool], Discriminator]] = Table(
+    "discriminator.kind",
+    {
+        "feed_forward": lambda x, discrete, reference: FeedForwardDiscriminator(
+            x.hidden_size, x.hidden_layers, discrete
+        ),
+        "recurrent": lambda x, discrete, reference: RecurrentDiscriminator(
+            x.hidden_size, x.hidden_layers, x.recurrent_size, discrete, reference=reference
+        ),
+    },
+)
 """From sizes, whether z is discrete, and whether the published code is followed."""
+
+OPTIMIZERS: Table[Callable[[Hyperparameters], optax.GradientTransformation]] = Table(
+    "training.optimizer",
+    {
+        "rmsprop": lambda x: optax.scale_by_rms(x.rms_decay, x.rms_epsilon, eps_in_sqrt=False),
+        "adam": lambda _: optax.scale_by_adam(),
+        "radam": lambda _: optax.scale_by_radam(),
+    },
+)
+"""From gradients to steps of unit rate. RMSprop has its epsilon outside the root, as published."""

@@ -98,6 +98,8 @@ def information(argument: str) -> str | None:
             "maven-jax COMMAND --help prints the options of a command.",
             "Compiled programs are cached in $JAX_COMPILATION_CACHE_DIR, by default in "
             "~/.cache/maven-jax.",
+            "Add --import MODULE, repeatedly if need be, to import a module of your own that "
+            "registers names.",
             "Add --config smoke --seeds 2 to try a command that trains with tiny sizes.",
         ]
     )

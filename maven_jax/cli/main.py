@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from maven_jax.cli.commands import COMMANDS, information, prints_results
-from maven_jax.cli.parsing import parse, parse_with_config
+from maven_jax.cli.parsing import import_modules, parse, parse_with_config
 from maven_jax.errors import MavenJaxError, unknown
 from maven_jax.experiments.console import plain_console
 from maven_jax.experiments.interruption import INTERRUPTED, interrupted_by_signals
@@ -40,6 +40,7 @@ def _run_command(name: str, rest: list[str]) -> None:
     if name not in COMMANDS:
         raise unknown("command", name, COMMANDS)
     arguments, function = COMMANDS[name].load()
+    rest = import_modules(rest)
     parser = parse_with_config if COMMANDS[name].takes_config else parse
     command: Any = parser(arguments, name, rest)
     if command is not None:

@@ -26,6 +26,7 @@ def train_on_ray(
     make_env: "MakeEnv",
     after_each: Callable[[], None],
     *,
+    callbacks: Sequence[str],
     address: str,
     cpus: float | None = None,
     gpus: float | None = None,
@@ -35,8 +36,8 @@ def train_on_ray(
     `address` is that of a cluster, `auto` for the one that this machine belongs to, or `local` to
     start Ray here. A part asks for `cpus` cores, by default those of the largest machine, or one
     beside a GPU; and for `gpus`, by default one where the cluster has any. Workers read
-    `options.tensorboard` and `options.checkpoint` alone, and make the environments that the folders
-    name: `make_env` and `after_each` are not used.
+    `options.checkpoint` alone, make the callbacks whose names are `callbacks`, and the environments
+    that the folders name: `make_env` and `after_each` are not used.
 
     Raises:
         ConfigError: Ray is not installed or not found.
@@ -69,7 +70,7 @@ def train_on_ray(
         if cpus is None:
             cpus = 1 if gpus else max(node["Resources"].get("CPU", 1) for node in ray.nodes())
         task = ray.remote(train_part).options(num_cpus=cpus, num_gpus=gpus, max_retries=RETRIES)
-        failures = _run_tasks(task, path, folders, options)
+        failures = _run_tasks(task, path, folders, callbacks, options)
     finally:
         ray.shutdown()
     if failures:
@@ -77,15 +78,18 @@ def train_on_ray(
 
 
 def _run_tasks(
-    task: Any, path: Path, folders: Sequence[Path], options: "Options"
+    task: Any, path: Path, folders: Sequence[Path], callbacks: Sequence[str], options: "Options"
 ) -> list[Exception]:
     """Trains each folder in a task, and waits for all; the errors of those that failed."""
     import ray
 
     from maven_jax.errors import StorageError, first_line
+    from maven_jax.experiments.folder import load_setup
     from maven_jax.experiments.options import InterruptedRunError
 
-    settings = options.tensorboard, dataclasses.asdict(options.checkpoint)
+    imports = (load_setup(folder)[1].get("imports", {}) for folder in folders)
+    modules = sorted({module for named in imports for module in named.values()})
+    settings = list(callbacks), dataclasses.asdict(options.checkpoint), modules
     names, failures = {}, []
     for folder in folders:
         name = "" if folder == path else folder.name
@@ -109,10 +113,18 @@ def _run_tasks(
     return failures
 
 
-def train_part(path: str, name: str, tensorboard: bool, checkpoint: dict[str, Any]) -> None:
+def train_part(
+    path: str,
+    name: str,
+    callbacks: Sequence[str],
+    checkpoint: dict[str, Any],
+    modules: Sequence[str],
+) -> None:
     """Trains one part of a plan's folder in a worker, from its last checkpoint if there is one.
 
-    `name` is empty for a plan that is one part, and `checkpoint` has the fields of `Checkpointing`.
+    `name` is empty for a plan that is one part, `callbacks` are names as of `--callback`,
+    `checkpoint` has the fields of `Checkpointing`, and `modules` are those that define what the
+    configuration names; the command has imported them.
 
     Raises:
         StorageError: another process trains the part.
@@ -132,10 +144,13 @@ def train_part(path: str, name: str, tensorboard: bool, checkpoint: dict[str, An
     from maven_jax.errors import StorageError
     from maven_jax.experiments.checkpoint import Checkpointing
     from maven_jax.experiments.plan import resume_plan, unfinished
+    from maven_jax.extensions import import_module
 
+    for module in modules:
+        import_module(module)
     folder = Path(path) / name
     if unfinished([folder]):
-        options = options_of(tensorboard, Checkpointing(**checkpoint))
+        options = options_of(callbacks, Checkpointing(**checkpoint))
         resume_plan(path, options, only=[name] if name else [])
         if unfinished([folder]):
             raise StorageError(f"run '{folder}' is being trained by another process")

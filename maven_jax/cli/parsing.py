@@ -17,6 +17,7 @@ from maven_jax.config.overrides import whole_number
 from maven_jax.configs import config_names
 from maven_jax.environments.registry import complete
 from maven_jax.errors import ConfigError
+from maven_jax.extensions import import_module
 from maven_jax.suggestions import nearest
 from maven_jax.validation.checks import validate
 from maven_jax.validation.files import load_config, load_overrides
@@ -87,6 +88,23 @@ def parse_with_config(kind: type[Any], name: str, args: list[str]) -> Any:
     if command is not None:
         validate(command.config)
     return command
+
+
+def import_modules(args: list[str]) -> list[str]:
+    """Imports the module of each `--import`; returns the other arguments.
+
+    Raises:
+        ConfigError: a module that cannot be imported.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--import", dest="modules", action="append", default=[])
+    try:
+        given, rest = parser.parse_known_args(args)
+    except argparse.ArgumentError:
+        raise ConfigError("--import needs a value; allowed: the name of a module") from None
+    for name in given.modules:
+        import_module(name, f"--import {name}: ")
+    return rest
 
 
 def _value_of(option: str, args: list[str]) -> str | None:

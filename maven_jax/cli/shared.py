@@ -17,6 +17,7 @@ from maven_jax.algorithms.table import make_algorithm
 from maven_jax.cli.on_ray import train_on_ray
 from maven_jax.config import Config
 from maven_jax.errors import check
+from maven_jax.experiments.callbacks import make_callback
 from maven_jax.experiments.checkpoint import Checkpointing
 from maven_jax.experiments.console import log_to, plain_console
 from maven_jax.experiments.evaluating import evaluate_lanes, evaluation_key
@@ -31,6 +32,8 @@ from maven_jax.types import MarlEnv, NetworkParams, Params
 
 Overrides = Annotated[str | None, tyro.conf.arg(name="config")]
 """The type of `--config`."""
+CallbackNames = tyro.conf.UseAppendAction[tuple[str, ...]]
+"""The type of `--callback`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +51,8 @@ class Execution:
     """GPUs that a part asks for. Default: one, if the cluster has any."""
     tensorboard: bool = True
     """Write events for TensorBoard."""
+    callback: CallbackNames = ()
+    """What to call after each evaluation: `wandb`, `json_lines`, or `module:Name`; repeatable."""
     checkpoint: Checkpointing = field(default_factory=Checkpointing)
 
 
@@ -62,7 +67,8 @@ def execute(
 
     `only` names the parts to train; by default those that the command chooses.
     """
-    options = options_of(command.tensorboard, command.checkpoint, remarks)
+    callbacks = callback_names(command.tensorboard, command.callback)
+    options = options_of(callbacks, command.checkpoint, remarks)
     if only:
         check(command.part_index is None, "part_index", command.part_index, "none with --only")
     else:
@@ -75,7 +81,11 @@ def execute(
     if command.ray is None:
         return train_plan(plan, out, options, only=only)
     on_ray = partial(
-        train_on_ray, address=command.ray, cpus=command.ray_cpus, gpus=command.ray_gpus
+        train_on_ray,
+        callbacks=callbacks,
+        address=command.ray,
+        cpus=command.ray_cpus,
+        gpus=command.ray_gpus,
     )
     return train_plan(plan, out, options, only=only, train_parts=on_ray)
 
@@ -108,12 +118,21 @@ def print_line(console: Console, text: str) -> None:
     console.print(text, highlight=False, soft_wrap=True)
 
 
+def callback_names(tensorboard: bool, others: Sequence[str]) -> list[str]:
+    """The names of a command's callbacks, each once."""
+    return list(dict.fromkeys([*(["tensorboard"] if tensorboard else []), *others]))
+
+
 def options_of(
-    tensorboard: bool, checkpoint: Checkpointing, remarks: Sequence[str] = ()
+    callbacks: Sequence[str], checkpoint: Checkpointing, remarks: Sequence[str] = ()
 ) -> Options:
-    """The options of training that commands share."""
+    """The options of training that commands share.
+
+    Raises:
+        ConfigError: a callback of a name that there is not, or that cannot be made.
+    """
     return Options(
-        tensorboard,
+        [make_callback(name) for name in callbacks],
         checkpoint,
         remarks=remarks,
         draw=draw_curves,

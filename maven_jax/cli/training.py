@@ -10,8 +10,10 @@ import tyro
 from rich.console import Console
 
 from maven_jax.cli.shared import (
+    CallbackNames,
     Execution,
     Overrides,
+    callback_names,
     execute,
     options_of,
     print_line,
@@ -96,6 +98,8 @@ class Resume:
     training: ExtendedTraining = field(default_factory=ExtendedTraining)
     tensorboard: bool = True
     """Write events for TensorBoard."""
+    callback: CallbackNames = ()
+    """What to call after each evaluation: `wandb`, `json_lines`, or `module:Name`; repeatable."""
     checkpoint: Checkpointing = field(default_factory=Checkpointing)
 
 
@@ -154,9 +158,11 @@ def resume(command: Resume, console: Console) -> None:
     """`maven-jax resume RUN`."""
     if is_study(command.run):
         kind_of(command.run)  # a damaged one is refused before anything trains
+    callbacks = callback_names(command.tensorboard, command.callback)
+    options = options_of(callbacks, command.checkpoint)
     if command.training.total_env_steps is not None:
         extend(command.run, command.training.total_env_steps)
-    runs = resume_plan(command.run, options_of(command.tensorboard, command.checkpoint))
+    runs = resume_plan(command.run, options)
     if is_study(command.run):
         show_report(command.run, console)
     else:

@@ -70,7 +70,7 @@ class EnvConfig:
     """The environment."""
 
     name: str = "m_step_matrix"
-    """A packaged environment, or `module:Class` of your own."""
+    """A packaged environment, a registered one, or `module:Class` of your own."""
     options: Mapping[str, Any] = field(default_factory=FrozenDict)
     """Arguments of the environment's constructor."""
 
@@ -95,6 +95,9 @@ class NetworkConfig:
     layer_norm: bool = False
     """Normalise each of the agents' hidden layers before its ReLU, without learnt weights; not in
     the published code."""
+    mixer: str = ""
+    """Mixer in place of the algorithm's own: independent, additive, monotonic, unconstrained, a
+    registered one, or `module:Name`. Empty: the algorithm's own."""
     mixer_embed_size: int = 32
     """Width of the mixing layer."""
     mixer_skip_connections: bool = False
@@ -110,9 +113,10 @@ class NetworkConfig:
 class LatentConfig:
     """The latent z of MAVEN, and the learning of its policy."""
 
-    kind: Literal["categorical", "gaussian", "logistic", "bandit", "uniform"] = "categorical"
+    kind: str = "categorical"
     """Distribution of z. categorical: a learnt p(z | s0) over one-hot z. gaussian, logistic: a
-    learnt p(z | s0) over vectors. bandit: softmax of estimated returns. uniform: fixed."""
+    learnt p(z | s0) over vectors. bandit: softmax of estimated returns. uniform: fixed. Or a
+    registered one, or `module:Name`."""
     size: int = 16
     """Number of values of z, or its dimensions."""
     hidden_size: int = 128
@@ -138,8 +142,8 @@ class LatentConfig:
 class DiscriminatorConfig:
     """The variational posterior q_v of MAVEN."""
 
-    kind: Literal["recurrent", "feed_forward"] = "recurrent"
-    """recurrent: reads the whole trajectory. feed_forward: reads one step."""
+    kind: str = "recurrent"
+    """recurrent: reads the whole trajectory. feed_forward: reads one step. Or `module:Name`."""
     hidden_size: int = 32
     """Width of the discriminator's hidden layers."""
     hidden_layers: int = 2
@@ -157,9 +161,9 @@ class DiscriminatorConfig:
 class ExplorationConfig:
     """How the agents act in training."""
 
-    kind: Literal["epsilon_greedy", "team_epsilon_greedy", "boltzmann"] = "epsilon_greedy"
+    kind: str = "epsilon_greedy"
     """epsilon_greedy: each agent explores independently. team_epsilon_greedy: all explore at once.
-    boltzmann: softmax of the utilities."""
+    boltzmann: softmax of the utilities. Or a registered one, or `module:Name`."""
 
 
 @dataclass(frozen=True)
@@ -194,9 +198,9 @@ class TrainingConfig:
     """Environment steps for each gradient step, with `row_slots`. Sets `updates_per_round` to the
     nearest whole number; a packed sequence of S slots counts as S - 1 steps. 0: use
     `updates_per_round`."""
-    optimizer: Literal["rmsprop", "adam", "radam"] = "rmsprop"
-    """Optimiser of utilities, mixer and discriminator: RMSprop, as published, Adam, or rectified
-    Adam (Liu et al. 2020), the latter two with the constants of their papers."""
+    optimizer: str = "rmsprop"
+    """Optimiser of utilities, mixer and discriminator: rmsprop, as published; adam, or radam
+    (rectified, Liu et al. 2020), both with the constants of their papers; or `module:Name`."""
     target_update_interval: int = 200
     """Gradient steps between updates of the target network."""
     updates_per_evaluation: int = 100
@@ -220,7 +224,7 @@ class Config:
     """A whole experiment: what is trained, where, and how; it has a hash."""
 
     algorithm: str = "maven"
-    """A name in `maven_jax.algorithms.table.ALGORITHMS`."""
+    """A packaged algorithm, a registered one, or `module:Name` of your own."""
     fidelity: Literal["paper", "reference"] = "paper"
     """Follow the paper, or the published code where the two differ."""
     env: EnvConfig = field(default_factory=EnvConfig)

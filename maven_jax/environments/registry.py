@@ -1,15 +1,11 @@
 """Environments by their names in a configuration: the only module that knows them all.
 
 A name is one of `ENVIRONMENTS`, or `module:Class` of a custom environment, which is imported from
-the working directory or `PYTHONPATH` and called with `env.options` as keyword arguments.
+the working directory or `PYTHONPATH`. The class is called with `env.options` as keyword arguments.
 """
 
 import dataclasses
-import difflib
-import importlib
 import inspect
-import os
-import sys
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
@@ -31,10 +27,11 @@ from maven_jax.envs.adapters import (
     RobotWarehouse,
     Smax,
 )
-from maven_jax.errors import ConfigError, first_line, unknown
+from maven_jax.errors import ConfigError, unknown
+from maven_jax.extensions import Table, described
 from maven_jax.types import MarlEnv
 
-ENVIRONMENTS: dict[str, Callable[..., MarlEnv]] = {
+_PACKAGED: dict[str, Callable[..., MarlEnv]] = {
     "m_step_matrix": MStepMatrixGame,
     "matrix_game": MatrixGame,
     "level_based_foraging": LevelBasedForaging,
@@ -48,6 +45,8 @@ ENVIRONMENTS: dict[str, Callable[..., MarlEnv]] = {
     "overcooked": Overcooked,
     "hanabi": Hanabi,
 }
+ENVIRONMENTS: Table[Callable[..., MarlEnv]] = Table("env.name", _PACKAGED)
+"""What `env.name` can name."""
 
 
 def make_env(config: Config) -> MarlEnv:
@@ -63,9 +62,9 @@ def make_env(config: Config) -> MarlEnv:
     except ValueError as error:
         raise ConfigError(f"env.options: {error}") from None
     except Exception as error:
-        if name in ENVIRONMENTS:
+        if name in _PACKAGED:
             raise
-        raise ConfigError(f"env.options: {name} raises {_described(error)}") from None
+        raise ConfigError(f"env.options: {name} raises {described(error)}") from None
     env_sizes(env)
     return env
 
@@ -81,50 +80,15 @@ def _constructor(name: str) -> Callable[..., Any]:
     Raises:
         ConfigError: there is none of that name, or its module cannot be imported.
     """
+    found = ENVIRONMENTS.find(name)
     if name in ENVIRONMENTS:
-        return ENVIRONMENTS[name]
-    module_name, colon, path = name.partition(":")
-    if not colon:
-        near = difflib.get_close_matches(name, ENVIRONMENTS, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"allowed: {', '.join(ENVIRONMENTS)}"
-        raise ConfigError(f"unknown environment {name!r}; {hint}, or module:Class of your own")
-    found: Any = _imported(name, module_name)
-    for attribute in path.split("."):
-        if not hasattr(found, attribute):
-            classes = [key for key, value in vars(found).items() if isinstance(value, type)]
-            raise unknown(f"class of {module_name!r} in env.name {name!r}:", attribute, classes)
-        found = getattr(found, attribute)
+        return found
     if not isinstance(found, type):
         raise ConfigError(f"env.name is {name!r}, which is no class; allowed: module:Class")
     for method in ("reset", "step"):  # before the call: a run's folder may name any class
         if not callable(getattr(found, method, None)):
             raise ConfigError(f"env.name is {name!r}, which has no {method}; allowed: a MarlEnv")
     return found
-
-
-def _imported(name: str, module_name: str) -> Any:
-    """The module of a custom environment; the working directory is searched, as by `python -m`."""
-    if not {"", os.getcwd()} & set(sys.path):
-        sys.path.insert(0, os.getcwd())
-    try:
-        return importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name and f"{module_name}.".startswith(f"{error.name}."):
-            raise ConfigError(
-                f"env.name is {name!r}, but there is no module {error.name!r}; allowed: a module "
-                "in the working directory, or in a folder that PYTHONPATH names"
-            ) from None
-        raise ConfigError(_fails(name, module_name, error)) from None
-    except (Exception, SystemExit) as error:
-        raise ConfigError(_fails(name, module_name, error)) from None
-
-
-def _fails(name: str, module_name: str, error: BaseException) -> str:
-    return f"env.name is {name!r}, but importing {module_name!r} raises {_described(error)}"
-
-
-def _described(error: BaseException) -> str:
-    return f"{type(error).__name__}: {first_line(error)}"
 
 
 @lru_cache
@@ -169,7 +133,7 @@ def _checked_options(config: Config) -> dict[str, Any]:
 
 def default_options(name: str) -> dict[str, Any]:
     """The options of an environment of `ENVIRONMENTS`, with their default values; else none."""
-    return {} if name not in ENVIRONMENTS else _options(name)
+    return {} if name not in _PACKAGED else _options(name)
 
 
 def _options(name: str) -> dict[str, Any]:

@@ -21,6 +21,7 @@ def extend(path: AnyPath, total_env_steps: int) -> None:
     """Gives a run, or all runs of a sweep, more environment steps: `continue_run` then takes them.
 
     A run that has finished must have kept a checkpoint; one that has not may be extended anyway.
+    One that a callback stopped early may keep its number of steps: it then takes the rest of them.
 
     Args:
         path: folder of a run or of a sweep.
@@ -49,8 +50,12 @@ def _extended(path: Path, total_env_steps: int) -> tuple[Config, dict[str, Any]]
     config, info = load_setup(path)
     check_settings(path, info)
     before, name = config.training.total_env_steps, "training.total_env_steps"
-    allowed = f"a whole number above {before}, which run '{path}' has already"
-    check(total_env_steps > before, name, total_env_steps, allowed)
+    if "stopped_early" in info:
+        works, allowed = total_env_steps >= before, f"{before}, where run '{path}' ends, or more"
+    else:
+        works, allowed = total_env_steps > before, f"a whole number above {before}, which run "
+        allowed += f"'{path}' has already"
+    check(works, name, total_env_steps, allowed)
     if not can_resume(path, info["lanes"]) and info["status"] in ENDED:
         kept = "--checkpoint.keep-final keeps one; " if info["status"] == "finished" else ""
         raise StorageError(

@@ -8,7 +8,9 @@ A run's folder holds
   values that a sweep's grid gives to all lanes of the folder, `diverged` the lanes that
   diverged, with their last finite update. `settings` are JAX's at the start, `history` describes
   every start, `config_yaml` has a checksum of each form of that file, since a run can be extended,
-  and `metrics_csv` the size and checksum of that file once the run has ended;
+  `imports` has the modules that define what fields name, where these are not of this package,
+  `metrics_csv` the size and checksum of that file once the run has ended, and `stopped_early` after
+  how many evaluations a callback stopped the run, and why;
 - `metrics.csv`: a row for each lane and evaluation, a column for each metric (`pandas.read_csv`
   opens it): `seed`, what else tells the lanes apart, `env_steps`, `num_updates`, then the metrics
   in alphabetical order, those with one value for each z as `name_0`, `name_1`, ...;
@@ -17,7 +19,8 @@ A run's folder holds
 - `checkpoints`, until the run has finished, or for good where they are kept (see `checkpoint`);
 - `metrics-1.csv` and so on: rows of a run that had to begin again;
 - `initial_weights.npz`, where training started from another run's: an array of each name;
-- `figures` and, unless switched off, TensorBoard `events`;
+- `figures` and what callbacks write (see `callbacks`): TensorBoard `events`, unless switched off,
+  `log.jsonl`, `wandb` and `wandb_id`;
 - `.lock`, which is locked while the run is trained (see `lock`).
 
 A sweep of several programs is a folder of such folders, which its `sweep.json` names in order; so
@@ -32,10 +35,12 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from maven_jax.config import Config, from_dict, to_dict
-from maven_jax.errors import StorageError, first_line, shown
+from maven_jax.errors import ConfigError, StorageError, first_line, shown
 from maven_jax.experiments.lock import is_locked
+from maven_jax.extensions import refuse_missing
 from maven_jax.validation.checks import validate
 from maven_jax.validation.files import AnyPath, parse_yaml
+from maven_jax.validation.names import modules_of
 
 T = TypeVar("T")
 
@@ -51,6 +56,7 @@ def load_setup(path: AnyPath) -> tuple[Config, dict[str, Any]]:
 
     Raises:
         StorageError: no such folder, or a file is missing or damaged.
+        ConfigError: the configuration names what a module defines that is not imported.
     """
     path = Path(path)
     if not path.is_dir():
@@ -62,6 +68,13 @@ def load_setup(path: AnyPath) -> tuple[Config, dict[str, Any]]:
         raise StorageError(f"'{path}' is no run's folder: config.yaml is missing")
     config = read_file(path, "config.yaml", _read_config)
     info = read_file(path, "run.json", _read_info)
+    modules = modules_of(config) | info.get("imports", {})
+    modules.pop("env.name", None)  # which `env_of_run` alone needs
+    refuse_missing(f"run '{path}'", modules.values())
+    try:
+        validate(config)
+    except ConfigError as error:
+        raise StorageError(f"run '{path}' is damaged: config.yaml: {first_line(error)}") from None
     known, found = info.get("config_yaml"), zlib.crc32((path / "config.yaml").read_bytes())
     if known is not None and found not in known:
         raise StorageError(f"run '{path}' is damaged: config.yaml is not what training wrote")
@@ -182,7 +195,6 @@ def _read_config(text: str) -> Config:
         raise ValueError(f"its last section, {last}, is missing: the rest was cut off")
     if not text.endswith("\n"):
         raise ValueError("it ends within a line: the rest was cut off")
-    validate(config)
     return config
 
 
@@ -203,8 +215,10 @@ def _read_info(text: str) -> dict[str, Any]:
         "versions": {},
         "history": [{"versions": {}}],
         "config_yaml": [int],
+        "imports": dict.fromkeys(info.get("imports") or {}, str),
         "init_from": {"run": str, "lanes": {"seed": [int]}},
         "metrics_csv": {"length": int, "checksum": int},
+        "stopped_early": {"num_evaluations": int, "reason": str},
         "diverged": [dict.fromkeys([*lanes, "num_updates"], _NUMBER)],
         "wall_seconds": _NUMBER,
         "train_seconds": _NUMBER,

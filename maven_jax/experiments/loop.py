@@ -1,33 +1,36 @@
-"""The host loop over chunks: rows, progress, checkpoints, interruption."""
+"""The host loop over chunks: rows, callbacks, progress, checkpoints, interruption."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from maven_jax.config import Config, TrainingConfig
-from maven_jax.experiments.checkpoint import CheckpointWriter, Progress
+from maven_jax.experiments.callbacks.callback import Callback, ChunkEnd, RunStart
+from maven_jax.experiments.checkpoint import CheckpointWriter, Progress, with_plain_keys
 from maven_jax.experiments.console import log_to
 from maven_jax.experiments.grid import Lanes, lanes_from_columns
 from maven_jax.experiments.interruption import StopRequest
-from maven_jax.experiments.metrics import (
-    MetricsPrefix,
-    MetricsWriter,
-    describe_rows,
-    set_metrics_aside,
-)
+from maven_jax.experiments.metrics import MetricsWriter, describe_rows, set_metrics_aside
 from maven_jax.experiments.new_folder import write_info
 from maven_jax.experiments.options import Options
 from maven_jax.experiments.progress import live_numbers, show_progress
 from maven_jax.experiments.restoring import Checkpoint
-from maven_jax.experiments.sweep import Sweep, SweepChunk, lane_keys, run_sweep, take_lanes
-from maven_jax.experiments.tensorboard import event_step, write_events
+from maven_jax.experiments.sweep import (
+    Position,
+    Sweep,
+    SweepChunk,
+    lane_keys,
+    run_sweep,
+    take_lanes,
+)
 from maven_jax.experiments.text import pluralize
 from maven_jax.experiments.weights import save_weights
 from maven_jax.training.budget import replays_per_step, updates_per_chunk
-from maven_jax.types import NetworkParams, Params
+from maven_jax.types import NetworkParams, Params, TrainState
 
 
 def train_lanes(
@@ -42,47 +45,50 @@ def train_lanes(
 ) -> bool:
     """The host loop over chunks. Returns whether a signal stopped it before the end.
 
-    Rows and weights go into the folder, what is counted into `info`.
+    Rows and weights go into the folder, what is counted into `info`; also, where a callback stops
+    the run, after how many evaluations and why (`stopped_early`).
     """
     lanes = lanes_from_columns(info["lanes"], config.hyperparameters)
-    results = Results(path, lanes, options, checkpoint)
+    say = log_to(options.console)
+    rows = _open_metrics(path, lanes, checkpoint, say)
     num_updates = int(checkpoint.position.metrics["num_updates"].max()) if checkpoint else 0
-    checkpoints = CheckpointWriter(path, options.checkpoint, log_to(options.console), num_updates)
-    position, num_chunks = (
-        (checkpoint.position, checkpoint.progress.num_chunks) if checkpoint else (None, 0)
-    )
-    saved_chunks = num_chunks
+    checkpoints = CheckpointWriter(path, options.checkpoint, say, num_updates)
+    start = _run_start(path, config, lanes, checkpoint, say)
+    position = checkpoint.position if checkpoint else None
+    num_chunks = saved_chunks = start.num_evaluations
     seconds_before, updates_before = info["train_seconds"], info["seed_updates"]
-    started = time.perf_counter()
     chunk, stopped = None, False
 
     def save(chunk: SweepChunk) -> None:
-        results.sync()
+        rows.sync()
         metrics = {name: values.tolist() for name, values in chunk.metrics.items()}
         counts = {name: info[name] for name in INITIAL_COUNTS}
-        progress = Progress(num_chunks, info["lanes"], metrics, results.rows, counts)
+        progress = Progress(num_chunks, info["lanes"], metrics, rows.rows, counts)
         checkpoints.save(chunk.state, progress, num_updates)
 
     try:
+        for callback in options.callbacks:
+            callback.on_start(start)
+        started = time.perf_counter()
         total = config.training.total_env_steps
         label = f"{options.name_of(config)}, {pluralize(sweep.num_lanes, 'run')}"
-        before = int(position.state.env_steps.min()) if position is not None else 0
-        with show_progress(options.console, label, total, min(before, total)) as show:
+        before = min(int(start.env_steps.min()), total)
+        with show_progress(options.console, label, total, before) as show:
             keys, hyperparameters = lane_keys(lanes.seeds), lanes.hyperparameters
             for chunk in run_sweep(sweep, keys, hyperparameters, position, weights):
                 num_chunks += 1
-                results.write(chunk)
+                rows.write(chunk.metrics, chunk.active)
                 seconds = time.perf_counter() - started
-                info["train_seconds"] = round(seconds_before + seconds, 2)
-                info["seed_updates"] += updates_per_chunk(config.training) * int(chunk.active.sum())
-                info.update(_ratios(config.training, chunk))
-                if _report_divergence(chunk, lanes, info, log_to(options.console)):
+                _count(info, config.training, chunk, seconds_before + seconds)
+                if _report_divergence(chunk, lanes, info, say):
                     write_info(path, info)
                 sound = chunk.metrics["env_steps"][~chunk.diverged]
                 rate = (info["seed_updates"] - updates_before) / seconds
-                show(min(int(sound.min(initial=total)), total), live_numbers(chunk, rate))
-                stopped = stop.requested
+                show(int(sound.min(initial=total)), live_numbers(chunk, rate))
                 num_updates = int(chunk.metrics["num_updates"].max())
+                if _call(options.callbacks, start, chunk, num_chunks, info):
+                    break
+                stopped = stop.requested
                 if stopped or checkpoints.is_due(num_updates):
                     save(chunk)
                     saved_chunks = num_chunks
@@ -91,24 +97,42 @@ def train_lanes(
                     break
             if chunk is not None and info["keep_final"] and saved_chunks < num_chunks:
                 save(chunk)
-        results.sync()
+        rows.sync()
     finally:
-        results.close()
+        rows.close()
         checkpoints.close()
-    if chunk is not None:
-        learned = chunk.state.params, chunk.state.latent_params
-        params, latent_params = take_lanes(learned, sweep.num_lanes)
-        save_weights(path, params, latent_params, num_chunks)
-    elif position is not None:  # killed after its last checkpoint: only the weights are missing
-        save_weights(path, position.state.params, position.state.latent_params, num_chunks)
-    info["metrics_csv"] = describe_rows(path, results.rows)
+    _save_last_weights(path, chunk, position, sweep.num_lanes, num_chunks)
+    info["metrics_csv"] = describe_rows(path, rows.rows)
     return stopped
 
 
-def _ratios(training: TrainingConfig, chunk: SweepChunk) -> dict[str, float]:
-    """How learning compares with acting so far, over all lanes."""
+def _save_last_weights(
+    path: Path,
+    chunk: SweepChunk | None,
+    position: Position | None,
+    num_lanes: int,
+    num_chunks: int,
+) -> None:
+    """Writes `weights.npz`, of the last chunk, or of the checkpoint where no chunk followed it."""
+    if chunk is not None:
+        learned = chunk.state.params, chunk.state.latent_params
+        params, latent_params = take_lanes(learned, num_lanes)
+    elif position is not None:  # killed after its last checkpoint: only the weights are missing
+        params, latent_params = position.state.params, position.state.latent_params
+    else:
+        return
+    save_weights(path, params, latent_params, num_chunks)
+
+
+def _count(
+    info: dict[str, Any], training: TrainingConfig, chunk: SweepChunk, train_seconds: float
+) -> None:
+    """Counts a chunk in `run.json`, and how learning compares with acting so far."""
     updates, steps = (chunk.metrics[name].sum() for name in ("num_updates", "env_steps"))
-    return {
+    info |= {
+        "train_seconds": round(train_seconds, 2),
+        "seed_updates": info["seed_updates"]
+        + updates_per_chunk(training) * int(chunk.active.sum()),
         "updates_per_env_step": round(float(updates / steps), 6),
         "replays_per_step": round(replays_per_step(training, chunk.metrics["num_updates"]), 3),
     }
@@ -118,52 +142,67 @@ INITIAL_COUNTS: dict[str, Any] = {"seed_updates": 0, "train_seconds": 0.0, "dive
 """What training counts up in `run.json`, at the start."""
 
 
-class Results:
-    """What is added to a run's folder after every chunk."""
-
-    def __init__(
-        self, path: Path, lanes: Lanes, options: Options, checkpoint: Checkpoint | None
-    ) -> None:
-        if checkpoint is None and (aside := set_metrics_aside(path)):
-            log_to(options.console)(
-                f"no checkpoint found: '{path}' restarts from step 0; its metrics so far are "
-                f"renamed to '{aside.name}'"
-            )
-        self._metrics = MetricsWriter(
-            path, lanes.columns, checkpoint.progress.rows.length if checkpoint else 0
+def _open_metrics(
+    path: Path, lanes: Lanes, checkpoint: Checkpoint | None, say: Callable[[str], None]
+) -> MetricsWriter:
+    """`metrics.csv` with the rows up to a checkpoint; without one those there are renamed."""
+    if checkpoint is None and (aside := set_metrics_aside(path)):
+        say(
+            f"no checkpoint found: '{path}' restarts from step 0; its metrics so far are "
+            f"renamed to '{aside.name}'"
         )
-        self._events: Any = None
-        if options.tensorboard:
-            from tensorboardX import SummaryWriter
+    return MetricsWriter(path, lanes.columns, checkpoint.progress.rows.length if checkpoint else 0)
 
-            first = 0
-            if checkpoint:
-                diverged = np.asarray(checkpoint.position.state.diverged)
-                first = event_step(checkpoint.position.metrics, diverged) + 1
-            folder = path / "events"
-            count = len(list(folder.glob("*")))  # two starts in a second would share a file's name
-            self._events = SummaryWriter(str(folder), purge_step=first, filename_suffix=f".{count}")
 
-    def write(self, chunk: SweepChunk) -> None:
-        """A row of every active lane, and what TensorBoard shows of all."""
-        self._metrics.write(chunk.metrics, chunk.active)
-        if self._events is not None:
-            write_events(self._events, chunk)
+def _run_start(
+    path: Path,
+    config: Config,
+    lanes: Lanes,
+    checkpoint: Checkpoint | None,
+    say: Callable[[str], None],
+) -> RunStart:
+    """What callbacks are given of a run that starts, or resumes from a checkpoint."""
+    env_steps, diverged = np.zeros((2, len(lanes.seeds)), np.int64)
+    num_evaluations = 0
+    if checkpoint is not None:
+        env_steps = checkpoint.position.metrics["env_steps"].astype(np.int64)
+        diverged = np.asarray(checkpoint.position.state.diverged)
+        num_evaluations = checkpoint.progress.num_chunks
+    diverged = diverged.astype(bool)
+    return RunStart(path, config, lanes.columns, env_steps, diverged, num_evaluations, say)
 
-    def sync(self) -> None:
-        """Waits until all rows are on the disk."""
-        self._metrics.sync()
 
-    @property
-    def rows(self) -> MetricsPrefix:
-        """How much of `metrics.csv` there is."""
-        return self._metrics.rows
+def _call(
+    callbacks: Sequence[Callback],
+    start: RunStart,
+    chunk: SweepChunk,
+    num_evaluations: int,
+    info: dict[str, Any],
+) -> bool:
+    """Calls all callbacks after a chunk; records and says whether one stops the run early."""
 
-    def close(self) -> None:
-        """Closes the files."""
-        self._metrics.close()
-        if self._events is not None:
-            self._events.close()
+    def state() -> TrainState:
+        plain = take_lanes(with_plain_keys(chunk.state), len(start.env_steps))
+        return plain._replace(key=jax.random.wrap_key_data(plain.key))
+
+    end = ChunkEnd(
+        path=start.path,
+        config=start.config,
+        lanes=start.lanes,
+        metrics=chunk.metrics,
+        active=chunk.active,
+        diverged=chunk.diverged,
+        num_evaluations=num_evaluations,
+        state=state,
+    )
+    stopping = [callback for callback in callbacks if callback.on_chunk(end)]
+    is_over = chunk.metrics["env_steps"] >= start.config.training.total_env_steps
+    if not stopping or (is_over | chunk.diverged).all():
+        return False
+    reason = stopping[0].reason or type(stopping[0]).__name__
+    info["stopped_early"] = {"num_evaluations": num_evaluations, "reason": reason}
+    start.say(f"stopped early, after {pluralize(num_evaluations, 'evaluation')}: {reason}")
+    return True
 
 
 def _report_divergence(

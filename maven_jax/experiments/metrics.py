@@ -51,7 +51,7 @@ class MetricsWriter:
         """
         text = io.StringIO(newline="")
         writer = csv.writer(text)
-        columns = {**self._lanes, **_columns(metrics)}
+        columns = {**self._lanes, **scalar_columns(metrics)}
         if not self.rows.length:
             writer.writerow(columns)
         for lane in np.flatnonzero(active):
@@ -123,7 +123,7 @@ def set_metrics_aside(path: Path) -> Path | None:
     return aside
 
 
-def _columns(metrics: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def scalar_columns(metrics: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Counters first, then the other metrics by name; one column for each z of a vector."""
     columns = {}
     for name in [*COUNTERS, *sorted(set(metrics) - set(COUNTERS))]:

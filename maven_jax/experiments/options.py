@@ -9,6 +9,7 @@ import numpy as np
 from rich.console import Console
 
 from maven_jax.config import Config
+from maven_jax.experiments.callbacks.callback import Callback
 from maven_jax.experiments.checkpoint import Checkpointing
 from maven_jax.experiments.console import plain_console
 from maven_jax.experiments.run import Run
@@ -16,10 +17,10 @@ from maven_jax.experiments.run import Run
 
 @dataclass(frozen=True)
 class Options:
-    """What a run leaves and says beside its results; none of it changes them."""
+    """What a run leaves and says beside its results; only a callback that stops it changes them."""
 
-    tensorboard: bool = True
-    """Write events for TensorBoard."""
+    callbacks: Sequence[Callback] = ()
+    """What is called while a run trains: loggers, early stopping."""
     checkpoint: Checkpointing = field(default_factory=Checkpointing)
     """When the whole state is saved."""
     console: Console = field(default_factory=lambda: plain_console(stderr=True))

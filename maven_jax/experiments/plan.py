@@ -40,6 +40,7 @@ from maven_jax.experiments.weights import fit_lanes, refuse_normalized
 from maven_jax.training.train import make_trainer, static_part
 from maven_jax.types import MarlEnv
 from maven_jax.validation.files import AnyPath
+from maven_jax.validation.names import modules_of
 
 MakeEnv = Callable[[Config], MarlEnv]
 """Builds the environment of a configuration."""
@@ -112,7 +113,7 @@ def train_plan(
     Args:
         plan: what to train.
         path: folder to make, or of the same plan.
-        options: console, TensorBoard, checkpoints, figures.
+        options: console, callbacks, checkpoints, figures.
         make_env: builds the environment of a configuration.
         only: names of the parts to train now; by default all.
         train_parts: trains them in their folders; by default here.
@@ -202,7 +203,8 @@ def open_plan(
 
 
 def _setup(part: Part, origin: Origin | None) -> Setup:
-    info = new_info(part.lanes, part.coordinates)
+    modules = modules_of(part.config)
+    info = new_info(part.lanes, part.coordinates) | ({"imports": modules} if modules else {})
     if origin is None:
         return Setup(part.config, info)
     return Setup(part.config, info | {"init_from": origin.record}, origin.arrays)

@@ -68,9 +68,11 @@ def _join(points: Sequence[Point]) -> Point:
     first, *others = runs
     shared = [name for name in first.metrics if all(name in run.metrics for run in others)]
     diverged = [lane for run in runs for lane in run.diverged]
+    stopped = [run.info["stopped_early"] for run in runs if run.stopped_early]
+    info = first.info | {"lanes": {"seed": list(folders)}, "diverged": diverged}
     joined = dataclasses.replace(
         first,
-        info=first.info | {"lanes": {"seed": list(folders)}, "diverged": diverged},
+        info=info | ({"stopped_early": stopped[0]} if stopped else {}),
         metrics={name: np.concatenate([run.metrics[name] for run in runs]) for name in shared},
         joined=tuple(run.path for run in others),
     )

@@ -15,9 +15,11 @@ from typing import Any
 import jax
 
 from maven_jax.config import Config
-from maven_jax.environments.registry import class_name, make_env
+from maven_jax.environments import registry
+from maven_jax.environments.registry import class_name
 from maven_jax.errors import ConfigError, check
 from maven_jax.experiments.new_folder import describe_machine
+from maven_jax.extensions import refuse_missing
 from maven_jax.types import MarlEnv
 
 SETTINGS = (
@@ -94,27 +96,34 @@ def env_of_run(
     path: Path,
     config: Config,
     info: Mapping[str, Any],
-    make_env: Callable[[Config], MarlEnv] = make_env,
+    make_env: Callable[[Config], MarlEnv] = registry.make_env,
 ) -> MarlEnv:
     """The environment that a run was trained in.
 
     It is the one that `env.name` names, or else the class of `run.json`: Python may have trained
-    with another environment than the configuration's.
+    with another environment than the configuration's. A module that only the folder names is not
+    imported.
 
     Raises:
         ConfigError: it cannot be made; the line names the run.
     """
-    trained_in = info.get("environment")
+    trained_in, registers = info.get("environment"), info.get("imports", {}).get("env.name")
+
+    def make(name: str, *modules: str | None) -> MarlEnv:
+        if make_env is registry.make_env:
+            needed = *modules, registry.ENVIRONMENTS.module_of(name)
+            refuse_missing(f"environment {name!r}", needed)
+        return make_env(dataclasses.replace(config, env=dataclasses.replace(config.env, name=name)))
+
     try:
-        env = make_env(config)
+        env = make(config.env.name, registers)
         if trained_in in (None, class_name(env)):
             return env
     except ConfigError as error:
         if trained_in is None or config.env.name == trained_in:
             raise ConfigError(f"run '{path}': {error}") from None
     try:
-        named = dataclasses.replace(config.env, name=trained_in)
-        return make_env(dataclasses.replace(config, env=named))
+        return make(trained_in)
     except ConfigError as error:
         raise ConfigError(f"run '{path}' was trained in {trained_in!r}: {error}") from None
 

@@ -67,6 +67,11 @@ class Run:
         return self.info.get("status", "finished") in ENDED
 
     @property
+    def stopped_early(self) -> bool:
+        """Whether a callback ended it before its last environment step."""
+        return "stopped_early" in self.info
+
+    @property
     def num_evaluations(self) -> int:
         """The largest number of evaluations of any lane."""
         rows = self._lane_of_row[self._lane_of_row >= 0]

@@ -58,7 +58,7 @@ def continue_run(
     Args:
         path: the run's folder.
         env: the environment of its configuration.
-        options: console, TensorBoard, checkpoints, figures.
+        options: console, callbacks, checkpoints, figures.
         compiled: the program of this configuration, whatever its number of steps, and of as many
             lanes, if there is one already.
         stop: a stop flag that the caller shares; a signal after the last chunk lets the run finish.
@@ -72,9 +72,9 @@ def continue_run(
     options.checkpoint.validate()
     stop = stop or StopRequest(log_to(options.console))
     _load_unfinished(path)
-    with lock(path), ExitStack() as signals:
+    with lock(path), ExitStack() as cleanup:
         try:
-            return _continue_run(path, env, options, compiled, stop, signals)
+            return _continue_run(path, env, options, compiled, stop, cleanup)
         except KeyboardInterrupt:
             raise InterruptedRunError(path) from None
 
@@ -107,7 +107,7 @@ def _continue_run(
     options: Options,
     compiled: Sweep | None,
     stop: StopRequest,
-    signals: ExitStack,
+    cleanup: ExitStack,
 ) -> Run:
     """`continue_run`, once locked; from `enter_context(stop)` on a signal only sets a flag."""
     say = log_to(options.console)
@@ -125,7 +125,7 @@ def _continue_run(
         sweep = compile_run(config, env, num_lanes, options, from_weights=arrays is not None)
     else:
         sweep = compiled._replace(total_env_steps=config.training.total_env_steps)
-    signals.enter_context(stop)  # once compiled: from here on a signal waits for what is written
+    cleanup.enter_context(stop)  # once compiled: from here on a signal waits for what is written
     checkpoint, weights = load_checkpoint(path, sweep.state_shapes, info["lanes"], say), None
     if checkpoint:
         say(f"resuming after {checkpoint.progress.num_chunks} evaluations")
@@ -139,13 +139,16 @@ def _continue_run(
         "compile_seconds": round(sweep.compile_seconds, 2),
         "keep_final": options.checkpoint.keep_final or info.get("keep_final", False),
     }
-    info.pop("metrics_csv", None)
+    for name in ("metrics_csv", "stopped_early"):  # of an end before this one
+        info.pop(name, None)
     write_info(path, info)
 
     def end_as(status: str) -> None:
         seconds = time.perf_counter() - started + info.get("wall_seconds", 0)
         write_info(path, info | {"status": status, "wall_seconds": round(seconds, 2)})
 
+    for callback in options.callbacks:
+        cleanup.callback(callback.close)
     try:
         if stop.requested:
             raise KeyboardInterrupt
@@ -160,7 +163,10 @@ def _continue_run(
         raise
     if not info["keep_final"]:
         remove_checkpoints(path)
-    return load_run(path)
+    run = load_run(path)
+    for callback in options.callbacks:
+        callback.on_end(run)
+    return run
 
 
 def draw_runs(runs: Sequence[Run], path: Path, options: Options) -> None:

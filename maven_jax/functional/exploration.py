@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from maven_jax.extensions import Table
 from maven_jax.types import ScalarKey
 
 
@@ -169,11 +170,14 @@ def linear_schedule(
 
 Number: TypeAlias = Float[Array, ""] | float
 
-EXPLORATIONS: dict[str, Callable[[Number, Number], Behaviour]] = {
-    "epsilon_greedy": lambda epsilon, temperature: partial(epsilon_greedy, epsilon=epsilon),
-    "team_epsilon_greedy": lambda epsilon, temperature: partial(
-        team_epsilon_greedy, epsilon=epsilon
-    ),
-    "boltzmann": lambda epsilon, temperature: partial(boltzmann_actions, temperature=temperature),
-}
+Explore: TypeAlias = Callable[[Number, Number], Behaviour]
+
+EXPLORATIONS: Table[Explore] = Table(
+    "exploration.kind",
+    {
+        "epsilon_greedy": lambda epsilon, _: partial(epsilon_greedy, epsilon=epsilon),
+        "team_epsilon_greedy": lambda epsilon, _: partial(team_epsilon_greedy, epsilon=epsilon),
+        "boltzmann": lambda _, temperature: partial(boltzmann_actions, temperature=temperature),
+    },
+)
 """From epsilon and the temperature to each `exploration.kind`."""

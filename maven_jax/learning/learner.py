@@ -10,7 +10,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int
 
 from maven_jax.algorithms.objectives import Networks
-from maven_jax.algorithms.table import Algorithm
+from maven_jax.algorithms.table import OPTIMIZERS, Algorithm
 from maven_jax.config import Config, Hyperparameters
 from maven_jax.episodes import from_start, step_latent
 from maven_jax.functional.exploration import boltzmann_policy, greedy_policy, linear_schedule
@@ -21,21 +21,12 @@ from maven_jax.networks.discriminators import Discriminator, Posterior, trajecto
 from maven_jax.networks.layers import apply
 from maven_jax.types import Episodes, LatentOutcome, Metrics, Moments, NetworkParams, Params
 
-OPTIMIZERS: dict[str, Callable[[Hyperparameters], optax.GradientTransformation]] = {
-    "rmsprop": lambda hyperparameters: optax.scale_by_rms(
-        hyperparameters.rms_decay, hyperparameters.rms_epsilon, eps_in_sqrt=False
-    ),
-    "adam": lambda _: optax.scale_by_adam(),
-    "radam": lambda _: optax.scale_by_radam(),
-}
-"""From gradients to steps of unit rate. RMSprop has its epsilon outside the root, as published."""
-
 
 def make_optimizer(kind: str, hyperparameters: Hyperparameters) -> optax.GradientTransformation:
     """One of `OPTIMIZERS`, after clipping by global norm: that of one vector, in few launches."""
     return optax.chain(
         optax.flatten(optax.clip_by_global_norm(hyperparameters.max_grad_norm)),
-        OPTIMIZERS[kind](hyperparameters),
+        OPTIMIZERS.find(kind)(hyperparameters),
         optax.scale(-hyperparameters.learning_rate),
     )
 

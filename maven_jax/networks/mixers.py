@@ -17,11 +17,16 @@ from maven_jax.types import EnvSpec, NetworkParams, ScalarKey
 
 
 class Mixer(nn.Module):
-    """A mixer's weights; how it is called is between it and its objective."""
+    """A mixer's weights; how it is called is between it and its objective.
+
+    Q-learning calls it with utilities `[*L N]`, the global state `[*L S]` and z `[*L Z]`, where Z
+    is 0 without a latent; it returns Q_tot `[*L]`.
+    """
 
     def init_params(self, key: ScalarKey, spec: EnvSpec, latent_size: int) -> NetworkParams:
-        """Fresh weights for an environment's sizes; none, unless the mixer has some."""
-        return {}
+        """Fresh weights for an environment's sizes, as each layer initialises them."""
+        sizes = spec.num_agents, spec.state_size, latent_size
+        return self.init(key, *map(jnp.zeros, sizes))
 
 
 class IndependentMixer(Mixer):

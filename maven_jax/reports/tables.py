@@ -49,10 +49,13 @@ def evaluation_table(run: Run, metrics: dict[str, np.ndarray], episodes: int) ->
 
 def last_evaluation(runs: Iterable[Run]) -> str:
     """What `Run.final` reads, in words, with the environment steps at which it lies."""
+    runs = list(runs)
     ends = [step for run in runs for step in run.final("env_steps")]
     steps = (f"{min(ends):,.0f}", f"{max(ends):,.0f}") if max(ends, default=0) else ()
     where = f", after {' to '.join(dict.fromkeys(steps))} steps" if steps else ""
-    return f"each seed's last evaluation{where}"
+    stopped = sum(run.stopped_early for run in runs)
+    early = ", stopped early" if stopped == len(runs) else ", some stopped early"
+    return f"each seed's last evaluation{where}{early if stopped else ''}"
 
 
 def points_table(points: Sequence[Point], metric: str) -> Table:
@@ -70,8 +73,10 @@ def points_table(points: Sequence[Point], metric: str) -> Table:
     names = short_names(dict.fromkeys(name for coordinates, _ in points for name in coordinates))
     diverged = any(run.diverged for _, run in points)
     unfinished = any(not run.has_ended for _, run in points)
+    stopped = any(run.stopped_early for _, run in points)
     headings = [
         *(["unfinished, steps"] if unfinished else []),
+        *(["stopped early, steps"] if stopped else []),
         "seeds",
         "quartiles",
         "IQM (95 %)",
@@ -84,6 +89,8 @@ def points_table(points: Sequence[Point], metric: str) -> Table:
         cells = [format_value(coordinates.get(name, "")) for name in names]
         if unfinished:
             cells.append("" if run.has_ended else f"{run.last_step:,}")
+        if stopped:
+            cells.append(f"{run.last_step:,}" if run.stopped_early else "")
         cells.append(str(run.num_lanes))
         if values.size:
             cells.append(" ".join(map(_number, np.percentile(values, [25, 50, 75]))))

@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float
 from maven_jax.acting.rollout import env_spec, keep, rollout, start_episodes
 from maven_jax.acting.rows import play_rows, row_outcomes
 from maven_jax.acting.shaping import shaped
-from maven_jax.algorithms.table import Algorithm, make_algorithm
+from maven_jax.algorithms.table import OPTIMIZERS, Algorithm, make_algorithm
 from maven_jax.config import Config, Hyperparameters
 from maven_jax.episodes import (
     as_floats,
@@ -29,7 +29,7 @@ from maven_jax.functional.exploration import EXPLORATIONS, Behaviour, linear_sch
 from maven_jax.functional.loops import pack, scan
 from maven_jax.functional.losses import weighted_mean
 from maven_jax.functional.target_moments import update_moments
-from maven_jax.learning.learner import OPTIMIZERS, READS, step_size, update, update_latent
+from maven_jax.learning.learner import READS, step_size, update, update_latent
 from maven_jax.learning.replay import add_where, make_replay
 from maven_jax.training.budget import updates_per_round
 from maven_jax.types import (
@@ -63,13 +63,10 @@ def make_parts(config: Config, env: MarlEnv) -> Parts:
     Raises:
         ConfigError: a kind that is not known, or an environment that does not follow `MarlEnv`.
     """
-    for field, kind, known in (
-        ("exploration.kind", config.exploration.kind, EXPLORATIONS),
-        ("discriminator.reads", config.discriminator.reads, READS),
-        ("training.optimizer", config.training.optimizer, OPTIMIZERS),
-    ):
-        if kind not in known:
-            raise unknown(field, kind, known)
+    EXPLORATIONS.find(config.exploration.kind)
+    OPTIMIZERS.find(config.training.optimizer)
+    if config.discriminator.reads not in READS:
+        raise unknown("discriminator.reads", config.discriminator.reads, READS)
     spec = env_spec(env)
     algorithm = make_algorithm(config, spec)
     training, latent = config.training, config.latent
@@ -152,7 +149,7 @@ def _explore(
         hyperparameters.epsilon_finish,
         hyperparameters.epsilon_steps,
     )
-    explore = EXPLORATIONS[parts.config.exploration.kind]
+    explore = EXPLORATIONS.find(parts.config.exploration.kind)
     return epsilon, explore(epsilon, hyperparameters.exploration_temperature)
 
 

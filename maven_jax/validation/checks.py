@@ -13,6 +13,7 @@ from maven_jax.algorithms.table import latent_of, row
 from maven_jax.config.overrides import TYPE_NAMES, coerce
 from maven_jax.config.sections import Config, Hyperparameters
 from maven_jax.errors import check
+from maven_jax.validation.names import check_names
 
 _LARGEST = {
     "network": 2**16,
@@ -53,6 +54,7 @@ def validate(config: Config) -> None:
         ConfigError: the first value that cannot work, or no such algorithm.
     """
     config = _with_plain_numbers(config)
+    check_names(config)
     training = config.training
     for section in ("network", "training", "evaluation"):
         _check_sizes(config, section)

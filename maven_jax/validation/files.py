@@ -7,15 +7,16 @@ from typing import Any
 
 import yaml
 
+from maven_jax.algorithms.table import ALGORITHMS, row
 from maven_jax.config.overrides import from_dict, override
 from maven_jax.config.sections import Config
 from maven_jax.configs import (
-    algorithm_configs,
     config_names,
     packaged_configs,
     packaged_overrides,
 )
 from maven_jax.errors import ConfigError, unknown
+from maven_jax.extensions import import_entry_points, unknown_part
 from maven_jax.validation.checks import validate
 
 AnyPath = str | os.PathLike[str]
@@ -25,19 +26,31 @@ AnyPath = str | os.PathLike[str]
 def load_config(source: AnyPath) -> Config:
     """Reads a YAML file of overrides, or one of the packaged configurations by its name.
 
-    The name of an algorithm that has no configuration stands for its family's (`ALGORITHMS_OF`).
+    The name of an algorithm that has no configuration stands for that of QMIX, or of MAVEN if it
+    has a latent, with `algorithm` set.
 
     Raises:
         ConfigError: no such file or name, unknown key, wrong type, or a value that cannot work.
     """
     name = str(source)
-    family = None if Path(source).is_file() else algorithm_configs().get(name)
+    family = None if Path(source).is_file() else _family_of(name)
     file = find_yaml("config", family or source, packaged_configs, config_names())
     config = from_dict(_read_overrides(file, f"config {name!r}"))
     if family:
         config = override(config, {"algorithm": name})
     validate(config)
     return config
+
+
+def _family_of(algorithm: str) -> str | None:
+    """The configuration in which an algorithm is set that has none; None for any other name."""
+    if algorithm in packaged_configs() or Path(algorithm).suffix:
+        return None
+    if algorithm not in ALGORITHMS and ":" not in algorithm:
+        import_entry_points()
+        if algorithm not in ALGORITHMS:
+            return None
+    return "maven" if row(Config(algorithm=algorithm)).has_latent else "qmix"
 
 
 def load_overrides(source: AnyPath) -> Any:
@@ -149,5 +162,6 @@ def find_yaml(
     if path.suffix or len(path.parts) > 1:
         raise ConfigError(f"{kind} {name!r} is not a file")
     if name not in packaged():
-        raise unknown(kind, name, names or packaged())
+        error = unknown_part if kind == "config" else unknown
+        raise error(kind, name, names or packaged())
     return packaged()[name]

@@ -72,10 +72,11 @@ def remarks(config: Config, base: Config) -> list[str]:
 def _reasons(config: Config) -> Iterator[tuple[str, list[str]]]:
     """Why fields are not read, and their names."""
     mixer, objective, has_latent = row(config)
+    mixed_by = "network.mixer" if config.network.mixer else "algorithm"
     exploration, latent, discriminator = config.exploration, config.latent, config.discriminator
     rules = [  # whether it is so, the field that decides it, and the fields that are ignored then
-        (mixer in (independent, additive), "algorithm", "network.mixer_*"),
-        (mixer is joint, "algorithm", _OF_QMIXERS),
+        (mixer in (independent, additive), mixed_by, "network.mixer_*"),
+        (mixer is joint, mixed_by, _OF_QMIXERS),
         (objective is not penalised_q_learning, "algorithm", "*.monotonicity_weight"),
         (objective is not qtran, "algorithm", "*.optimum_weight *.nonoptimum_weight"),
         (config.training.optimizer != "rmsprop", "training.optimizer", "*.rms_*"),

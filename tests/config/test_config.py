@@ -143,14 +143,15 @@ def placed(config, field, value):
 
 
 RATIO = "training.env_steps_per_update"
+CUSTOM = "custom: module:Name, or a name that a module registers (--import MODULE)"
 REFUSED = [
     ("algorithm", ["qmix"], "a string"),
     ("fidelity", "refrence", "paper, reference"),
     ("network.latent_head", "wide", "additive, paired, residual"),
-    ("latent.kind", "normal", "categorical, gaussian, logistic, bandit, uniform"),
+    ("latent.kind", "normal", f"categorical, gaussian, logistic, bandit, uniform; {CUSTOM}"),
     ("discriminator.reads", "actions", "policies, greedy_actions, taken_actions"),
-    ("exploration.kind", "softmax", "epsilon_greedy, team_epsilon_greedy, boltzmann"),
-    ("training.optimizer", "sgd", "rmsprop, adam, radam"),
+    ("exploration.kind", "softmax", f"epsilon_greedy, team_epsilon_greedy, boltzmann; {CUSTOM}"),
+    ("training.optimizer", "sgd", f"rmsprop, adam, radam; {CUSTOM}"),
     ("training.double_q", 1, "true or false"),
     ("training.double_q", "no", "true or false"),
     ("hyperparameters.gamma", "high", "a number"),

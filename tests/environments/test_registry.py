@@ -141,8 +141,8 @@ def test_a_packaged_class_is_named_by_its_module_too():
 NOT_MADE = [
     ("gmae:TwoStep", {}, "env.name is 'gmae:TwoStep', but there is no module 'gmae'; allowed"),
     ("game.sub:TwoStep", {}, "env.name is 'game.sub:TwoStep', but "),
-    ("game:TwoStp", {}, "unknown class of 'game' in env.name 'game:TwoStp': 'TwoStp'; did you"),
-    ("game:", {}, "unknown class of 'game' in env.name 'game:': ''; allowed"),
+    ("game:TwoStp", {}, "unknown name in 'game', env.name 'game:TwoStp': 'TwoStp'; did you"),
+    ("game:", {}, "unknown name in 'game', env.name 'game:': ''; allowed"),
     (":TwoStep", {}, "env.name is ':TwoStep', but importing '' raises ValueError"),
     (".game:TwoStep", {}, "env.name is '.game:TwoStep', but importing '.game' raises TypeError"),
     (
@@ -163,7 +163,7 @@ NOT_MADE = [
     ("game:Strict", {"sice": 3}, "unknown option of environment game:Strict 'sice'; did you"),
     ("game:NoSizes", {"x": 3}, "unknown option of environment game:NoSizes 'x'; allowed: none"),
     ("game:TwoStep", {"time_limit": "x"}, "env.options.time_limit is 'x'; allowed: a whole"),
-    ("two_step", {}, "unknown environment 'two_step'; allowed: m_step_matrix, "),
+    ("two_step", {}, "unknown env.name 'two_step'; allowed: cleaner, "),
 ]
 
 
@@ -219,9 +219,11 @@ def test_a_run_finds_its_environment_again_or_names_the_missing_module(folder, c
     for command in (["evaluate", "../out"], ["resume", "../out", *STEPS, "99"]):
         capsys.readouterr()
         message = refused(capsys, *command)
-        assert f"env.name is '{name}', but there is no module 'game'" in message
-        assert "damaged" not in message
-        assert "PYTHONPATH" in message
+        assert f"environment '{name}' needs the module 'game'" in message
+        assert "add --import game" in message
+        missing = refused(capsys, *command, "--import", "game")
+        assert "--import game: there is no module 'game'" in missing
+        assert "PYTHONPATH" in missing
 
 
 @pytest.mark.slow
@@ -230,7 +232,7 @@ def test_python_s_environment_is_gone_on_with_though_the_configuration_names_ano
     env, config = make_env(config_of("game:TwoStep")), from_dict(SMALL)
     seeds = {"a": [0], "b": [1]}
     parts = [Part(n, config, make_lanes(config.hyperparameters, s), {}) for n, s in seeds.items()]
-    options = Options(tensorboard=False, checkpoint=Checkpointing(keep_final=True))
+    options = Options(checkpoint=Checkpointing(keep_final=True))
     train_plan(Plan(tuple(parts)), folder / "out", options, lambda _: env)
     assert run(["evaluate", "out/a", "--episodes", "2"]) == 0
     assert run(["resume", "out", *STEPS, "16"]) == 0
@@ -241,4 +243,4 @@ def test_python_s_environment_is_gone_on_with_though_the_configuration_names_ano
     info = read_info(folder / "out" / "a") | {"status": "interrupted"}
     (folder / "out" / "a" / "run.json").write_text(json.dumps(info))
     with pytest.raises(ConfigError, match=r"in 'game:TwoStep', not in '.*Matrix"):
-        continue_run(folder / "out" / "a", MStepMatrixGame(m=2), Options(tensorboard=False))
+        continue_run(folder / "out" / "a", MStepMatrixGame(m=2), Options())

@@ -4,10 +4,8 @@ import io
 import json
 import os
 import shutil
-import struct
 from contextlib import suppress
 from pathlib import Path
-from types import SimpleNamespace
 
 import chex
 import numpy as np
@@ -21,7 +19,6 @@ from small_experiments import (
     stop_after,
     train_run,
 )
-from tensorboardX import SummaryWriter
 
 from maven_jax.environments.registry import make_env
 from maven_jax.errors import ConfigError, MavenJaxError, StorageError
@@ -40,11 +37,11 @@ EVERY_CHUNK = Checkpointing(updates=1, keep=2)
 
 
 def quiet(checkpoint: Checkpointing = EVERY_CHUNK) -> Options:
-    return Options(tensorboard=False, checkpoint=checkpoint, console=Console(quiet=True))
+    return Options(checkpoint=checkpoint, console=Console(quiet=True))
 
 
 def heard(said: io.StringIO) -> Options:
-    return Options(False, EVERY_CHUNK, Console(file=said, width=1000))
+    return Options((), EVERY_CHUNK, Console(file=said, width=1000))
 
 
 def newest(path: Path) -> Path:
@@ -99,7 +96,7 @@ def test_whatever_is_left_goes_on_bit_for_bit(trained, tmp_path):
         stop_after(tmp_path / name, 3)
         damage(tmp_path / name)
     (tmp_path / "sweep.json").write_text(json.dumps({"parts": list(LEFT)}))
-    options = Options(False, Checkpointing(keep_final=True), Console(file=said, width=1000))
+    options = Options((), Checkpointing(keep_final=True), Console(file=said, width=1000))
     resume_plan(tmp_path, options)
     lines = said.getvalue().splitlines()
     resumed = [line for line in lines if "resuming after" in line]
@@ -170,49 +167,6 @@ def test_a_sound_checkpoint_of_another_configuration_is_left_alone(trained, tmp_
         resume_plan(path, quiet())
     assert [file.stem for file in checkpoint_files(path)] == ["3", "2", "1"]
     assert (path / "metrics.csv").read_bytes() == before
-
-
-def events_of(path: Path) -> list[tuple[str, int]]:
-    """Name and step of every scalar that a reader of the run's events shows."""
-    from tensorboardX.proto import event_pb2
-
-    found = []
-    for file in sorted((path / "events").iterdir()):
-        data, position = file.read_bytes(), 0
-        while position < len(data):
-            (size,) = struct.unpack_from("<Q", data, position)
-            event = event_pb2.Event.FromString(data[position + 12 : position + 12 + size])
-            if event.session_log.status == event_pb2.SessionLog.START:
-                found = [entry for entry in found if entry[1] < event.step]
-            found += [(value.tag, event.step) for value in event.summary.value]
-            position += 16 + size
-    return found
-
-
-class PulledPlug(BaseException):
-    """Ends a run at a moment at which nothing more is written."""
-
-
-def test_a_resumed_run_shows_every_event_once(program, tmp_path, monkeypatch):
-    """Also where it goes on in the same second, by which the event files are named."""
-    monkeypatch.setattr("tensorboardX.event_file_writer.time", SimpleNamespace(time=lambda: 1e9))
-    options = Options(True, Checkpointing(updates=10), Console(quiet=True))
-    program.train(tmp_path / "whole", options)
-    with monkeypatch.context() as patch:
-        add, steps = SummaryWriter.add_scalar, set()
-
-        def fail(self, tag, value, step):
-            steps.add(step)
-            if len(steps) == 4:
-                raise PulledPlug
-            add(self, tag, value, step)
-
-        patch.setattr(SummaryWriter, "add_scalar", fail)
-        with pytest.raises(PulledPlug):
-            program.train(tmp_path / "broken", options)
-    assert [file.stem for file in checkpoint_files(tmp_path / "broken")] == ["2"]
-    program.train(tmp_path / "broken", options)
-    assert sorted(events_of(tmp_path / "broken")) == sorted(events_of(tmp_path / "whole"))
 
 
 @pytest.mark.parametrize("reason", ["No space left on device", "is a file"])

@@ -300,7 +300,7 @@ def test_whatever_can_be_resumed_ends_bit_for_bit(trained, tmp_path):
     for name in names:
         put(trained, tmp_path / name, STATES[name], ExitStack())
     (tmp_path / "sweep.json").write_text(json.dumps({"parts": names}))
-    resume_plan(tmp_path, Options(False, console=Console(quiet=True)))
+    resume_plan(tmp_path, Options(console=Console(quiet=True)))
     for name in names:
         assert read_info(tmp_path / name)["status"] == "finished"
         assert_same_results(tmp_path / name, trained)

@@ -61,7 +61,7 @@ class Listener(io.StringIO):
 
 def options(file=None) -> Options:
     console = Console(file=file, width=1000) if file else Console(quiet=True)
-    return Options(False, Checkpointing(updates=10), console)
+    return Options(checkpoint=Checkpointing(updates=10), console=console)
 
 
 def sending(*numbers):
@@ -219,7 +219,7 @@ def test_standard_error_that_closes_ends_nothing(moment, trained, program, tmp_p
         os.close(reads)
     else:
         before_call(monkeypatch, *MOMENTS[moment], lambda: os.close(reads))
-    program.train(path, Options(False, Checkpointing(updates=10), plain_console(stderr=True)))
+    program.train(path, Options((), Checkpointing(updates=10), plain_console(stderr=True)))
     with contextlib.suppress(BrokenPipeError):
         stream.close()
     with pytest.raises(OSError, match="Bad file descriptor"):

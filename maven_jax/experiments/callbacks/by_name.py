@@ -1,0 +1,38 @@
+"""Callbacks by their names on the command line."""
+
+from collections.abc import Callable
+from typing import Any
+
+from maven_jax.errors import ConfigError, check
+from maven_jax.experiments.callbacks.callback import Callback
+from maven_jax.experiments.callbacks.json_lines import JsonLines
+from maven_jax.experiments.callbacks.tensorboard import TensorBoard
+from maven_jax.experiments.callbacks.wandb import WandB
+from maven_jax.extensions import Table, described
+
+CALLBACKS: Table[Callable[[], Callback]] = Table(
+    "callback", {"json_lines": JsonLines, "tensorboard": TensorBoard, "wandb": WandB}
+)
+
+
+def make_callback(name: str) -> Callback:
+    """The callback of a name of `CALLBACKS`, or of `module:Name`.
+
+    What `module:Name` names is a callback, or a class or function without arguments that makes one.
+
+    Raises:
+        ConfigError: there is none, it cannot be made, or a package that it needs is missing.
+    """
+    if name in CALLBACKS:
+        return CALLBACKS[name]()
+    found: Any = CALLBACKS.find(name)
+    if callable(found) and not isinstance(found, Callback):
+        try:
+            found = found()
+        except ConfigError:
+            raise
+        except Exception as error:
+            raise ConfigError(f"callback is {name!r}, which raises {described(error)}") from None
+    allowed = "a maven_jax.callbacks.Callback, or a class or function without arguments of one"
+    check(isinstance(found, Callback), "callback", name, allowed)
+    return found
