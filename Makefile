@@ -8,7 +8,7 @@ OUT ?= runs/figure3-$(shell date +%Y%m%d-%H%M%S)
 QUIETLY := --quiet --disable-pip-version-check
 SEED ?= 0
 
-.PHONY: figure3 test test-slow test-all test-newest test-accelerators lint docs clean
+.PHONY: figure3 test test-slow test-all test-newest test-accelerators lint package docs clean
 
 figure3: $(VENV)/.installed
 	$(BIN)/maven-jax figure3 --configs maven_team qmix --seed $(SEED) --seeds 6 --steps 14000 --out $(OUT)
@@ -43,6 +43,10 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/lint-imports
 	@find maven_jax/ envs/ -name '*.py' | xargs wc -l | awk '$$2 != "total" && $$1 > 300 \
 	    {print $$2 " has " $$1 " lines; allowed: 300"; long = 1} END {exit long}'
+
+# The sdist and the wheel in dist/, installed in an empty environment and tried there.
+package:
+	PYTHON=$(PYTHON) .ci/package
 
 # The site, in build/site; a broken link or a name without an entry is an error.
 docs: $(VENV)/.installed-docs

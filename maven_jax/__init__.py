@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from maven_jax import latents
+    from maven_jax.api import Results, load_example, load_results, train
     from maven_jax.config import Config, Hyperparameters, from_dict, override, to_dict
     from maven_jax.environments.checker import check_env
     from maven_jax.errors import ConfigError, MavenJaxError, StorageError
     from maven_jax.experiments import callbacks
+    from maven_jax.experiments.callbacks.by_name import register_callback
     from maven_jax.experiments.evaluating import trained_weights
+    from maven_jax.experiments.plan import Plan
     from maven_jax.experiments.run import load_run
     from maven_jax.experiments.sweep import compile_sweep, run_sweep, seed_keys
     from maven_jax.functional import information, losses
@@ -36,6 +39,8 @@ __all__ = [
     "ConfigError",
     "Hyperparameters",
     "MavenJaxError",
+    "Plan",
+    "Results",
     "StorageError",
     "Trainer",
     "agents",
@@ -47,6 +52,8 @@ __all__ = [
     "information",
     "latents",
     "load_config",
+    "load_example",
+    "load_results",
     "load_run",
     "losses",
     "make_train",
@@ -54,6 +61,7 @@ __all__ = [
     "mixers",
     "override",
     "register_algorithm",
+    "register_callback",
     "register_environment",
     "register_exploration",
     "register_latent",
@@ -61,15 +69,19 @@ __all__ = [
     "run_sweep",
     "seed_keys",
     "to_dict",
+    "train",
     "trained_weights",
     "validate",
 ]
 
 _NAMES_OF = {
+    "api": ("Results", "load_example", "load_results", "train"),
     "config": ("Config", "Hyperparameters", "from_dict", "override", "to_dict"),
     "environments.checker": ("check_env",),
     "errors": ("ConfigError", "MavenJaxError", "StorageError"),
+    "experiments.callbacks.by_name": ("register_callback",),
     "experiments.evaluating": ("trained_weights",),
+    "experiments.plan": ("Plan",),
     "experiments.run": ("load_run",),
     "experiments.sweep": ("compile_sweep", "run_sweep", "seed_keys"),
     "registering": (

@@ -150,3 +150,12 @@ def refuse_missing(what: str, modules: Iterable[str | None]) -> None:
                 f"{what} needs the module {name!r}; if you trust it, add --import {name}, or in "
                 "Python import it first"
             )
+
+
+def registering_module() -> str:
+    """The module that registers a name, past what checks types around these functions."""
+    frame, module = sys._getframe(1), __name__
+    while module.partition(".")[0] in ("", "maven_jax", "jaxtyping", "beartype") and frame.f_back:
+        frame = frame.f_back
+        module = frame.f_globals.get("__name__", "")
+    return module

@@ -4,13 +4,13 @@
 in the group `maven_jax.extensions` does so wherever the package is installed.
 """
 
-import sys
 from collections.abc import Callable
 
 from maven_jax.algorithms.objectives import Loss, Objective, mixed_value, q_learning
 from maven_jax.algorithms.table import ALGORITHMS, LATENTS, MIXERS, MakeLatent, MakeMixer, Row
 from maven_jax.environments.registry import ENVIRONMENTS
 from maven_jax.errors import check
+from maven_jax.extensions import registering_module
 from maven_jax.functional.exploration import EXPLORATIONS, Explore
 from maven_jax.types import MarlEnv
 
@@ -40,7 +40,7 @@ def register_algorithm(
     if not isinstance(objective, Objective):
         check(callable(objective), "objective", objective, "an Objective, or a Loss")
         objective = Objective(objective, mixed_value)
-    ALGORITHMS.register(name, Row(make, objective, latent), _caller())
+    ALGORITHMS.register(name, Row(make, objective, latent), registering_module())
 
 
 def register_mixer(name: str, make: MakeMixer) -> None:
@@ -50,7 +50,7 @@ def register_mixer(name: str, make: MakeMixer) -> None:
         ConfigError: the name is packaged.
     """
     check(callable(make), "make", make, "a function of a configuration and an EnvSpec")
-    MIXERS.register(name, make, _caller())
+    MIXERS.register(name, make, registering_module())
 
 
 def register_latent(name: str, make: MakeLatent) -> None:
@@ -62,7 +62,7 @@ def register_latent(name: str, make: MakeLatent) -> None:
         ConfigError: the name is packaged.
     """
     check(callable(make), "make", make, "a function of a LatentConfig")
-    LATENTS.register(name, make, _caller())
+    LATENTS.register(name, make, registering_module())
 
 
 def register_exploration(name: str, make: Explore) -> None:
@@ -77,7 +77,7 @@ def register_exploration(name: str, make: Explore) -> None:
         ConfigError: the name is packaged.
     """
     check(callable(make), "make", make, "a function of epsilon and the temperature")
-    EXPLORATIONS.register(name, make, _caller())
+    EXPLORATIONS.register(name, make, registering_module())
 
 
 def register_environment(name: str, make: Callable[..., MarlEnv]) -> None:
@@ -89,13 +89,4 @@ def register_environment(name: str, make: Callable[..., MarlEnv]) -> None:
     for method in ("reset", "step"):
         has_method = callable(getattr(make, method, None))
         check(has_method, "make", make, f"a class with a {method}, as MarlEnv has")
-    ENVIRONMENTS.register(name, make, _caller())
-
-
-def _caller() -> str:
-    """The module that registers a name, past what checks types around these functions."""
-    frame, module = sys._getframe(1), __name__
-    while module.partition(".")[0] in ("", "maven_jax", "jaxtyping", "beartype") and frame.f_back:
-        frame = frame.f_back
-        module = frame.f_globals.get("__name__", "")
-    return module
+    ENVIRONMENTS.register(name, make, registering_module())

@@ -32,6 +32,7 @@ for package in (
     "jumanji",
     "matplotlib.backends.backend_agg",
     "optax",
+    "pandas",
     "rich.progress",
     "scipy.stats",
     "tensorboardX",

@@ -11,13 +11,17 @@ import numpy as np
 import pytest
 from small_experiments import SMALL
 
-from maven_jax import check_env, from_dict, load_run, make_train, override, to_dict, trained_weights
-from maven_jax.acting.rollout import env_spec, rollout, start_episodes
-from maven_jax.algorithms.table import make_algorithm
+from maven_jax import (
+    check_env,
+    from_dict,
+    load_example,
+    make_train,
+    override,
+    to_dict,
+)
 from maven_jax.cli.main import run as command_line
-from maven_jax.environments.registry import make_env
+from maven_jax.envs import MStepMatrixGame
 from maven_jax.experiments.weights import read_weights
-from maven_jax.functional.exploration import act_greedily
 
 pytestmark = pytest.mark.slow
 
@@ -58,8 +62,7 @@ def test_an_environment_of_ones_own():
             "evaluation": {"episodes": 64},
         }
     )
-    hyperparameters = jax.tree.map(jnp.float32, config.hyperparameters)
-    state, metrics = jax.jit(make_train(config, env))(jax.random.key(0), hyperparameters)
+    state, metrics = jax.jit(make_train(config, env))(jax.random.key(0))
     assert metrics["extras/met"][-1] > 0.95
     assert state.replay.experience.agents_view.dtype == np.int8
 
@@ -80,7 +83,7 @@ def test_a_wrapped_environment():
     goal = after.env_state.p_pos[2 + after.env_state.goal]
     np.testing.assert_allclose(second.reward, -2 * ((listener - goal) ** 2).sum(), rtol=1e-5)
     config = from_dict({"algorithm": "qmix", "training": {"total_env_steps": 1000}})
-    jax.eval_shape(make_train(config, env), jax.random.key(0), config.hyperparameters)
+    jax.eval_shape(make_train(config, env), jax.random.key(0))
 
 
 def test_legal_actions_of_a_wrapped_environment():
@@ -123,32 +126,6 @@ def test_losses_with_networks_of_ones_own():
     assert min(paid.values()) > 0.8
 
 
-def test_trained_agents_in_a_loop_of_ones_own(tmp_path):
-    """An episode step by step is the whole one that `rollout` plays from the same keys."""
-    (tmp_path / "maven.yaml").write_text(SMALL.format(algorithm="maven"))
-    out = tmp_path / "run"
-    options = ["--seeds", "2", "--no-tensorboard", "--out", str(out)]
-    assert command_line(["train", str(tmp_path / "maven.yaml"), *options]) == 0
-    play, trained = load("trained_agents").play, load_run(out)
-    env = make_env(trained.config)
-    algorithm = make_algorithm(trained.config, env_spec(env))
-    params, latent_params = jax.tree.map(lambda x: x[1], trained_weights(trained, env))
-
-    @jax.jit
-    def whole_episode(key):
-        start_key, latent_key, act_key = jax.random.split(key, 3)
-        start = start_episodes(env, start_key, 1)
-        z = algorithm.latent.sample(latent_params, latent_key, start.initial_state)
-        agent = algorithm.agent, params.agent
-        return rollout(env, *agent, act_key, start, z, act_greedily).episodes
-
-    for key in jax.random.split(jax.random.key(3), 3):
-        episodes = whole_episode(key)
-        total, steps = play(out, key, lane=1)
-        assert total == pytest.approx(float(episodes.reward.sum()))
-        assert steps == episodes.mask.sum()
-
-
 def test_a_callback_of_ones_own(tmp_path, monkeypatch):
     """It saves the weights of an evaluation, by the names that the run's own have."""
     monkeypatch.chdir(EXAMPLES)
@@ -176,3 +153,12 @@ def test_a_search_by_optuna():
     assert study.best_value == max(trial.value for trial in study.trials)
     assert 0 <= study.best_value <= 6
     assert len({trial.params["learning_rate"] for trial in study.trials}) == 6
+
+
+def test_trained_agents_in_a_loop_of_ones_own():
+    """The packaged agents play the 10-step game to the best return with the best z."""
+    policy = load_example("maven_team").policy(seed=1)
+    keys = jax.random.split(jax.random.key(0), 4)
+    assert {load("trained_agents").play(policy, MStepMatrixGame(m=10), k) for k in keys} == {
+        (13.0, 10)
+    }

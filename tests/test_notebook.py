@@ -19,6 +19,11 @@ part = Part("", config, make_lanes(config.hyperparameters, [0]), {})
 (run,) = train_plan(Plan((part,)), "run")
 assert run.info["status"] == "finished"
 """
+RESULTS = """
+import maven_jax
+results = maven_jax.train("small.yaml", seeds=2)
+print(results.frame().tail(2))
+"""
 COMMAND = "!{PYTHON} -m maven_jax train small.yaml --seeds 1 --no-tensorboard --out command"
 SHOWN = (
     "compiling one program for 1 run",
@@ -35,6 +40,8 @@ def outputs(tmp_path_factory):
     cells = {
         "import": "from maven_jax.envs import MStepMatrixGame",
         "backend": "import matplotlib; print(matplotlib.get_backend(), __IPYTHON__)",
+        "results": RESULTS,
+        "plot": "results.plot()",
         "train": TRAIN,
         "command": f"import sys; PYTHON = sys.executable\n{COMMAND}",
     }
@@ -51,6 +58,16 @@ def test_the_environments_are_imported_and_the_backend_is_unchanged(outputs):
     backend, in_ipython = printed["text"].split()
     assert backend.endswith(("inline", "backend_inline"))
     assert in_ipython == "True"
+
+
+def test_experiments_print_their_rows(outputs):
+    printed = "".join(output.get("text", "") for output in outputs["results"])
+    assert "num_updates" in printed
+
+
+def test_a_plot_is_shown_once(outputs):
+    (shown,) = outputs["plot"]
+    assert "image/png" in shown["data"]
 
 
 @pytest.mark.parametrize("cell", ["train", "command"])

@@ -3,6 +3,7 @@
 import ast
 import inspect
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -11,6 +12,7 @@ from pathlib import Path
 import jaxtyping
 import pytest
 import yaml
+from build.util import project_wheel_metadata
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
@@ -22,26 +24,19 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parent.parent
 
 
+UNPACKAGED = shutil.ignore_patterns(
+    ".*", "*.egg-info", "__pycache__", "build", "dist", "runs", "tests", "docs", "benchmarks"
+)
+
+
 def copy_of_sources(target: Path, *, links: bool) -> Path:
     """A copy, so that the checkout stays clean; without links they are files that hold a path."""
-    files = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout.splitlines()
-    for name in files:
-        if name.startswith(("tests/", "docs/")) or not (ROOT / name).exists():
-            continue
-        copy = target / name
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        if not (ROOT / name).is_symlink():
-            copy.write_bytes((ROOT / name).read_bytes())
-        elif links:
-            copy.symlink_to((ROOT / name).readlink())
-        else:
-            copy.write_text(str((ROOT / name).readlink()))
+    shutil.copytree(ROOT, target, symlinks=True, ignore=UNPACKAGED)
+    if not links:
+        for link in (target / "maven_jax" / "envs", target / "maven_jax" / "configs"):
+            path = str(link.readlink())
+            link.unlink()
+            link.write_text(path)
     return target
 
 
@@ -58,11 +53,44 @@ def wheel(tmp_path_factory) -> zipfile.ZipFile:
     return zipfile.ZipFile(next(folder.glob("*.whl")))
 
 
+@pytest.mark.skipif(not (ROOT / "maven_jax" / "envs").is_symlink(), reason="an sdist has no links")
 def test_sources_without_links_say_why_they_cannot_be_built(tmp_path):
     built = build_wheel(copy_of_sources(tmp_path / "source", links=False))
     assert built.returncode != 0
     assert "this checkout was made without symbolic links" in built.stdout + built.stderr
     assert not list(tmp_path.glob("*.whl"))
+
+
+LINK = re.compile(r"""(!?)\[[^\]]*\]\(([^)#]+)[^)]*\)|(?:src|href)=["']([^"'#]+)""")
+ADDRESS = "https://host.example/owner/maven-jax"
+
+
+def links_of(markdown: str) -> set[tuple[bool, str]]:
+    """Whether a link shows a picture, and its target; blocks and spans of code have none."""
+    prose = re.sub(r"(?ms)^```.*?^```|`[^`]+`|^    .*?$", "", markdown)
+    return {(bool(mark), shown or other) for mark, shown, other in LINK.findall(prose)}
+
+
+def links_of_index_page(source: Path, address: str) -> set[tuple[bool, str]]:
+    """Those that a package index shows if the repository is at an address, or at none."""
+    file = source / "pyproject.toml"
+    bare = re.sub(r"(?m)^\[project\.urls\]\n(\w+ = .*\n)+", "", file.read_text())
+    urls = f'\n[project.urls]\nRepository = "{address}"\n' if address else ""
+    file.write_text(bare + urls)
+    return links_of(project_wheel_metadata(source, isolated=False).get_payload())
+
+
+def test_links_on_an_index_page_lead_into_the_repository_or_are_words(tmp_path):
+    here = links_of((ROOT / "README.md").read_text())
+    files = {(picture, target) for picture, target in here if not target.startswith("http")}
+    assert all((ROOT / target).exists() for _, target in files)
+    assert {picture for picture, _ in files} == {True, False}
+
+    source = copy_of_sources(tmp_path / "source", links=True)
+    of = {kind: f"{ADDRESS}/{kind}/v{maven_jax.__version__}" for kind in ("raw", "blob")}
+    led = {(picture, f"{of['raw' if picture else 'blob']}/{target}") for picture, target in files}
+    assert links_of_index_page(source, "") == here - files
+    assert links_of_index_page(source, ADDRESS) == (here - files) | led
 
 
 def test_a_wheel_has_the_version_of_the_package_and_of_its_citation(wheel):

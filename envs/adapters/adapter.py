@@ -1,6 +1,7 @@
 """What all adapters share: one team reward, and a time limit that is not an end."""
 
 import functools
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -55,6 +56,21 @@ def _traced_once(method: Callable[..., T]) -> Callable[..., T]:
     return _in_default_modes(jax.jit(method, static_argnums=0))
 
 
+def _records_options(init: Callable[..., None]) -> Callable[..., None]:
+    """Sets `Adapter.options`; that of a subclass is set after its parent's."""
+    signature = inspect.signature(init)
+
+    @functools.wraps(init)
+    def call(self: Any, *args: Any, **kwargs: Any) -> None:
+        init(self, *args, **kwargs)
+        bound = signature.bind(self, *args, **kwargs)
+        bound.apply_defaults()
+        _, *options = bound.arguments.items()
+        self.options = dict(options)
+
+    return call
+
+
 class Adapter:
     """A wrapped environment as a `MarlEnv`: pure `reset` and `step`, team reward, discount.
 
@@ -70,17 +86,20 @@ class Adapter:
         num_actions: `A`.
         time_limit: steps after which an episode is cut.
         env: the wrapped environment.
+        options: what the constructor was given, defaults included.
     """
 
     num_agents: int
     num_actions: int
     time_limit: int
     env: Any
+    options: dict[str, Any]
 
     def __init_subclass__(cls) -> None:
         """Constants are made in the mode that `reset` and `step` are traced in."""
         # By `setattr`, since mypy refuses an assignment to a method.
-        setattr(cls, "__init__", _in_default_modes(cls.__init__))  # noqa: B010
+        init = _records_options(_in_default_modes(cls.__init__))
+        setattr(cls, "__init__", init)  # noqa: B010
 
     @_traced_once
     def reset(self, key: PRNGKeyArray) -> tuple[State, TimeStep[Observation]]:

@@ -96,6 +96,13 @@ class MatrixGame(Environment[State, specs.MultiDiscreteArray, Observation]):
         return f"MatrixGame(payoff={self.payoff.tolist()!r})"
 
     @property
+    def options(self) -> dict[str, object]:
+        """What the constructor takes to make the same game."""
+        if self.game is not None:
+            return {"game": self.game}
+        return {"payoff": self.payoff.tolist()}
+
+    @property
     def optimal_return(self) -> float:
         """The best payoff."""
         return float(self.payoff.max())

@@ -15,6 +15,7 @@ class Command(NamedTuple):
     function: str  # as MODULE.NAME of `maven_jax.cli`
     summary: str
     takes_config: bool = False  # the first argument is CONFIG, and its fields are options
+    takes_env: bool = False  # options of --env name another environment than the run's
     prints: bool = False  # the result is what it prints; other commands write theirs to disk
 
     def load(self) -> tuple[type, Callable[[Any, Any], None]]:
@@ -50,6 +51,7 @@ COMMANDS = {
     "evaluate": Command(
         "evaluating.evaluate_run",
         "Play greedy episodes with a run's final weights and print what each seed reaches.",
+        takes_env=True,
         prints=True,
     ),
     "plot": Command(

@@ -10,16 +10,18 @@ import tyro
 from rich.console import Console
 
 from maven_jax.acting.rollout import env_spec
-from maven_jax.algorithms.table import make_algorithm
-from maven_jax.cli.shared import play_tests, print_line, say
+from maven_jax.cli.shared import print_line, say
+from maven_jax.config import EnvConfig
 from maven_jax.environments.registry import complete, make_env
 from maven_jax.errors import ConfigError, check
-from maven_jax.experiments.evaluating import evaluation_key, play_behaviour, trained_weights
+from maven_jax.examples import example_path
+from maven_jax.experiments.evaluating import evaluation_key, play_behaviour
 from maven_jax.experiments.grid import lanes_from_columns, make_lanes
 from maven_jax.experiments.new_folder import refuse_existing
-from maven_jax.experiments.provenance import env_of_run
 from maven_jax.experiments.run import load_run
+from maven_jax.experiments.trained import load_trained, play_tests, with_episodes
 from maven_jax.pymarl.files import read_folder, write_run
+from maven_jax.reports.marl_eval import task_name
 from maven_jax.reports.plots import check_picture, draw_behaviour
 from maven_jax.reports.render import check_gif, record_episode, write_gif
 from maven_jax.reports.tables import evaluation_table
@@ -31,8 +33,10 @@ from maven_jax.validation.files import load_config
 class Evaluate:
     """Arguments of `maven-jax evaluate`."""
 
-    run: tyro.conf.Positional[Path]
-    """Folder of a run."""
+    run: tyro.conf.Positional[Path | None] = None
+    """Folder of a run. It comes first if options of --env are given."""
+    example: str | None = None
+    """Name of a trained run that comes with the package, in the place of RUN."""
     episodes: int = 256
     """Test episodes with z from the latent policy, for each seed."""
     seed: int = 0
@@ -44,6 +48,21 @@ class Evaluate:
     """GIF to write of one greedy episode."""
     behaviour: Path | None = None
     """Picture to write of what each z does: its return, and the agents' actions."""
+    env: tyro.conf.AvoidSubcommands[EnvConfig | None] = None
+    """The environment to play in, of the same sizes. Default: the run's own."""
+
+    @property
+    def folder(self) -> Path:
+        """That of the run.
+
+        Raises:
+            ConfigError: not one of RUN and --example is given, or no example has the name.
+        """
+        if self.example is None and self.run is not None:
+            return self.run
+        if self.example is None or self.run is not None:
+            raise ConfigError("evaluate needs either RUN, the folder of a run, or --example NAME")
+        return example_path(self.example)
 
 
 @dataclass(frozen=True)
@@ -64,17 +83,17 @@ class Convert:
 def evaluate_run(command: Evaluate, console: Console) -> None:
     """`maven-jax evaluate RUN`."""
     episodes, seed = command.episodes, command.seed
-    check(1 <= episodes <= 10**5, "episodes", episodes, "a whole number from 1 to 100000")
-    check(0 <= seed < 2**31, "seed", seed, "a whole number from 0 to 2**31 - 1")
-    run = load_run(command.run)
+    run = load_run(command.folder)
+    config = with_episodes(run.config, episodes, seed)
     lane = command.lane or 0
     check(0 <= lane < run.num_lanes, "lane", lane, f"a whole number from 0 to {run.num_lanes - 1}")
     if command.lane is not None and command.render is None and command.behaviour is None:
         raise ConfigError(f"lane is {command.lane}; --lane needs --render or --behaviour")
-    evaluation = dataclasses.replace(run.config.evaluation, episodes=episodes)
-    config = dataclasses.replace(run.config, evaluation=evaluation)
-    env = env_of_run(run.path, config, run.info)
-    algorithm = make_algorithm(config, env_spec(env))
+    other = None
+    if command.env is not None:
+        config = dataclasses.replace(config, env=command.env)
+        other = make_env(config)
+    env, algorithm, params, latent_params = load_trained(run, other, say=say)
     if command.render is not None:
         refuse_existing("GIF", command.render)
         check_gif(env, command.render)
@@ -86,7 +105,6 @@ def evaluate_run(command: Evaluate, console: Console) -> None:
                 f"--behaviour shows what each z does, and {config.algorithm} has no z; use a run "
                 "of MAVEN"
             )
-    params, latent_params = trained_weights(run, env, say)
     lanes = lanes_from_columns(run.lanes, config.hyperparameters)
     metrics = play_tests(params, latent_params, seed, lanes, config, env)
     params, latent_params = jax.tree.map(lambda x: x[lane], (params, latent_params))
@@ -98,10 +116,11 @@ def evaluate_run(command: Evaluate, console: Console) -> None:
     if command.behaviour is not None:
         key = evaluation_key(seed, "behaviour")
         seen = play_behaviour(params, latent_params, key, env, algorithm, config, starts=64)
-        title = f"greedy episodes of each z: {command.run}, lane {lane}"
+        title = f"greedy episodes of each z: {run.path}, lane {lane}"
         draw_behaviour(seen, command.behaviour, title)
         written.append(f"picture: {command.behaviour}")
-    console.print(evaluation_table(run, metrics, episodes))  # once all files are written
+    where = "" if other is None else f"{config.env.name}, {task_name(config)}"
+    console.print(evaluation_table(run, metrics, episodes, where))  # once all files are written
     for line in written:
         print_line(console, line)
 

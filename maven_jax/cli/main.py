@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from maven_jax.cli.commands import COMMANDS, information, prints_results
-from maven_jax.cli.parsing import import_modules, parse, parse_with_config
+from maven_jax.cli.parsing import import_modules, parser_of
 from maven_jax.errors import MavenJaxError, unknown
 from maven_jax.experiments.console import plain_console
 from maven_jax.experiments.interruption import INTERRUPTED, interrupted_by_signals
@@ -41,8 +41,7 @@ def _run_command(name: str, rest: list[str]) -> None:
         raise unknown("command", name, COMMANDS)
     arguments, function = COMMANDS[name].load()
     rest = import_modules(rest)
-    parser = parse_with_config if COMMANDS[name].takes_config else parse
-    command: Any = parser(arguments, name, rest)
+    command: Any = parser_of(COMMANDS[name])(arguments, name, rest)
     if command is not None:
         with interrupted_by_signals():  # until here there is nothing to clean up or to keep
             function(command, plain_console(unfailing=not prints_results(name)))

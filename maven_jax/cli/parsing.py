@@ -2,21 +2,24 @@
 
 import argparse
 import contextlib
+import dataclasses
 import io
 import itertools
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from pathlib import Path
 from typing import Any, TypeVar
 
 import tyro
 from tyro.constructors import PrimitiveConstructorSpec, PrimitiveTypeInfo
 
-from maven_jax.cli.commands import COMMANDS
-from maven_jax.config import override
+from maven_jax.cli.commands import COMMANDS, Command
+from maven_jax.config import Config, override
 from maven_jax.config.overrides import whole_number
 from maven_jax.configs import config_names
 from maven_jax.environments.registry import complete
 from maven_jax.errors import ConfigError
+from maven_jax.experiments.folder import load_setup
 from maven_jax.extensions import import_module
 from maven_jax.suggestions import nearest
 from maven_jax.validation.checks import validate
@@ -24,6 +27,8 @@ from maven_jax.validation.files import load_config, load_overrides
 from maven_jax.validation.ignored_fields import DECISIVE, ignored_beside
 
 T = TypeVar("T")
+Parser = Callable[[type[Any], str, list[str]], Any]
+"""From a command's dataclass, its name and its arguments."""
 _RULES = tyro.constructors.ConstructorRegistry()
 
 
@@ -105,6 +110,33 @@ def import_modules(args: list[str]) -> list[str]:
     for name in given.modules:
         import_module(name, f"--import {name}: ")
     return rest
+
+
+def parse_with_run(kind: type[Any], name: str, args: list[str]) -> Any:
+    """`parse` of a command that plays with a run's weights, perhaps in another environment.
+
+    The run and the environment decide which options of `--env` there are, so they are read first.
+
+    Raises:
+        ConfigError: also for an environment that does not exist.
+        StorageError: there is no such run.
+    """
+    asks_help = not {"-h", "--help"}.isdisjoint(args)
+    if not asks_help and not any(word.startswith(("--env", "--no-env")) for word in args):
+        return parse(kind, name, args)
+    first = Path(args[0]) if args and not args[0].startswith("-") else None
+    named = kind(first, example=_value_of("--example", args))
+    config = Config() if asks_help else load_setup(named.folder)[0]
+    if (environment := _value_of("--env.name", args)) is not None:
+        config = override(config, {"env": {"name": environment}})
+    return parse(kind, name, args, dataclasses.replace(named, env=complete(config).env))
+
+
+def parser_of(command: Command) -> Parser:
+    """What parses the arguments of a command."""
+    if command.takes_config:
+        return parse_with_config
+    return parse_with_run if command.takes_env else parse
 
 
 def _value_of(option: str, args: list[str]) -> str | None:

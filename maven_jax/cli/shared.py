@@ -7,28 +7,19 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-import jax
-import numpy as np
 import tyro
 from rich.console import Console
 
-from maven_jax.acting.rollout import env_spec
-from maven_jax.algorithms.table import make_algorithm
 from maven_jax.cli.on_ray import train_on_ray
-from maven_jax.config import Config
 from maven_jax.errors import check
 from maven_jax.experiments.callbacks import make_callback
 from maven_jax.experiments.checkpoint import Checkpointing
 from maven_jax.experiments.console import log_to, plain_console
-from maven_jax.experiments.evaluating import evaluate_lanes, evaluation_key
-from maven_jax.experiments.grid import Lanes
 from maven_jax.experiments.options import Options
 from maven_jax.experiments.plan import Plan, train_plan
 from maven_jax.experiments.run import Run
-from maven_jax.experiments.sweep import spread
 from maven_jax.reports.plots import draw_curves
 from maven_jax.studies.report import print_report, try_to_report, write_report
-from maven_jax.types import MarlEnv, NetworkParams, Params
 
 Overrides = Annotated[str | None, tyro.conf.arg(name="config")]
 """The type of `--config`."""
@@ -138,22 +129,6 @@ def options_of(
         draw=draw_curves,
         report=lambda path: try_to_report(path, say),
     )
-
-
-def play_tests(
-    params: Params,
-    latent_params: NetworkParams,
-    seed: int,
-    lanes: Lanes,
-    config: Config,
-    env: MarlEnv,
-) -> dict[str, np.ndarray]:
-    """Metrics of test episodes with the weights of every lane, as `evaluate_lanes` returns them."""
-    algorithm = make_algorithm(config, env_spec(env))
-    num_lanes = len(lanes.seeds)
-    temperatures = np.asarray(spread(lanes.hyperparameters, num_lanes).temperature)
-    keys = jax.random.split(evaluation_key(seed, "table"), num_lanes)
-    return evaluate_lanes(params, latent_params, keys, temperatures, env, algorithm, config)
 
 
 def show_report(out: Path, console: Console) -> None:

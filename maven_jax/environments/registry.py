@@ -6,12 +6,16 @@ the working directory or `PYTHONPATH`. The class is called with `env.options` as
 
 import dataclasses
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
+import jax
+import numpy as np
+
 from maven_jax.acting.rollout import env_sizes
-from maven_jax.config import Config, coerce
+from maven_jax.config import Config, EnvConfig, coerce
 from maven_jax.config.frozen import FrozenDict
 from maven_jax.config.overrides import TYPE_NAMES
 from maven_jax.envs import MatrixGame, MStepMatrixGame
@@ -72,6 +76,41 @@ def make_env(config: Config) -> MarlEnv:
 def class_name(env: MarlEnv) -> str:
     """The `module:Class` of an environment, as `env.name` takes it."""
     return f"{type(env).__module__}:{type(env).__qualname__}"
+
+
+def env_config(env: MarlEnv, given: Mapping[str, Any] = MappingProxyType({})) -> EnvConfig:
+    """What a configuration says of an environment that was made in Python, to make it again.
+
+    Its options are its attribute `options`, a mapping, or else the attributes that are named like
+    its constructor's parameters: those that are numbers, strings, flags or lists.
+
+    Args:
+        env: the environment.
+        given: options that need not be read off it.
+
+    Raises:
+        ConfigError: an option whose default is a number, a string or a flag cannot be read off it.
+    """
+    kind, missing = type(env), []
+    options: dict[str, Any] = {}
+    if isinstance(held := getattr(env, "options", None), Mapping):
+        options |= held
+    else:
+        for option, default in _options_of(kind).items():
+            value = getattr(env, option, None)
+            if isinstance(value, np.ndarray | np.generic | jax.Array):
+                value = value.tolist()
+            if type(value) in (*TYPE_NAMES, list):
+                options[option] = value
+            elif type(default) in TYPE_NAMES and option not in given:
+                missing.append(option)
+    names = [name for name, packaged in ENVIRONMENTS.items() if packaged is kind]
+    if missing:
+        raise ConfigError(
+            f"options of environment {kind.__name__} cannot be read off it: {', '.join(missing)}; "
+            "allowed: attributes of these names, or values in overrides, under env.options"
+        )
+    return EnvConfig(names[0] if names else class_name(env), {**options, **given})
 
 
 def _constructor(name: str) -> Callable[..., Any]:
@@ -138,17 +177,25 @@ def default_options(name: str) -> dict[str, Any]:
 
 def _options(name: str) -> dict[str, Any]:
     """What a configuration can give the environment's constructor, with its defaults."""
+    return _options_of(_constructor(name))
+
+
+def _options_of(constructor: Callable[..., Any]) -> dict[str, Any]:
     kinds = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
-    return {p.name: p.default for p in _parameters(name) if p.kind in kinds and p.name != "viewer"}
+    return {
+        p.name: p.default
+        for p in _parameters(constructor)
+        if p.kind in kinds and p.name != "viewer"
+    }
 
 
 def _takes_any(name: str) -> bool:
     """Whether the constructor takes keyword arguments of any name."""
-    return any(p.kind is inspect.Parameter.VAR_KEYWORD for p in _parameters(name))
+    kinds = [p.kind for p in _parameters(_constructor(name))]
+    return inspect.Parameter.VAR_KEYWORD in kinds
 
 
-def _parameters(name: str) -> list[inspect.Parameter]:
-    constructor = _constructor(name)
+def _parameters(constructor: Callable[..., Any]) -> list[inspect.Parameter]:
     try:
         return list(inspect.signature(constructor).parameters.values())
     except ValueError:  # some classes written in C state none

@@ -8,7 +8,7 @@ fixes shapes or the program, which is compiled once for each of its values.
 import dataclasses
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -198,10 +198,12 @@ def expand(
     grid: Mapping[str, Sequence[Any]],
     seeds: Sequence[int],
     group_size: int | None = None,
+    complete: Callable[[Config], Config] = complete,
 ) -> list[Part]:
     """The programs of a sweep: one for each combination of static values and group of lanes.
 
-    Every seed runs at every point of the grid, at most `group_size` lanes at once.
+    Every seed runs at every point of the grid, at most `group_size` lanes at once. `complete` adds
+    to each configuration the options of its environment that it does not name.
 
     Raises:
         ConfigError: a group size below 1, an option that the environment has not, a field that

@@ -124,10 +124,15 @@ def set_metrics_aside(path: Path) -> Path | None:
 
 
 def scalar_columns(metrics: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Counters first, then the other metrics by name; one column for each z of a vector."""
+    """Counters first, then the other metrics by name."""
+    names = [*COUNTERS, *sorted(set(metrics) - set(COUNTERS))]
+    return as_columns({name: metrics[name] for name in names})
+
+
+def as_columns(metrics: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Metrics of lanes as columns: one for each z of a vector, `name_0`, `name_1`, ..."""
     columns = {}
-    for name in [*COUNTERS, *sorted(set(metrics) - set(COUNTERS))]:
-        value = metrics[name]
+    for name, value in metrics.items():
         if value.ndim == 1:
             columns[name] = value
         else:

@@ -1,5 +1,6 @@
 """Figures from results."""
 
+import io
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -71,16 +72,23 @@ def draw_curves(runs: Iterable[Run], path: AnyPath, metric: str = "return") -> N
 def draw_points(points: Iterable[Point], path: AnyPath, metric: str = "return") -> None:
     """`draw_curves` of experiments, or of runs that are told apart by their coordinates.
 
-    Args:
-        points: each has a curve, but those whose seeds all diverged before an evaluation.
-        path: picture to write.
-        metric: a column of `metrics.csv`.
-
     Raises:
         ConfigError: there is no curve or no such metric.
         StorageError: the picture cannot be written.
     """
-    path = Path(path)
+    save_figure(curves_figure(points, metric), path)
+
+
+def curves_figure(points: Iterable[Point], metric: str = "return") -> Figure:
+    """The figure that `draw_points` saves; it belongs to no list of open figures of pyplot.
+
+    Args:
+        points: each has a curve, but those whose seeds all diverged before an evaluation.
+        metric: a column of `metrics.csv`.
+
+    Raises:
+        ConfigError: there is no curve or no such metric.
+    """
     points = [point for point in points if point[1].metrics["seed"].size]
     if not points:
         raise ConfigError("there is no curve: all runs diverged before their first evaluation")
@@ -99,7 +107,7 @@ def draw_points(points: Iterable[Point], path: AnyPath, metric: str = "return") 
             draw_band(ax, run, metric, color, f"{label} ({pluralize(run.num_lanes, 'seed')})")
         style_axes(ax, metric.replace("_", " "))
         add_title(ax, f"{title}: median and quartiles over seeds")
-    save_figure(figure, path)
+    return figure
 
 
 def draw_behaviour(behaviour: LatentBehaviour, path: AnyPath, title: str) -> None:
@@ -167,9 +175,18 @@ def _colors(runs: Sequence[Run]) -> list[str]:
     ]
 
 
+class _ShownFigure(Figure):
+    """A notebook shows it, also where pyplot, which tells notebooks of figures, is not imported."""
+
+    def _repr_png_(self) -> bytes:
+        picture = io.BytesIO()
+        self.savefig(picture, format="png")
+        return picture.getvalue()
+
+
 def new_figure(columns: int, rows: int = 1) -> Figure:
     """An empty figure for so many axes side by side, and so many rows of them."""
-    figure = Figure(figsize=(6.4 * columns, 4.2 * rows), dpi=130, layout="constrained")
+    figure = _ShownFigure(figsize=(6.4 * columns, 4.2 * rows), dpi=130, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 

@@ -11,15 +11,19 @@ from maven_jax.experiments.run import Point, Run
 from maven_jax.experiments.text import format_value, pluralize
 
 
-def evaluation_table(run: Run, metrics: dict[str, np.ndarray], episodes: int) -> Table:
+def evaluation_table(
+    run: Run, metrics: dict[str, np.ndarray], episodes: int, where: str = ""
+) -> Table:
     """What each seed reaches, a row for each.
 
     Args:
         run: whose weights were tested, those of its last evaluation.
         metrics: of the test, each with an axis of lanes.
         episodes: with z from the latent policy, of each lane.
+        where: the environment, if it is not the one of training.
     """
     title = f"{episodes} greedy episodes a run: {run.path}"
+    title += f"\nin {where}" if where else ""
     title += f"\nweights of {last_evaluation([run])}"
     if "return_z" in metrics:
         count = run.config.evaluation.episodes_per_latent

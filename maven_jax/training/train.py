@@ -221,13 +221,10 @@ def is_finished(state: TrainState, total_env_steps: int | Int[Array, ""]) -> jax
     return jnp.greater_equal(state.env_steps, total_env_steps) | state.diverged
 
 
-def make_train(
-    config: Config, env: MarlEnv
-) -> Callable[[ScalarKey, Hyperparameters], tuple[TrainState, Metrics]]:
-    """The whole run: `train(key, hyperparameters) -> (state, metrics)`, to jit, vmap or embed.
+def make_train(config: Config, env: MarlEnv) -> Callable[..., tuple[TrainState, Metrics]]:
+    """The whole run: `train(key, hyperparameters=None) -> (state, metrics)`, to jit, vmap or embed.
 
-    The hyperparameters are the argument's, traced and unchecked; `config.hyperparameters` is not
-    read.
+    The hyperparameters are traced and unchecked; by default they are `config.hyperparameters`.
 
     Each metric has a leading axis of `max_chunks` rows, a row for each chunk in the order they were
     run. Seeds take different numbers of chunks: rows past a seed's last chunk repeat its last row,
@@ -242,7 +239,10 @@ def make_train(
     trainer = make_trainer(config, env)
     run_one_chunk = jax.jit(trainer.chunk, inline=True)  # traced once, though it is asked twice
 
-    def train(key: ScalarKey, hyperparameters: Hyperparameters) -> tuple[TrainState, Metrics]:
+    def train(
+        key: ScalarKey, hyperparameters: Hyperparameters | None = None
+    ) -> tuple[TrainState, Metrics]:
+        hyperparameters = hyperparameters or config.hyperparameters
         state = trainer.init(key, hyperparameters)
         _, row = jax.eval_shape(run_one_chunk, state, hyperparameters)
         blank = jax.tree.map(lambda x: jnp.zeros((trainer.max_chunks, *x.shape), x.dtype), row)

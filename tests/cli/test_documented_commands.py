@@ -13,7 +13,7 @@ import pytest
 
 from maven_jax.cli.commands import COMMANDS
 from maven_jax.cli.main import run
-from maven_jax.cli.parsing import parse, parse_with_config
+from maven_jax.cli.parsing import parser_of
 
 ROOT = Path(__file__).parent.parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -116,8 +116,7 @@ def assert_parsed(words) -> None:
     """Whether a command takes its arguments; `--help` prints instead."""
     name, *rest = words
     kind, _ = COMMANDS[name].load()
-    parser = parse_with_config if COMMANDS[name].takes_config else parse
-    assert (parser(kind, name, rest) is None) == ("--help" in rest)
+    assert (parser_of(COMMANDS[name])(kind, name, rest) is None) == ("--help" in rest)
 
 
 @pytest.mark.slow

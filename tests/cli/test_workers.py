@@ -57,6 +57,15 @@ def worker_that_trains(process: subprocess.Popen) -> psutil.Process:
     raise AssertionError("no worker trains")
 
 
+WATCH = """
+from maven_jax import callbacks
+
+class Watch(callbacks.Callback):
+    def on_end(self, run):
+        (run.path / "ended").touch()
+"""
+"""A module of the reader's own, which workers import as the command does."""
+
 AS_IN_A_TERMINAL = """
 import os, signal, sys
 signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -87,6 +96,8 @@ needs_ray = pytest.mark.skipif(
 @needs_ray
 def test_eight_parts_on_two_workers_of_which_one_is_killed(here):
     command = ["train", "small.yaml", "--seeds", "8", "--training.total-env-steps", "800"]
+    command += ["--callback", "json_lines", "--callback", "watch:Watch"]
+    (here / "watch.py").write_text(WATCH)
     process = start_on_ray(*command, *OPTIONS, "--out", "on_ray")
     try:
         worker_that_trains(process).kill()  # SIGKILL
@@ -100,6 +111,11 @@ def test_eight_parts_on_two_workers_of_which_one_is_killed(here):
     assert "resuming after" in said, "the worker that was killed had a checkpoint"
     assert run([*command, *OPTIONS, "--out", "in_turn"]) == 0
     assert_same_parts(here / "on_ray", here / "in_turn")
+    sys.modules.pop("watch")
+    for part in parts_of(here / "on_ray"):
+        log = (here / "in_turn" / part.name / "log.jsonl").read_bytes()
+        assert (part / "log.jsonl").read_bytes() == log
+        assert (part / "ended").exists()
 
 
 @pytest.mark.slow

@@ -12,13 +12,13 @@ from small_envs import Sides
 
 from maven_jax.acting.rollout import env_spec
 from maven_jax.algorithms.table import Algorithm, make_algorithm
-from maven_jax.cli.shared import play_tests
 from maven_jax.config import Config, from_dict
 from maven_jax.envs import MStepMatrixGame
 from maven_jax.experiments import evaluating
 from maven_jax.experiments.evaluating import cut, evaluate_lanes, evaluation_key, play_behaviour
 from maven_jax.experiments.grid import make_lanes
 from maven_jax.experiments.sweep import seed_keys
+from maven_jax.experiments.trained import play_tests
 from maven_jax.training.evaluation import latent_behaviour
 from maven_jax.training.train import make_trainer
 from maven_jax.types import MarlEnv

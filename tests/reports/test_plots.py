@@ -4,12 +4,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pytest
-from matplotlib.figure import Figure
 
 from maven_jax.config import EnvConfig
+from maven_jax.experiments.points import points_of
 from maven_jax.experiments.run import Run
-from maven_jax.reports.plots import draw_curves
+from maven_jax.reports.plots import curves_figure
 from maven_jax.validation.files import load_config
 
 
@@ -21,20 +20,12 @@ def run_of(name, config, value):
     return Run(Path(name), config, info, metrics)
 
 
-@pytest.fixture
-def drawn(monkeypatch):
-    """What `draw_curves` would save of runs."""
-    figures = []
-    monkeypatch.setattr(Figure, "savefig", lambda figure, path: figures.append(figure))
-
-    def draw(*runs):
-        draw_curves(runs, "x.png")
-        return figures[-1]
-
-    return draw
+def drawn(*runs):
+    """The figure of runs."""
+    return curves_figure(points_of(runs))
 
 
-def test_each_environment_has_its_panel(drawn):
+def test_each_environment_has_its_panel():
     """Options that are the environment's own make no other one."""
     game, smax = load_config("maven"), load_config("smax_3m")
     long = replace(game, env=EnvConfig("m_step_matrix", {"m": 20}))
@@ -50,7 +41,7 @@ def test_each_environment_has_its_panel(drawn):
         assert len(ax.get_legend().get_texts()) == len(ax.get_lines())
 
 
-def test_many_panels_stand_in_rows(drawn):
+def test_many_panels_stand_in_rows():
     games = [EnvConfig("m_step_matrix", {"m": m}) for m in range(2, 7)]
     figure = drawn(*(run_of("a", replace(load_config("maven"), env=env), 1.0) for env in games))
     assert len(figure.axes) == 5

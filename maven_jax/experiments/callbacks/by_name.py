@@ -8,15 +8,24 @@ from maven_jax.experiments.callbacks.callback import Callback
 from maven_jax.experiments.callbacks.json_lines import JsonLines
 from maven_jax.experiments.callbacks.tensorboard import TensorBoard
 from maven_jax.experiments.callbacks.wandb import WandB
-from maven_jax.extensions import Table, described
+from maven_jax.extensions import Table, described, registering_module
 
 CALLBACKS: Table[Callable[[], Callback]] = Table(
     "callback", {"json_lines": JsonLines, "tensorboard": TensorBoard, "wandb": WandB}
 )
 
 
+def register_callback(name: str, make: Callable[[], Callback]) -> None:
+    """Registers a callback for `--callback`: a class or function without arguments.
+
+    Raises:
+        ConfigError: the name is packaged.
+    """
+    CALLBACKS.register(name, make, registering_module())
+
+
 def make_callback(name: str) -> Callback:
-    """The callback of a name of `CALLBACKS`, or of `module:Name`.
+    """The callback of a packaged or registered name, or of `module:Name`.
 
     What `module:Name` names is a callback, or a class or function without arguments that makes one.
 

@@ -7,8 +7,10 @@ import sys
 import pytest
 from small_experiments import SMALL, contents, refused
 
+import maven_jax
 from maven_jax.cli.main import run
 from maven_jax.experiments.callbacks import EarlyStopping, JsonLines, TensorBoard, make_callback
+from maven_jax.experiments.callbacks.by_name import CALLBACKS
 
 MODULE = """
 from maven_jax import callbacks
@@ -69,8 +71,18 @@ def test_packaged_names_and_those_of_a_module(here):
     assert isinstance(make_callback("watchers:make"), EarlyStopping)
 
 
+def test_a_registered_name(here):
+    maven_jax.register_callback("to_the_top", lambda: EarlyStopping(at_least=13.0))
+    try:
+        assert isinstance(make_callback("to_the_top"), EarlyStopping)
+    finally:
+        del CALLBACKS["to_the_top"], CALLBACKS.modules["to_the_top"]
+    with pytest.raises(maven_jax.ConfigError, match="callback is 'wandb'; allowed: a name that is"):
+        maven_jax.register_callback("wandb", JsonLines)
+
+
 REFUSED = [
-    ("jason_lines", "unknown callback 'jason_lines'; did you mean 'json_lines'?; or module:Name"),
+    ("jason_lines", "callback is 'jason_lines'; allowed: json_lines, tensorboard, wandb; custom:"),
     ("other:Name", "callback is 'other:Name', but there is no module 'other'; allowed: a module"),
     ("watchers:Frist", "unknown name in 'watchers', callback 'watchers:Frist': 'Frist'; did you"),
     (

@@ -1,5 +1,6 @@
 """When callbacks are called, with what, and what becomes of a run that one of them ends."""
 
+import dataclasses
 import io
 import shutil
 from pathlib import Path
@@ -19,9 +20,11 @@ from maven_jax.experiments.interruption import StopRequest
 from maven_jax.experiments.metrics import parse_metrics
 from maven_jax.experiments.options import InterruptedRunError, Options
 from maven_jax.experiments.plan import train_plan
+from maven_jax.experiments.points import points_of
 from maven_jax.experiments.run import load_run
 from maven_jax.experiments.runner import continue_run
 from maven_jax.experiments.weights import read_weights
+from maven_jax.reports.tables import last_evaluation
 
 pytestmark = pytest.mark.slow
 
@@ -198,6 +201,21 @@ def test_tables_say_that_a_run_was_stopped(stopped, trained, capsys):
     assert f"{step:,} 2 " in printed, "the column of stopped runs, and that of seeds"
     assert command_line(["table", str(path), str(trained)]) == 2  # the same seeds
     assert "seed 0 of one configuration is in both" in capsys.readouterr().err
+
+
+def test_pooled_seeds_of_which_some_were_stopped(stopped, trained):
+    """Other seeds of the same configuration, which were trained to the end, are listed first."""
+    early, whole = load_run(stopped[0]), load_run(trained)
+    others = whole.info | {"lanes": {"seed": [2, 3]}}
+    seeds = {"seed": whole.metrics["seed"] + 2}
+    other = dataclasses.replace(whole, info=others, metrics=whole.metrics | seeds)
+    ((_, pooled),) = points_of([other, early])
+    assert pooled.stopped_early
+    assert pooled.num_lanes == 4
+    assert pooled.last_step == early.last_step
+    assert last_evaluation([pooled]).endswith("steps, stopped early")
+    assert last_evaluation([other, early]).endswith("steps, some stopped early")
+    assert last_evaluation([other]).endswith(" steps")
 
 
 def test_a_stopped_run_is_extended_to_its_first_end(stopped, program, trained, tmp_path):
