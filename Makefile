@@ -8,7 +8,7 @@ OUT ?= runs/figure3-$(shell date +%Y%m%d-%H%M%S)
 QUIETLY := --quiet --disable-pip-version-check
 SEED ?= 0
 
-.PHONY: figure3 test test-slow test-all test-newest test-accelerators lint package clean
+.PHONY: figure3 test test-slow test-all test-newest test-accelerators lint package docs clean
 
 figure3: $(VENV)/.installed
 	$(BIN)/maven-jax figure3 --configs maven_team qmix --seed $(SEED) --seeds 6 --steps 14000 --out $(OUT)
@@ -48,6 +48,10 @@ lint: $(VENV)/.installed-dev
 package:
 	PYTHON=$(PYTHON) .ci/package
 
+# The site, in build/site; a broken link or a name without an entry is an error.
+docs: $(VENV)/.installed-docs
+	JAX_PLATFORMS=cpu $(BIN)/mkdocs build --strict
+
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit("maven-jax needs Python 3.11 to 3.13, this is %d.%d: try make PYTHON=python3.12" % v)'
 	$(PYTHON) -m venv $(VENV)
@@ -59,6 +63,10 @@ $(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt
 $(VENV)/.installed-dev: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(BIN)/python -m pip install $(QUIETLY) -c constraints.txt -e '.[dev]'
 	touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-docs: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install $(QUIETLY) -c constraints.txt -e '.[docs]'
+	touch $@
 
 # The compilers say on every start of JAX that they find no device: they stay in a place of their own.
 $(VENV)-accelerators/.installed: pyproject.toml constraints.txt

@@ -1,8 +1,5 @@
 """The package in a Jupyter kernel: a real one, whose outputs are those that a notebook shows."""
 
-import re
-from pathlib import Path
-
 import nbformat
 import pytest
 from nbclient import NotebookClient
@@ -10,7 +7,6 @@ from small_experiments import SMALL
 
 pytestmark = pytest.mark.slow
 
-README = Path(__file__).parent.parent / "README.md"
 TRAIN = """
 from maven_jax.config import from_dict
 from maven_jax.environments.registry import make_env
@@ -22,6 +18,11 @@ config = from_dict(yaml.safe_load(open("small.yaml")))
 part = Part("", config, make_lanes(config.hyperparameters, [0]), {})
 (run,) = train_plan(Plan((part,)), "run")
 assert run.info["status"] == "finished"
+"""
+RESULTS = """
+import maven_jax
+results = maven_jax.train("small.yaml", seeds=2)
+print(results.frame().tail(2))
 """
 COMMAND = "!{PYTHON} -m maven_jax train small.yaml --seeds 1 --no-tensorboard --out command"
 SHOWN = (
@@ -36,12 +37,10 @@ def outputs(tmp_path_factory):
     """The outputs of a notebook's cells, by what the cell does."""
     folder = tmp_path_factory.mktemp("notebook")
     (folder / "small.yaml").write_text(SMALL.format(algorithm="vdn"))
-    results, example = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
     cells = {
         "import": "from maven_jax.envs import MStepMatrixGame",
         "backend": "import matplotlib; print(matplotlib.get_backend(), __IPYTHON__)",
-        "example": f"{example}\nassert (metrics['env_steps'].max(axis=1) >= 1_000).all()",
-        "results": results,
+        "results": RESULTS,
         "plot": "results.plot()",
         "train": TRAIN,
         "command": f"import sys; PYTHON = sys.executable\n{COMMAND}",
@@ -61,8 +60,7 @@ def test_the_environments_are_imported_and_the_backend_is_unchanged(outputs):
     assert in_ipython == "True"
 
 
-def test_the_examples_of_the_readme_run(outputs):
-    assert "[" in "".join(output.get("text", "") for output in outputs["example"])
+def test_experiments_print_their_rows(outputs):
     printed = "".join(output.get("text", "") for output in outputs["results"])
     assert "num_updates" in printed
 
