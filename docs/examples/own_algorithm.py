@@ -32,7 +32,7 @@ maven_jax.register_algorithm("hysteretic", mixer="additive", objective=hystereti
 
 if __name__ == "__main__":  # the climbing game: 11 is its best payoff, and misses cost up to 30
     env = {"name": "matrix_game", "options": {"game": "climbing"}}
-    training = {"total_env_steps": 2000, "updates_per_evaluation": 500, "num_envs": 1}
+    training = {"total_env_steps": 2000, "updates_per_evaluation": 500}
     for algorithm in ("vdn", "hysteretic"):
         config = {"algorithm": algorithm, "env": env, "training": training}
         frame = maven_jax.train(config, seeds=4).frame()

@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 import maven_jax
-from maven_jax.networks.layers import Linear, fresh_params
+from maven_jax.networks.layers import Linear
 from maven_jax.networks.mixers import Mixer
 
 
@@ -21,11 +21,6 @@ class WeightedSum(Mixer):
         weights = jnp.abs(Linear(utilities.shape[-1], name="weights")(condition))
         value = Linear(1, name="value")(condition)[..., 0]
         return (weights * utilities).sum(-1) + value
-
-    def init_params(self, key, spec, latent_size):
-        """Initial weights for the sizes of an environment."""
-        sizes = (spec.num_agents, spec.state_size, latent_size)
-        return fresh_params(self, key, *(jnp.zeros(size) for size in sizes))
 
 
 maven_jax.register_mixer("weighted_sum", lambda config, spec: WeightedSum())
