@@ -50,5 +50,5 @@ class Rendezvous:
 
 if __name__ == "__main__":
     assert maven_jax.check_env(Rendezvous()) == []
-    config = {"algorithm": "vdn", "training": {"total_env_steps": 4000}}
-    print(maven_jax.train(config, env=Rendezvous(), seeds=2).frame()[["seed", "extras/met"]].tail())
+    results = maven_jax.train("vdn", env=Rendezvous(), seeds=2, overrides="smoke")
+    print(results.frame()[["seed", "env_steps", "extras/met"]].tail())

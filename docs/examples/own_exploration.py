@@ -32,5 +32,5 @@ maven_jax.register_exploration(
 
 if __name__ == "__main__":
     config = {"algorithm": "qmix", "exploration": {"kind": "one_at_a_time"}}
-    config |= {"training": {"total_env_steps": 2000, "updates_per_evaluation": 50}}
-    print(maven_jax.train(config, seeds=2).frame()[["seed", "epsilon", "return"]].tail())
+    results = maven_jax.train(config, seeds=2, overrides="smoke")
+    print(results.frame()[["seed", "epsilon", "return"]].tail())

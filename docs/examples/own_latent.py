@@ -28,11 +28,6 @@ class FlooredLatent(CategoricalLatent):
 maven_jax.register_latent("floored", lambda config: FlooredLatent(config.size, config.hidden_size))
 
 if __name__ == "__main__":
-    config = {
-        "algorithm": "maven",
-        "env": {"options": {"m": 3}},
-        "latent": {"kind": "floored", "size": 4},
-        "training": {"total_env_steps": 2000, "updates_per_evaluation": 50},
-    }
-    frame = maven_jax.train(config, seeds=2).frame()
-    print(frame[["seed", "return", *(f"latent_probs_{z}" for z in range(4))]].tail())
+    config = {"algorithm": "maven", "latent": {"kind": "floored"}}
+    frame = maven_jax.train(config, seeds=2, overrides="smoke").frame()
+    print(frame[["seed", "return", "latent_probs_0", "latent_probs_1"]].tail())

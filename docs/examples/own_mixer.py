@@ -28,7 +28,5 @@ maven_jax.register_algorithm("weighted", mixer="weighted_sum")
 maven_jax.register_algorithm("maven_weighted", mixer="weighted_sum", latent=True)
 
 if __name__ == "__main__":
-    training = {"total_env_steps": 2000, "updates_per_evaluation": 50}
-    config = {"algorithm": "weighted", "env": {"options": {"m": 3}}, "training": training}
-    results = maven_jax.train(config, seeds=2)
+    results = maven_jax.train({"algorithm": "weighted"}, seeds=2, overrides="smoke")
     print(results.frame()[["seed", "env_steps", "return"]].tail())
