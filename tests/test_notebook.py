@@ -36,12 +36,11 @@ def outputs(tmp_path_factory):
     """The outputs of a notebook's cells, by what the cell does."""
     folder = tmp_path_factory.mktemp("notebook")
     (folder / "small.yaml").write_text(SMALL.format(algorithm="vdn"))
-    results, example = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
+    (example,) = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
     cells = {
         "import": "from maven_jax.envs import MStepMatrixGame",
         "backend": "import matplotlib; print(matplotlib.get_backend(), __IPYTHON__)",
-        "example": f"{example}\nassert (metrics['env_steps'].max(axis=1) >= 1_000).all()",
-        "results": results,
+        "example": example,
         "plot": "results.plot()",
         "train": TRAIN,
         "command": f"import sys; PYTHON = sys.executable\n{COMMAND}",
@@ -61,9 +60,8 @@ def test_the_environments_are_imported_and_the_backend_is_unchanged(outputs):
     assert in_ipython == "True"
 
 
-def test_the_examples_of_the_readme_run(outputs):
-    assert "[" in "".join(output.get("text", "") for output in outputs["example"])
-    printed = "".join(output.get("text", "") for output in outputs["results"])
+def test_the_example_of_the_readme_runs(outputs):
+    printed = "".join(output.get("text", "") for output in outputs["example"])
     assert "num_updates" in printed
 
 
