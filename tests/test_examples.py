@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from small_experiments import SMALL
 
 from maven_jax import (
@@ -162,3 +163,27 @@ def test_trained_agents_in_a_loop_of_ones_own():
     assert {load("trained_agents").play(policy, MStepMatrixGame(m=10), k) for k in keys} == {
         (13.0, 10)
     }
+
+
+def test_the_picture_of_the_tree():
+    """It shows the paths that the agents take, and what these return."""
+    spec = importlib.util.spec_from_file_location(
+        "draw_tree", EXAMPLES.parent / "pictures" / "draw_tree.py"
+    )
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    env_steps, joint_actions, returns = next(example.train())
+    assert env_steps >= 32
+    env = MStepMatrixGame(m=10)
+    for path, shown in zip(joint_actions, returns, strict=True):
+        state, timestep = env.reset(jax.random.key(0))
+        total = 0.0
+        for joint_action in path[path >= 0]:
+            state, timestep = env.step(state, jnp.array(divmod(joint_action, 2)))
+            total += float(timestep.reward)
+        assert timestep.last()
+        assert total == shown
+    axes = Figure().add_subplot()
+    example.draw(axes, env_steps, joint_actions, returns)
+    texts = {text.get_text() for text in axes.texts}
+    assert {f"z = {z}: {shown:g}" for z, shown in enumerate(returns)} <= texts

@@ -1,8 +1,4 @@
-"""An environment of one's own: two agents on a line who must meet, and are paid when they do.
-
-`reset` and `step` are pure functions; the time step is jumanji's. `maven_jax.check_env` says what
-is wrong with it, and `make_train` trains on it.
-"""
+"""A custom environment: two agents on a row of cells, who are paid 1 when they meet."""
 
 from typing import NamedTuple
 
@@ -10,53 +6,49 @@ import jax
 import jax.numpy as jnp
 from jumanji.types import StepType, TimeStep
 
-LENGTH = 7
-
-
-class State(NamedTuple):
-    """Where both agents are, int32 `[2]`, and how many steps they have taken."""
-
-    position: jax.Array
-    step_count: jax.Array
+import maven_jax
 
 
 class Observation(NamedTuple):
-    """What `maven_jax.types.Observation` asks for."""
+    """What the agents and the mixer see."""
 
-    agents_view: jax.Array  # int8 [2, LENGTH]: each sees where it is itself
-    action_mask: jax.Array  # bool [2, 3]: left, stay, right
-    global_state: jax.Array  # int8 [2 * LENGTH]: where both are
+    agents_view: jax.Array  # [N, O]: each agent sees its own cell
+    action_mask: jax.Array  # bool [N, A]: left, stay, right
+    global_state: jax.Array  # [S]: the cells of both
 
 
 class Rendezvous:
-    """Both agents on one cell pay 1 and end the episode; the time limit only cuts it."""
+    """An episode ends when both agents are in one cell, or after 8 steps."""
 
-    num_agents = 2
-    num_actions = 3
-    time_limit = 8
+    num_agents, num_actions, time_limit = 2, 3, 8
+
+    def __init__(self, length: int = 7):
+        self.length = length
 
     def reset(self, key):
-        """Both start anywhere."""
-        state = State(jax.random.randint(key, (2,), 0, LENGTH), jnp.int32(0))
-        return state, self._timestep(state, StepType.FIRST, reward=0.0, met=False)
+        state = (jax.random.randint(key, (2,), 0, self.length), jnp.int32(0))
+        return state, self._timestep(state, jnp.array(False))
 
     def step(self, state, action):
-        """Moves both by -1, 0 or 1."""
-        position = jnp.clip(state.position + action - 1, 0, LENGTH - 1)
-        state = State(position, state.step_count + 1)
-        met = position[0] == position[1]
-        last = met | (state.step_count >= self.time_limit)
-        step_type = jnp.where(last, StepType.LAST, StepType.MID)
-        return state, self._timestep(state, step_type, reward=met, met=met)
+        cells = jnp.clip(state[0] + action - 1, 0, self.length - 1)
+        state = (cells, state[1] + 1)
+        return state, self._timestep(state, cells[0] == cells[1])
 
-    def _timestep(self, state, step_type, reward, met):
-        view = jax.nn.one_hot(state.position, LENGTH, dtype=jnp.int8)
-        at_edge = jnp.stack([state.position == 0, state.position == LENGTH - 1])
-        mask = jnp.stack([~at_edge[0], jnp.ones(2, bool), ~at_edge[1]], axis=1)
+    def _timestep(self, state, met):
+        cells, steps = state
+        views = jax.nn.one_hot(cells, self.length, dtype=jnp.int8)
+        mask = jnp.stack([cells > 0, jnp.ones(2, bool), cells < self.length - 1], axis=1)
+        last = jnp.where(met | (steps == self.time_limit), StepType.LAST, StepType.MID)
         return TimeStep(
-            step_type=step_type,
-            reward=jnp.asarray(reward, jnp.float32),
-            discount=1.0 - jnp.asarray(met, jnp.float32),  # 0 at a true end alone
-            observation=Observation(view, mask, view.ravel()),
-            extras={"met": jnp.asarray(met, jnp.float32)},
+            step_type=jnp.where(steps == 0, StepType.FIRST, last),
+            reward=jnp.float32(met),
+            discount=1 - jnp.float32(met),  # 0 where the episode terminates, 1 at the time limit
+            observation=Observation(views, mask, views.ravel()),
+            extras={"met": jnp.float32(met)},
         )
+
+
+if __name__ == "__main__":
+    assert maven_jax.check_env(Rendezvous()) == []
+    results = maven_jax.train("vdn", env=Rendezvous(), seeds=2, overrides="smoke")
+    print(results.frame()[["seed", "env_steps", "extras/met"]].tail())

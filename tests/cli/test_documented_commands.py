@@ -13,7 +13,7 @@ import pytest
 
 from maven_jax.cli.commands import COMMANDS
 from maven_jax.cli.main import run
-from maven_jax.cli.parsing import parser_of
+from maven_jax.cli.parsing import import_modules, parser_of
 
 ROOT = Path(__file__).parent.parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -106,6 +106,8 @@ def test_a_command_is_parsed(shown, capfd, monkeypatch, tmp_path):
         (tmp_path / "game.py").write_text(READERS_OWN)
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
+    if "--import" in shown:
+        monkeypatch.chdir(ROOT / "docs" / "examples")
     try:
         assert_parsed(PARSED[shown][1:])
     finally:
@@ -116,7 +118,8 @@ def assert_parsed(words) -> None:
     """Whether a command takes its arguments; `--help` prints instead."""
     name, *rest = words
     kind, _ = COMMANDS[name].load()
-    assert (parser_of(COMMANDS[name])(kind, name, rest) is None) == ("--help" in rest)
+    parser = parser_of(COMMANDS[name])
+    assert (parser(kind, name, import_modules(rest)) is None) == ("--help" in rest)
 
 
 @pytest.mark.slow
@@ -151,6 +154,8 @@ def test_what_is_not_run_is_there(shown, monkeypatch, capfd):
         project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
         assert words[0] == "install"
         assert words[1] in (".", *(f".[{extra}]" for extra in project["optional-dependencies"]))
+    elif words[0].startswith("docs/examples/"):  # test_extension_examples.py runs it
+        assert (ROOT / words[0]).exists()
     else:
         script, *options = words
         monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "2")  # which this process has already
