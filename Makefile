@@ -50,7 +50,7 @@ package:
 
 # The site, in build/site; a broken link or a name without an entry is an error.
 docs: $(VENV)/.installed-docs
-	JAX_PLATFORMS=cpu $(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 JAX_PLATFORMS=cpu $(BIN)/mkdocs build --strict
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit("maven-jax needs Python 3.11 to 3.13, this is %d.%d: try make PYTHON=python3.12" % v)'

@@ -3,6 +3,7 @@
 import posixpath
 import re
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,14 @@ LINK = re.compile(r"(\]\()((?:\.\./)+[^)#\s]+)")
 """`](` and a link's target that starts above the page's own folder."""
 PAGES = "ARCHITECTURE.md", "CHANGELOG.md"
 """Pages of the site that stand at the top of the repository."""
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Takes the repository's address, if there is one, from pyproject.toml."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    if (address := project.get("urls", {}).get("Repository")) is not None:
+        config.repo_url, config.repo_name = address, project["name"]
+    return config
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
