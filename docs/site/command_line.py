@@ -67,9 +67,10 @@ def table(actions: Iterable[argparse.Action]) -> list[str]:
 
 def row(action: argparse.Action) -> str:
     """One option."""
-    metavar = str(action.metavar or "").replace("{None}|", "")
+    metavar = re.sub(r"{None}\||[\[\]]", "", str(action.metavar or "")).replace("|", " or ")
+    metavar = re.sub(r"(\w+) \1 \.\.\.", r"\1 ...", metavar)
     names = ", ".join(f"`{name}`" for name in action.option_strings) or f"`{metavar}`"
     takes = re.sub(r"[{}]", "", metavar).replace(",", ", ") if action.option_strings else ""
     meaning = " ".join((action.help or "").split())
-    meaning = meaning.replace(" (default: None)", "").replace("|", "\\|").replace("<", "&lt;")
+    meaning = re.sub(r" \(default: (None)?\)", "", meaning).replace("|", "\\|").replace("<", "&lt;")
     return f"| {names} | {takes} | {meaning} |".replace("  ", " ")
