@@ -1,6 +1,6 @@
 """A custom environment: two agents on a row of cells, who are paid 1 when they meet."""
 
-from typing import NamedTuple
+from collections import namedtuple
 
 import jax
 import jax.numpy as jnp
@@ -8,47 +8,40 @@ from jumanji.types import StepType, TimeStep
 
 import maven_jax
 
-
-class Observation(NamedTuple):
-    """What the agents and the mixer see."""
-
-    agents_view: jax.Array  # [N, O]: each agent sees its own cell
-    action_mask: jax.Array  # bool [N, A]: left, stay, right
-    global_state: jax.Array  # [S]: the cells of both
+Observation = namedtuple("Observation", "agents_view action_mask global_state")  # [N O] [N A] [S]
 
 
 class Rendezvous:
     """An episode ends when both agents are in one cell, or after 8 steps."""
 
-    num_agents, num_actions, time_limit = 2, 3, 8
-
-    def __init__(self, length: int = 7):
-        self.length = length
+    num_agents, num_actions, time_limit = 2, 3, 8  # actions: left, stay, right
+    length = 7
 
     def reset(self, key):
-        state = (jax.random.randint(key, (2,), 0, self.length), jnp.int32(0))
+        state = jax.random.randint(key, (2,), 0, self.length), jnp.int32(0)
         return state, self._timestep(state, jnp.array(False))
 
     def step(self, state, action):
         cells = jnp.clip(state[0] + action - 1, 0, self.length - 1)
-        state = (cells, state[1] + 1)
-        return state, self._timestep(state, cells[0] == cells[1])
+        return (cells, state[1] + 1), self._timestep((cells, state[1] + 1), cells[0] == cells[1])
 
     def _timestep(self, state, met):
         cells, steps = state
-        views = jax.nn.one_hot(cells, self.length, dtype=jnp.int8)
+        views = jax.nn.one_hot(cells, self.length, dtype=jnp.int8)  # each agent sees its own cell
         mask = jnp.stack([cells > 0, jnp.ones(2, bool), cells < self.length - 1], axis=1)
         last = jnp.where(met | (steps == self.time_limit), StepType.LAST, StepType.MID)
+        kind, paid = jnp.where(steps == 0, StepType.FIRST, last), jnp.float32(met)
+        observation = Observation(views, mask, views.ravel())
+        # The discount is 0 where the episode terminates, and 1 elsewhere, at the time limit too.
         return TimeStep(
-            step_type=jnp.where(steps == 0, StepType.FIRST, last),
-            reward=jnp.float32(met),
-            discount=1 - jnp.float32(met),  # 0 where the episode terminates, 1 at the time limit
-            observation=Observation(views, mask, views.ravel()),
-            extras={"met": jnp.float32(met)},
+            step_type=kind,
+            reward=paid,
+            discount=1 - paid,
+            observation=observation,
+            extras={"met": paid},
         )
 
 
 if __name__ == "__main__":
     assert maven_jax.check_env(Rendezvous()) == []
-    results = maven_jax.train("vdn", env=Rendezvous(), seeds=2, overrides="smoke")
-    print(results.frame()[["seed", "env_steps", "extras/met"]].tail())
+    print(maven_jax.train("vdn", env=Rendezvous(), seeds=2, overrides="smoke").frame().tail())

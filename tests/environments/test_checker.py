@@ -1,13 +1,12 @@
 """`check_env` names each usual mistake in a line, and is silent about a sound environment."""
 
-import importlib.util
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import rendezvous as own
 from jumanji.types import StepType
 from jumanji.wrappers import AutoResetWrapper
 
@@ -15,21 +14,9 @@ from maven_jax import check_env, from_dict, make_trainer
 from maven_jax.envs import MatrixGame, MStepMatrixGame
 from maven_jax.errors import ConfigError
 
-EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "own_environment.py"
-
-
-def load_example():
-    spec = importlib.util.spec_from_file_location("own_environment", EXAMPLE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-own = load_example()
-
 
 class Changed(own.Rendezvous):
-    """The example, with sizes of its own and changes of its timesteps and states."""
+    """The environment, with sizes of its own and changes of its timesteps and states."""
 
     def __init__(self, everywhere=None, after_step=None, state=lambda state: state, **sizes):
         vars(self).update(sizes)
@@ -117,7 +104,7 @@ class Constant(own.Rendezvous):
 
 JAX_SIZES = {"num_agents": jnp.int32(2), "num_actions": jnp.int32(3)}
 SOUND = {
-    "the example": own.Rendezvous(),
+    "two agents on a line": own.Rendezvous(),
     "m-step matrix game": MStepMatrixGame(m=4),
     "matrix game": MatrixGame("climbing"),
     "NumPy's sizes": Changed(
