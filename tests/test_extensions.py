@@ -257,5 +257,8 @@ def test_a_module_that_only_a_folder_names_is_never_imported(field, folder, caps
     info.write_text(json.dumps(plain))
     for command in ("evaluate",) if field == "env.name" else ("evaluate", "resume"):
         assert "needs the module 'planted'" in refused(capsys, command, "out")
+    if field == "env.name":
+        with_options = "evaluate", "out", "--env.options.m", "3"
+        assert "needs the module 'planted'" in refused(capsys, *with_options)
     assert run(["table", "out"]) == (0 if field == "env.name" else 2)
     assert not (folder / "executed").exists()

@@ -1,7 +1,7 @@
-"""A whole training run inside someone else's jitted pipeline.
+"""Whole training runs inside a larger jitted function.
 
-The pipeline searches for a learning rate: it draws candidates, trains each for several seeds with
-`make_train`, keeps the best, and all of it is one compiled program.
+The function searches for a learning rate. It draws candidates, trains each of them with several
+seeds by `make_train`, and keeps the best one. All of this is one compiled program.
 """
 
 import jax

@@ -1,7 +1,7 @@
-"""QMIX's gradient step in a training loop of one's own: configuration and algorithm are static.
+"""QMIX's gradient step in a custom training loop.
 
-A `Config` has a hash, the options of its environment too, so `jax.jit` takes it as a static
-argument: another configuration compiles another program, the same one does not.
+A `Config` is hashable, including the options of its environment. So `jax.jit` takes it as a static
+argument: a new configuration compiles a new program, and an equal one reuses the compiled program.
 """
 
 import jax
@@ -21,7 +21,7 @@ jitted_update = jax.jit(update, static_argnames=("algorithm", "config"))
 
 
 def losses(key: jax.Array, num_steps: int, config=CONFIG) -> list[float]:
-    """The loss of each of some gradient steps on one batch of greedy episodes."""
+    """The losses of `num_steps` gradient steps, all on the same batch of greedy episodes."""
     spec = env_spec(ENV)
     algorithm = make_algorithm(config, spec)
     agent_key, mixer_key, start_key, act_key = jax.random.split(key, 4)

@@ -1,9 +1,9 @@
-"""A search by Optuna: it asks for a batch of points, which train as lanes of one program.
+"""A search by Optuna. Each batch of points that it proposes is trained in one compiled program.
 
     pip install optuna
     python docs/examples/optuna_search.py
 
-Every batch has as many points, so the program is compiled once.
+All batches have the same number of points, so the program is compiled once.
 """
 
 import jax.numpy as jnp
@@ -29,7 +29,7 @@ SPACE = {
 
 
 def search(num_batches: int, num_points: int, num_seeds: int) -> optuna.Study:
-    """A study of the mean final return over seeds, of `num_points` points in each batch."""
+    """The Optuna study of batches of `num_points` points; maximises the mean final return."""
     sweep = compile_sweep(make_trainer(CONFIG, MStepMatrixGame(m=3)), num_points * num_seeds)
     keys = jnp.tile(seed_keys(0, num_seeds), num_points)
     sampler = optuna.samplers.TPESampler(seed=0, constant_liar=True)

@@ -1,4 +1,4 @@
-"""A custom algorithm, mixer and loss: VDN that learns less from bad news (hysteretic Q-learning).
+"""A custom algorithm: VDN with a custom loss, hysteretic Q-learning.
 
 python docs/examples/own_algorithm.py
 """
@@ -12,7 +12,7 @@ from maven_jax.episodes import next_latent
 from maven_jax.functional.exploration import greedy_actions
 from maven_jax.functional.losses import weighted_mean
 
-BAD_NEWS = 0.1  # weight of a target below the value; Matignon et al. 2007
+NEGATIVE_WEIGHT = 0.1  # weight of negative TD errors; Matignon et al. 2007
 
 
 def hysteretic_loss(mixer, online, target, reward, batch, hyperparameters, config):
@@ -23,7 +23,7 @@ def hysteretic_loss(mixer, online, target, reward, batch, hyperparameters, confi
     next_value = mixed(mixer, target.mixer, chosen, batch.global_state[1:], next_latent(batch))
     q_target = reward + hyperparameters.gamma * batch.discount * next_value
     error = jax.lax.stop_gradient(q_target) - value
-    weight = jnp.where(error > 0, 1.0, BAD_NEWS)
+    weight = jnp.where(error > 0, 1.0, NEGATIVE_WEIGHT)
     loss = weighted_mean(weight * error**2, batch.mask)
     return loss, {"td_error_abs": weighted_mean(jnp.abs(error), batch.mask)}
 

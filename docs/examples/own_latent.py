@@ -1,4 +1,4 @@
-"""A custom latent: a learnt p(z | s0) that never rules a value of z out.
+"""A custom latent: a learnt p(z | s0) with a minimum probability for every value of z.
 
 python docs/examples/own_latent.py
 """

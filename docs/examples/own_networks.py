@@ -1,8 +1,8 @@
-"""The pure losses alone, with networks, optimiser and game of one's own.
+"""The library's pure loss functions with a custom model, optimiser and game.
 
 Two agents play a one-step game in which (A, A) and (B, B) pay 1 and all else pays 0. Utilities are
 a plain table for each value of z, the discriminator is one linear layer, and the optimiser is SGD.
-The mutual information bound makes the values of z play differently.
+The mutual information bound makes the team play differently for different values of z.
 """
 
 import jax

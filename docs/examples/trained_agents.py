@@ -1,4 +1,4 @@
-"""Trained agents in a loop of your own, a step at a time.
+"""Trained agents in a custom loop over environment steps.
 
     python docs/examples/trained_agents.py              # a run that comes with the package
     maven-jax train maven --out runs/mine

@@ -1,11 +1,12 @@
-"""Any JAX environment with dictionaries by agent, such as each of JaxMARL's.
+"""Wraps JAX environments that have a dictionary entry for each agent, such as JaxMARL's.
 
     env = Wrapped(jaxmarl.make("MPE_simple_speaker_listener_v4"), time_limit=25)
     env = Wrapped(jaxmarl.make("overcooked", max_steps=401), time_limit=400)
     hanabi = jaxmarl.make("hanabi")
     env = Wrapped(hanabi, time_limit=80, legal_actions=hanabi.get_legal_moves)
 
-The environment's own time limit, if it has one, must lie beyond `time_limit`: it would be an end.
+If the environment has a time limit of its own, it must be longer than `time_limit`: the wrapper
+cannot tell it from a termination.
 """
 
 from typing import Any, NamedTuple
@@ -32,7 +33,7 @@ class Observation(NamedTuple):
 
 
 class Wrapped:
-    """Views of unequal agents are padded with zeros, actions with such as are illegal."""
+    """Pads agents of different sizes: observations with zeros, actions with illegal ones."""
 
     def __init__(self, env, time_limit, legal_actions=None):
         self.env, self.time_limit, self.legal_actions = env, time_limit, legal_actions
@@ -42,7 +43,7 @@ class Wrapped:
         self.allowed = jnp.arange(self.num_actions) < sizes[:, None]
 
     def reset(self, key):
-        """An episode of `key`, which all its draws come from."""
+        """Starts an episode; all its random numbers derive from `key`."""
         key, reset_key = jax.random.split(key)
         views, env_state = self.env.reset(reset_key)
         state = State(_strong(env_state), key, jnp.int32(0))
@@ -79,5 +80,5 @@ class Wrapped:
 
 
 def _strong(tree):
-    """What Python numbers gave a weak type would make JAX trace `step` twice."""
+    """Removes weak types, which Python numbers cause and which make JAX trace `step` twice."""
     return jax.tree.map(lambda x: jax.lax.convert_element_type(x, jnp.asarray(x).dtype), tree)

@@ -17,10 +17,10 @@ from maven_jax.cli.commands import COMMANDS, Command
 from maven_jax.config import Config, override
 from maven_jax.config.overrides import whole_number
 from maven_jax.configs import config_names
-from maven_jax.environments.registry import complete
+from maven_jax.environments.registry import ENVIRONMENTS, complete
 from maven_jax.errors import ConfigError
 from maven_jax.experiments.folder import load_setup
-from maven_jax.extensions import import_module
+from maven_jax.extensions import import_module, refuse_missing
 from maven_jax.suggestions import nearest
 from maven_jax.validation.checks import validate
 from maven_jax.validation.files import load_config, load_overrides
@@ -126,9 +126,12 @@ def parse_with_run(kind: type[Any], name: str, args: list[str]) -> Any:
         return parse(kind, name, args)
     first = Path(args[0]) if args and not args[0].startswith("-") else None
     named = kind(first, example=_value_of("--example", args))
-    config = Config() if asks_help else load_setup(named.folder)[0]
+    config, info = (Config(), {}) if asks_help else load_setup(named.folder)
     if (environment := _value_of("--env.name", args)) is not None:
         config = override(config, {"env": {"name": environment}})
+    else:
+        modules = info.get("imports", {}).get("env.name"), ENVIRONMENTS.module_of(config.env.name)
+        refuse_missing(f"run '{named.folder}'", modules)
     return parse(kind, name, args, dataclasses.replace(named, env=complete(config).env))
 
 
