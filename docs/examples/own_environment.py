@@ -12,10 +12,9 @@ Observation = namedtuple("Observation", "agents_view action_mask global_state") 
 
 
 class Rendezvous:
-    """An episode ends when both agents are in one cell, or after 8 steps."""
+    """Ends when the agents meet (discount 0), or at the time limit (discount 1)."""
 
-    num_agents, num_actions, time_limit = 2, 3, 8  # actions: left, stay, right
-    length = 7
+    num_agents, num_actions, time_limit, length = 2, 3, 8, 7  # actions: left, stay, right
 
     def reset(self, key):
         state = jax.random.randint(key, (2,), 0, self.length), jnp.int32(0)
@@ -30,16 +29,9 @@ class Rendezvous:
         views = jax.nn.one_hot(cells, self.length, dtype=jnp.int8)  # each agent sees its own cell
         mask = jnp.stack([cells > 0, jnp.ones(2, bool), cells < self.length - 1], axis=1)
         last = jnp.where(met | (steps == self.time_limit), StepType.LAST, StepType.MID)
-        kind, paid = jnp.where(steps == 0, StepType.FIRST, last), jnp.float32(met)
-        observation = Observation(views, mask, views.ravel())
-        # The discount is 0 where the episode terminates, and 1 elsewhere, at the time limit too.
-        return TimeStep(
-            step_type=kind,
-            reward=paid,
-            discount=1 - paid,
-            observation=observation,
-            extras={"met": paid},
-        )
+        kind, pay = jnp.where(steps == 0, StepType.FIRST, last), jnp.float32(met)
+        seen, info = Observation(views, mask, views.ravel()), {"met": pay}
+        return TimeStep(step_type=kind, reward=pay, discount=1 - pay, observation=seen, extras=info)
 
 
 if __name__ == "__main__":
