@@ -26,6 +26,7 @@ FACTS = {
     "custom_mixer": """
         returns = final_returns(results)
         assert (returns.loc[["vdn", "weighted_sum"]] == 5).all(axis=None)
+        assert returns.loc["qmix"].mean() > 5
         assert (final_returns(optimistic) == 11).all(axis=None)
     """,
     "custom_loop": """
