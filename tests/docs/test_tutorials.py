@@ -15,9 +15,9 @@ FACTS = {
         assert {int(x) for row in branches.values() for x in row} >= {0, 3}
     """,
     "sweep": """
-        assert len(choice) == 6 and (choice["low"] <= choice["IQM"]).all()
+        assert len(choice) == 4 and (choice["low"] <= choice["IQM"]).all()
         assert choice["IQM"].max() > 5
-        assert (last.groupby(POINT).size() == 16).all()
+        assert (last.groupby(POINT).size() == 12).all()
     """,
     "custom_environment": """
         assert maven_jax.check_env(env) == [] != maven_jax.check_env(Wrong())
