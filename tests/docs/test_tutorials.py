@@ -16,7 +16,7 @@ FACTS = {
     """,
     "sweep": """
         assert len(choice) == 4 and (choice["low"] <= choice["IQM"]).all()
-        assert choice["IQM"].max() > 5
+        assert choice["IQM"].max() > 5 and chosen[1] == 0.002
         assert (last.groupby(POINT).size() == 12).all()
     """,
     "custom_environment": """
