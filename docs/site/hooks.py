@@ -9,6 +9,7 @@ from typing import Any
 
 from latex2mathml.converter import convert
 from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
@@ -57,8 +58,8 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
     return LINK.sub(at_copy, markdown)
 
 
-def on_page_content(html: str, **_: Any) -> str:
-    """LaTeX to MathML, which browsers draw without a script."""
+def on_page_content(html: str, page: Page, files: Files, **_: Any) -> str:
+    """LaTeX to MathML, which browsers draw without a script; links of notebooks to pages."""
 
     def mathml(match: re.Match[str]) -> str:
         inline, block = match[1], match[2]
@@ -66,7 +67,18 @@ def on_page_content(html: str, **_: Any) -> str:
         return convert(latex, display="block" if block else "inline")
 
     pattern = r'<(?:span|div) class="arithmatex">(?:\\\((.*?)\\\)|\\\[(.*?)\\\])</(?:span|div)>'
-    return re.sub(pattern, mathml, html, flags=re.DOTALL)
+    html = re.sub(pattern, mathml, html, flags=re.DOTALL)
+    if not page.file.src_uri.endswith(".ipynb"):
+        return html
+
+    def to_page(match: re.Match[str]) -> str:
+        folder = posixpath.dirname(page.file.src_uri)
+        target = files.get_file_from_path(posixpath.normpath(posixpath.join(folder, match[1])))
+        if target is None:
+            raise PluginError(f"{page.file.src_uri} links to {match[1]}, which is no page")
+        return f'href="{target.url_relative_to(page.file)}'
+
+    return re.sub(r'href="(\.\./[^"#]+\.(?:md|ipynb))', to_page, html)
 
 
 def _outside(target: str, page: str) -> str | None:
