@@ -21,7 +21,7 @@ from maven_jax.config import Config, from_dict, override
 from maven_jax.environments.registry import complete, env_config, make_env
 from maven_jax.errors import ConfigError, check, unknown
 from maven_jax.examples import example_path
-from maven_jax.experiments.callbacks import Callback
+from maven_jax.experiments.callbacks import Callback, make_callbacks
 from maven_jax.experiments.console import plain_console
 from maven_jax.experiments.folder import is_study
 from maven_jax.experiments.grid import (
@@ -46,13 +46,13 @@ from maven_jax.validation.files import AnyPath, load_config, load_overrides
 def train(
     what: AnyPath | Mapping[str, Any] | Config | Plan,
     *,
-    env: MarlEnv | None = None,
+    env: MarlEnv | str | None = None,
     seeds: int = 8,
     seed: int = 0,
     grid: Mapping[str, Any] | None = None,
     overrides: AnyPath | Mapping[str, Any] | None = None,
     out: AnyPath | None = None,
-    callbacks: Sequence[Callback] = (),
+    callbacks: Sequence[Callback | str] = (),
     group_size: int | None = None,
     console: Console | None = None,
 ) -> "Results":
@@ -64,7 +64,8 @@ def train(
     Args:
         what: the name of a packaged configuration or of an algorithm, a YAML file, nested values as
             in one, a configuration, or a plan of all that is to be trained.
-        env: to train in, in the place of the one that the configuration names. It is recorded by
+        env: to train in, in the place of the one that the configuration names: a name, as
+            `env.name` takes it, or an object. An object is recorded by
             its class and options. With `out`, options must be attributes of it, or be given in
             `overrides`, so that the folder can be resumed.
         seeds: how many.
@@ -81,6 +82,8 @@ def train(
         ConfigError: a value that cannot work.
         StorageError: the folder holds something else, or cannot be made.
     """
+    if isinstance(env, str):
+        overrides, env = _with_env_name(env, overrides), None
     if isinstance(what, Plan):
         own = {"env": env, "grid": grid, "overrides": overrides, "group_size": group_size}
         for name, value in own.items():
@@ -96,15 +99,14 @@ def train(
         plan = Plan(tuple(expand(config, *points, spell_out)))
         name = Path(what).stem if isinstance(what, str | os.PathLike) else config.algorithm
     path = _temporary_folder() / name if out is None else Path(out)
-    options = Options(
-        callbacks=callbacks,
-        console=console or plain_console(stderr=True),
-    )
+    console = console or plain_console(stderr=True)
+    options = Options(make_callbacks(callbacks), console=console)
     env_of = make_env if env is None else lambda _: env
     try:
         return Results(path, train_plan(plan, path, options, env_of), env_of)
     except InterruptedRunError:
         saved = f"the same call with out={str(path)!r} resumes it"
+        saved += "" if out is not None else ", until this process ends"
         raise KeyboardInterrupt(saved if path.exists() else "nothing was saved yet") from None
 
 
@@ -273,6 +275,14 @@ def _in_env(
     given = overrides if isinstance(overrides, Mapping) else {}
     options = given.get("env", {}).get("options", {})
     return replace(config, env=env_config(env, options, is_kept=is_kept))
+
+
+def _with_env_name(name: str, overrides: Any) -> Any:
+    """Overrides that name an environment, with the options that they had."""
+    plain = {} if overrides is None else overrides
+    if not isinstance(plain, Mapping):
+        plain = load_overrides(plain)
+    return {**plain, "env": {**plain.get("env", {}), "name": name}}
 
 
 def _as_list(values: Any) -> Any:

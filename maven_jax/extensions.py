@@ -6,6 +6,7 @@ is. A module that registers names is imported by the user, by `--import`, or by 
 """
 
 import importlib
+import inspect
 import os
 import re
 import sys
@@ -80,6 +81,16 @@ def unknown_part(kind: str, name: str, known: Iterable[str]) -> ConfigError:
     return ConfigError(f"{kind} is {name!r}; allowed: {', '.join(names)}; custom: {custom}")
 
 
+def check_takes(number: int, function: Any, name: str, what: str) -> None:
+    """Raises `ConfigError` for what cannot be called with as many arguments."""
+    try:
+        inspect.signature(function).bind(*range(number))
+    except TypeError:
+        check(False, name, function, f"a function of {what}")
+    except ValueError:  # some functions written in C state no signature
+        pass
+
+
 def imported(field: str, name: str) -> Any:
     """What `module:Name` names; the working directory is searched, as by `python -m`.
 
@@ -133,23 +144,34 @@ def import_entry_points() -> None:
         import_module(point.module, f"entry point {point.name!r}: ")
 
 
-def refuse_missing(what: str, modules: Iterable[str | None]) -> None:
+def refuse_missing(what: str, modules: Iterable[str | None], beside: str | None = None) -> None:
     """Refuses what needs modules that neither the user nor an entry point has imported.
 
     Importing runs a module's code. So what a folder names is not imported on its account.
 
+    Args:
+        what: begins the line.
+        modules: that are needed.
+        beside: a module that is needed later; it is named together with others that are missing.
+
     Raises:
-        ConfigError: names the first such module; the line begins with `what`.
+        ConfigError: names all that are missing.
     """
     needed = [name for name in modules if name]
     if any(name not in sys.modules for name in needed):
         import_entry_points()
-    for name in needed:
-        if name not in sys.modules:
-            raise ConfigError(
-                f"{what} needs the module {name!r}; if you trust it, add --import {name}, or in "
-                "Python import it first"
-            )
+    if not (missing := [name for name in needed if name not in sys.modules]):
+        return
+    if beside and beside not in sys.modules:
+        missing.append(beside)
+    missing = list(dict.fromkeys(missing))
+    names = ", ".join(map(repr, missing))
+    which, them = ("module", "it") if len(missing) == 1 else ("modules", "them")
+    imports = " ".join(f"--import {name}" for name in missing)
+    raise ConfigError(
+        f"{what} needs the {which} {names}; if you trust {them}, add {imports}, or in Python "
+        f"import {them} first"
+    )
 
 
 def registering_module() -> str:

@@ -10,7 +10,7 @@ from maven_jax.algorithms.objectives import Loss, Objective, mixed_value, q_lear
 from maven_jax.algorithms.table import ALGORITHMS, LATENTS, MIXERS, MakeLatent, MakeMixer, Row
 from maven_jax.environments.registry import ENVIRONMENTS
 from maven_jax.errors import check
-from maven_jax.extensions import registering_module
+from maven_jax.extensions import check_takes, registering_module
 from maven_jax.functional.exploration import EXPLORATIONS, Explore
 from maven_jax.types import MarlEnv
 
@@ -36,7 +36,7 @@ def register_algorithm(
         ConfigError: the name is packaged, or there is no such mixer.
     """
     make = MIXERS.find(mixer) if isinstance(mixer, str) else mixer
-    check(callable(make), "mixer", mixer, "a name or a function of a configuration and an EnvSpec")
+    check_takes(2, make, "mixer", "a configuration and an EnvSpec")
     if not isinstance(objective, Objective):
         check(callable(objective), "objective", objective, "an Objective, or a Loss")
         objective = Objective(objective, mixed_value)
@@ -49,7 +49,7 @@ def register_mixer(name: str, make: MakeMixer) -> None:
     Raises:
         ConfigError: the name is packaged.
     """
-    check(callable(make), "make", make, "a function of a configuration and an EnvSpec")
+    check_takes(2, make, "make", "a configuration and an EnvSpec")
     MIXERS.register(name, make, registering_module())
 
 
@@ -61,7 +61,7 @@ def register_latent(name: str, make: MakeLatent) -> None:
     Raises:
         ConfigError: the name is packaged.
     """
-    check(callable(make), "make", make, "a function of a LatentConfig")
+    check_takes(1, make, "make", "a LatentConfig")
     LATENTS.register(name, make, registering_module())
 
 
@@ -76,7 +76,7 @@ def register_exploration(name: str, make: Explore) -> None:
     Raises:
         ConfigError: the name is packaged.
     """
-    check(callable(make), "make", make, "a function of epsilon and the temperature")
+    check_takes(2, make, "make", "epsilon and the temperature")
     EXPLORATIONS.register(name, make, registering_module())
 
 

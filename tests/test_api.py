@@ -183,6 +183,14 @@ class Secretive(Sides):
         ("qmix", {"env": Secretive()}, "options of environment Secretive .* off it: weight; "),
         ("qmix", {"grid": {"hyperparameters.gamma": 0.9}}, "grid of hyperparameters.gamma is 0.9"),
         ("qmix", {"seeds": 0}, "seeds is 0"),
+        ("qmix", {"env": "smaxx"}, "unknown env.name 'smaxx'; did you mean 'smax'"),
+        ("qmix", {"callbacks": ["json_line"]}, "callback is 'json_line'; allowed: json_lines, te"),
+        ("qmix", {"callbacks": [None]}, "callbacks is None; allowed: a maven_jax.callbacks.Call"),
+        (
+            "qmix",
+            {"env": Sides(), "overrides": {"env": {"options": {"wieght": 2}}}},
+            "unknown option of environment Sides 'wieght'; did you mean 'weight'",
+        ),
         (Plan(()), {"overrides": "smoke"}, "overrides is 'smoke'; allowed: none with a Plan"),
     ],
 )
@@ -191,6 +199,13 @@ def test_what_train_refuses(what, arguments, message, tmp_path):
     with pytest.raises(ConfigError, match=message):
         maven_jax.train(what, out=out, console=QUIET, **arguments)
     assert not out.exists()
+
+
+def test_an_environment_by_name_has_the_options_of_the_overrides(tmp_path):
+    small = PLAIN | {"algorithm": "vdn", "env": {"options": {"m": 3}}}
+    results = maven_jax.train("vdn", env="m_step_matrix", seeds=1, overrides=small, console=QUIET)
+    env = results.runs[0].config.env
+    assert (env.name, env.options["m"]) == ("m_step_matrix", 3)
 
 
 class Interrupting(Console):

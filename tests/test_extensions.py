@@ -3,6 +3,7 @@
 import importlib
 import json
 import sys
+from pathlib import Path
 
 import flax.linen as nn
 import jax
@@ -18,6 +19,7 @@ from maven_jax.algorithms.objectives import q_learning, q_learning_loss
 from maven_jax.algorithms.table import ALGORITHMS, make_algorithm
 from maven_jax.cli.main import run
 from maven_jax.envs import MStepMatrixGame
+from maven_jax.experiments.folder import resume_command
 from maven_jax.extensions import import_entry_points
 from maven_jax.functional.exploration import EXPLORATIONS
 from maven_jax.networks.mixers import SumMixer
@@ -87,7 +89,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def forget():
-    for name in ("parts", "names", "planted"):
+    for name in ("parts", "names", "planted", "games"):
         sys.modules.pop(name, None)
     for table in maven_jax.validation.names._TABLES:
         for name in list(table.modules):
@@ -156,6 +158,7 @@ REFUSED = [
     (lambda: maven_jax.register_algorithm("qmix", mixer="additive"), "algorithm is 'qmix'; allow"),
     (lambda: maven_jax.register_algorithm("a:b", mixer="additive"), "algorithm is 'a:b'; allowed"),
     (lambda: maven_jax.register_algorithm("new", mixer="sum"), "network.mixer is 'sum'; allowed: "),
+    (lambda: maven_jax.register_mixer("new", lambda: 3), "make is <function"),
     (lambda: maven_jax.register_environment("new", nn.Dense), "make is <class 'flax"),
     (lambda: maven_jax.register_environment("smax", MStepMatrixGame), "env.name is 'smax'; al"),
 ]
@@ -218,18 +221,27 @@ SMALL = ["--config", "smoke", "--seeds", "1", "--training.total-env-steps", "100
 
 @pytest.mark.slow
 def test_a_run_says_which_import_is_missing(folder, capsys):
-    assert run(["train", "by_state", "--import", "names", *SMALL, "--out", "out"]) == 0
+    (folder / "games.py").write_text(
+        "from maven_jax.envs import MStepMatrixGame\n\n\nclass Game(MStepMatrixGame):\n    pass\n"
+    )
+    words = ["train", "by_state", "--import", "names", "--env.name", "games:Game"]
+    assert run([*words, *SMALL, "--out", "out"]) == 0
     capsys.readouterr()
-    assert load_run("out").info["imports"] == {"algorithm": "names"}
+    assert load_run("out").info["imports"] == {"algorithm": "names", "env.name": "games"}
+    assert resume_command(Path("out")) == "maven-jax resume 'out' --import games --import names"
     forget()
     for command in (["table", "out"], ["evaluate", "out"], ["resume", "out"]):
-        assert "run 'out' needs the module 'names'" in refused(capsys, *command)
-    assert run(["evaluate", "out", "--episodes", "2", "--import=names"]) == 0
+        line = refused(capsys, *command)
+        assert "run 'out' needs the modules 'names', 'games'" in line
+        assert "add --import names --import games, or" in line
+    assert run(["table", "out", "--import", "names"]) == 0
+    named = ["--import=names", "--import", "games"]
+    assert run(["evaluate", "out", "--episodes", "2", *named]) == 0
     capsys.readouterr()
     assert refused(capsys, "table", "out", "--import") == (
         "--import needs a value; allowed: the name of a module"
     )
-    assert "already finished" in refused(capsys, "resume", "out", "--import", "names")
+    assert "already finished" in refused(capsys, "resume", "out", *named)
 
 
 @pytest.mark.slow

@@ -8,10 +8,9 @@ import jax.numpy as jnp
 
 import maven_jax
 from maven_jax.networks.layers import Linear
-from maven_jax.networks.mixers import Mixer
 
 
-class WeightedSum(Mixer):
+class WeightedSum(maven_jax.mixers.Mixer):
     """As monotonic as QMIX's mixer, but linear in the utilities."""
 
     @nn.compact

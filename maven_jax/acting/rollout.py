@@ -49,6 +49,10 @@ def env_sizes(env: Any) -> tuple[int, int, int]:
     """
 
     def whole(attribute: str) -> int:
+        if isinstance(env, type):
+            raise ConfigError(
+                f"environment is the class {env.__name__}; allowed: an object, {env.__name__}(...)"
+            )
         name = type(env).__name__
         if not hasattr(env, attribute):
             raise ConfigError(f"environment {name} has no {attribute}; see maven_jax.types.MarlEnv")

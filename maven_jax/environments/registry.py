@@ -93,7 +93,7 @@ def env_config(
 
     Raises:
         ConfigError: it has to, and an option whose default is a number, a string or a flag cannot
-            be read off it.
+            be read off it; or a given option that it does not have.
     """
     kind, missing = type(env), []
     options: dict[str, Any] = {}
@@ -108,6 +108,9 @@ def env_config(
                 options[option] = value
             elif type(default) in TYPE_NAMES and option not in given:
                 missing.append(option)
+    for option in given:
+        if option not in _options_of(kind) and not _has_any(kind):
+            raise unknown(f"option of environment {kind.__name__}", option, _options_of(kind))
     names = [name for name, packaged in ENVIRONMENTS.items() if packaged is kind]
     if missing and is_kept:
         raise ConfigError(
@@ -195,8 +198,11 @@ def _options_of(constructor: Callable[..., Any]) -> dict[str, Any]:
 
 def _takes_any(name: str) -> bool:
     """Whether the constructor takes keyword arguments of any name."""
-    kinds = [p.kind for p in _parameters(_constructor(name))]
-    return inspect.Parameter.VAR_KEYWORD in kinds
+    return _has_any(_constructor(name))
+
+
+def _has_any(constructor: Callable[..., Any]) -> bool:
+    return any(p.kind is inspect.Parameter.VAR_KEYWORD for p in _parameters(constructor))
 
 
 def _parameters(constructor: Callable[..., Any]) -> list[inspect.Parameter]:

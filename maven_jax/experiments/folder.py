@@ -31,6 +31,7 @@ import csv
 import json
 import zlib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -69,8 +70,8 @@ def load_setup(path: AnyPath) -> tuple[Config, dict[str, Any]]:
     config = read_file(path, "config.yaml", _read_config)
     info = read_file(path, "run.json", _read_info)
     modules = modules_of(config) | info.get("imports", {})
-    modules.pop("env.name", None)  # which `env_of_run` alone needs
-    refuse_missing(f"run '{path}'", modules.values())
+    env = modules.pop("env.name", None)  # which `env_of_run` alone needs
+    refuse_missing(f"run '{path}'", modules.values(), beside=env)
     try:
         validate(config)
     except ConfigError as error:
@@ -108,7 +109,18 @@ def describe_status(path: Path, info: Mapping[str, Any]) -> str:
         "interrupted": ("was interrupted", "resume"),
         "failed": ("failed", "resume"),
     }[info["status"]]
-    return f"{has_become}; {verb} it with: maven-jax resume '{path}'"
+    return f"{has_become}; {verb} it with: {resume_command(path)}"
+
+
+def resume_command(path: Path) -> str:
+    """The command that resumes a run, sweep or study, with the modules that it needs."""
+    modules: set[str] = set()
+    with suppress(StorageError, OSError, ValueError, AttributeError):
+        for part in parts_of(path):
+            named = json.loads((part / "run.json").read_text()).get("imports", {})
+            modules |= {module for module in named.values() if module != "__main__"}
+    imports = "".join(f" --import {module}" for module in sorted(modules))
+    return f"maven-jax resume '{path}'{imports}"
 
 
 def _has_locked_sibling(path: Path) -> bool:

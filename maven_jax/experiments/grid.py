@@ -81,16 +81,22 @@ def make_lanes(
     return lanes_from_columns(by_name, hyperparameters)
 
 
-def seeds_of(first: int, number: int) -> range:
+def seeds_of(first: Any, number: Any) -> range:
     """Consecutive seeds.
 
     Raises:
         ConfigError: too many, or out of range.
     """
-    check(1 <= number <= MAX_LANES, "seeds", number, f"a whole number from 1 to {MAX_LANES}")
-    allowed = "a whole number from 0 to 2**31 - seeds"
-    check(0 <= first <= 2**31 - number, "seed", first, allowed)
+    fits = is_whole(number) and 1 <= number <= MAX_LANES
+    check(fits, "seeds", number, f"a whole number from 1 to {MAX_LANES}")
+    fits = is_whole(first) and 0 <= first <= 2**31 - number
+    check(fits, "seed", first, "a whole number from 0 to 2**31 - seeds")
     return range(first, first + number)
+
+
+def is_whole(value: Any) -> bool:
+    """Whether a value is a whole number, of Python or of NumPy."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def lanes_from_columns(

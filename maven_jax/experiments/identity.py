@@ -15,7 +15,7 @@ from maven_jax.config import Config, to_dict
 from maven_jax.config.fields import flatten
 from maven_jax.environments.registry import default_options
 from maven_jax.errors import StorageError, shown
-from maven_jax.experiments.folder import load_setup, parts_of, read_sweep
+from maven_jax.experiments.folder import load_setup, parts_of, read_sweep, resume_command
 from maven_jax.experiments.new_folder import Setup
 from maven_jax.validation.files import parse_yaml
 
@@ -37,7 +37,7 @@ def holds(path: Path, setups: Mapping[str, Setup], report: str | None) -> bool:
     if difference is not None:
         raise StorageError(
             f"'{path}' holds another {what}: {difference}; choose a new path, or resume what is "
-            f"there with: maven-jax resume '{path}'"
+            f"there with: {resume_command(path)}"
         )
     return True
 

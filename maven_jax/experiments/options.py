@@ -12,6 +12,7 @@ from maven_jax.config import Config
 from maven_jax.experiments.callbacks.callback import Callback
 from maven_jax.experiments.checkpoint import Checkpointing
 from maven_jax.experiments.console import plain_console
+from maven_jax.experiments.folder import resume_command
 from maven_jax.experiments.run import Run
 
 
@@ -44,7 +45,7 @@ class InterruptedRunError(Exception):
     """Ctrl-C or a signal during training; what is saved, if anything, is in the run's folder."""
 
     def __init__(self, path: Path) -> None:
-        kept = f"progress is saved in '{path}'; resume it with: maven-jax resume '{path}'"
+        kept = f"progress is saved in '{path}'; resume it with: {resume_command(path)}"
         super().__init__(f"interrupted; {kept if path.exists() else 'nothing was saved yet'}")
         self.path = path
 

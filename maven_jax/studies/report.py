@@ -18,7 +18,14 @@ from maven_jax.environments.registry import make_env
 from maven_jax.envs import MStepMatrixGame
 from maven_jax.errors import MavenJaxError, StorageError, first_line
 from maven_jax.experiments.files import replace_text
-from maven_jax.experiments.folder import ENDED, is_study, load_setup, parts_of, read_sweep
+from maven_jax.experiments.folder import (
+    ENDED,
+    is_study,
+    load_setup,
+    parts_of,
+    read_sweep,
+    resume_command,
+)
 from maven_jax.experiments.grid import short_names
 from maven_jax.experiments.lock import is_locked, try_lock
 from maven_jax.experiments.run import Run, load_run
@@ -133,7 +140,7 @@ def _finished_runs(path: Path) -> tuple[dict[str, Run], list[str]]:
                     f"left out: '{name}', all of whose seeds diverged before the first evaluation"
                 )
     if can_resume:
-        missing.append(f"resume it with: maven-jax resume '{path}'")
+        missing.append(f"resume it with: {resume_command(path)}")
     return runs, missing
 
 

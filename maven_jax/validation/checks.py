@@ -53,6 +53,8 @@ def validate(config: Config) -> None:
     Raises:
         ConfigError: the first value that cannot work, or no such algorithm.
     """
+    allowed = "a Config, such as from_dict makes of a dictionary"
+    check(isinstance(config, Config), "config", config, allowed)
     config = _with_plain_numbers(config)
     check_names(config)
     training = config.training

@@ -25,7 +25,11 @@ NOT_RUN = {
 }
 """Programs of which no command is run, and why; that it exists and takes its options is tested."""
 
-OWN_GAME = "maven-jax train qmix --env.name game:TwoStep --env.options.time-limit 5"
+OWN_GAME = [
+    "maven-jax train qmix --env.name game:TwoStep --env.options.time-limit 5 --out runs/game",
+    "maven-jax evaluate runs/game --import game",
+    "maven-jax resume runs/game --import game",
+]
 """Needs a module of the reader's own; tests/environments/test_registry.py trains such a one."""
 
 READERS_OWN = """from maven_jax.envs.adapters import LevelBasedForaging
@@ -94,7 +98,7 @@ def test_every_command_is_found():
         ):
             shown = len(re.findall(pattern, document.read_text()))
             assert words.count(name) == shown, (document, name)
-    assert {OWN_GAME, *RUN} <= set(SHOWN)
+    assert {*OWN_GAME, *RUN} <= set(SHOWN)
     assert {words[0] for words in SHOWN.values()} == {"maven-jax", *NOT_RUN}
 
 
@@ -102,11 +106,11 @@ def test_every_command_is_found():
 def test_a_command_is_parsed(shown, capfd, monkeypatch, tmp_path):
     if "smax" in shown:
         pytest.importorskip("jaxmarl", reason="SMAX needs jaxmarl, which is not installed")
-    if shown == OWN_GAME:
+    if shown in OWN_GAME:
         (tmp_path / "game.py").write_text(READERS_OWN)
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
-    if "--import" in shown:
+    elif "--import" in shown:
         monkeypatch.chdir(ROOT / "docs" / "examples")
     try:
         assert_parsed(PARSED[shown][1:])

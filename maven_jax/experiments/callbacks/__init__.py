@@ -5,7 +5,7 @@ evaluation, and the finished `Run`. `Options.callbacks` has those of a run; on t
 `--callback` names them. The packages that loggers need are imported when they are used.
 """
 
-from maven_jax.experiments.callbacks.by_name import make_callback, register_callback
+from maven_jax.experiments.callbacks.by_name import make_callback, make_callbacks, register_callback
 from maven_jax.experiments.callbacks.callback import (
     Callback,
     ChunkEnd,
@@ -29,5 +29,6 @@ __all__ = [
     "lane_name",
     "lane_values",
     "make_callback",
+    "make_callbacks",
     "register_callback",
 ]

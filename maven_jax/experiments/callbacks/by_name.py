@@ -1,6 +1,6 @@
 """Callbacks by their names on the command line."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from maven_jax.errors import ConfigError, check
@@ -45,3 +45,18 @@ def make_callback(name: str) -> Callback:
     allowed = "a maven_jax.callbacks.Callback, or a class or function without arguments of one"
     check(isinstance(found, Callback), "callback", name, allowed)
     return found
+
+
+def make_callbacks(given: Any) -> list[Callback]:
+    """Callbacks from a list of them and of names.
+
+    Raises:
+        ConfigError: it is no list, or holds something else.
+    """
+    is_list = isinstance(given, Sequence) and not isinstance(given, str)
+    check(is_list, "callbacks", given, "a list of callbacks")
+    made = [make_callback(each) if isinstance(each, str) else each for each in given]
+    for callback in made:
+        allowed = "a maven_jax.callbacks.Callback, or the name of one"
+        check(isinstance(callback, Callback), "callbacks", callback, allowed)
+    return made
