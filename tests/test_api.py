@@ -20,8 +20,10 @@ from small_experiments import SMALL, contents
 
 import maven_jax
 from maven_jax.config import from_dict
+from maven_jax.environments.registry import make_env
 from maven_jax.envs import MStepMatrixGame
 from maven_jax.errors import ConfigError
+from maven_jax.examples import example_names
 from maven_jax.experiments.plan import Plan
 
 pytestmark = pytest.mark.slow
@@ -256,6 +258,23 @@ results = maven_jax.train("iql", seeds=1, overrides="smoke")
 assert results.path.name == "iql" and results.runs[0].has_ended
 print(results.path)
 """
+
+
+@pytest.mark.parametrize("name", example_names())
+def test_a_packaged_run_is_whole(name):
+    """It is finished, names no folder of the machine that trained it, and its weights act."""
+    if name.startswith("smax"):
+        pytest.importorskip("jaxmarl", reason="SMAX needs jaxmarl, which is not installed")
+    (run,) = maven_jax.load_example(name).runs
+    assert run.info["status"] == "finished"
+    assert not any("/" in word for start in run.info["history"] for word in start["command"])
+    env, policy = make_env(run.config), maven_jax.load_example(name).policy(seed=0)
+    _, timestep = env.reset(jax.random.key(0))
+    carry = policy.reset(jax.random.key(1), timestep.observation)
+    actions, carry = policy.act(carry, timestep.observation)
+    mask = np.asarray(timestep.observation.action_mask)
+    assert mask[np.arange(env.num_agents), actions].all()
+    assert np.isfinite(carry.hidden).all()
 
 
 def test_without_out_the_folder_lives_as_long_as_the_process():
