@@ -75,10 +75,10 @@ class Table(dict[str, T], Generic[T]):
 
 def unknown_part(kind: str, name: str, known: Iterable[str]) -> ConfigError:
     """The error for a name that no table has, with how to name a custom part."""
-    custom = "module:Name, or a name that a module registers (--import MODULE)"
+    custom = "(custom: module:Name, or a name that a module registers, with --import MODULE)"
     if len(names := list(known)) > FEW:
-        return ConfigError(f"{unknown(kind, name, names)}; custom: {custom}")
-    return ConfigError(f"{kind} is {name!r}; allowed: {', '.join(names)}; custom: {custom}")
+        return ConfigError(f"{unknown(kind, name, names)} {custom}")
+    return ConfigError(f"{kind} is {name!r}; allowed: {', '.join(names)} {custom}")
 
 
 def check_takes(number: int, function: Any, name: str, what: str) -> None:

@@ -1,9 +1,25 @@
 """What several test modules share."""
 
+import sys
 from pathlib import Path
 
 import jax
 import numpy as np
+
+CUSTOM = "(custom: module:Name, or a name that a module registers, with --import MODULE)"
+"""How errors about unknown names end."""
+
+
+def forget(*modules: str) -> None:
+    """Forgets modules of a test's own, and the names that they have registered."""
+    from maven_jax.environments.registry import ENVIRONMENTS  # importing jumanji starts JAX
+    from maven_jax.validation.names import NAMED
+
+    for module in modules:
+        sys.modules.pop(module, None)
+    for table in (*NAMED, ENVIRONMENTS):
+        for name in [name for name, module in table.modules.items() if module in modules]:
+            del table[name], table.modules[name]
 
 
 class Planted:

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import forget
 from small_experiments import refused, small_config
 
 import maven_jax
@@ -85,15 +86,7 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
     importlib.invalidate_caches()
     yield tmp_path
-    forget()
-
-
-def forget():
-    for name in ("parts", "names", "planted", "games"):
-        sys.modules.pop(name, None)
-    for table in maven_jax.validation.names._TABLES:
-        for name in list(table.modules):
-            del table[name], table.modules[name]
+    forget("parts", "names", "planted", "games", __name__)
 
 
 def test_every_field_takes_module_and_name(folder):
@@ -151,7 +144,7 @@ def test_a_loss_alone_is_an_objective_and_a_name_is_replaced():
         maven_jax.register_algorithm("twice", mixer="monotonic", latent=True)
         assert ALGORITHMS.find("twice") == ALGORITHMS.find("maven")
     finally:
-        forget()
+        forget("parts", "names", "planted", "games", __name__)
 
 
 REFUSED = [
@@ -229,7 +222,7 @@ def test_a_run_says_which_import_is_missing(folder, capsys):
     capsys.readouterr()
     assert load_run("out").info["imports"] == {"algorithm": "names", "env.name": "games"}
     assert resume_command(Path("out")) == "maven-jax resume 'out' --import games --import names"
-    forget()
+    forget("parts", "names", "planted", "games", __name__)
     for command in (["table", "out"], ["evaluate", "out"], ["resume", "out"]):
         line = refused(capsys, *command)
         assert "run 'out' needs the modules 'names', 'games'" in line

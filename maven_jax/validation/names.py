@@ -17,7 +17,7 @@ from maven_jax.errors import check
 from maven_jax.extensions import Table
 from maven_jax.functional.exploration import EXPLORATIONS
 
-_TABLES: tuple[Table[Any], ...] = (
+NAMED: tuple[Table[Any], ...] = (
     ALGORITHMS,
     MIXERS,
     LATENTS,
@@ -33,7 +33,7 @@ def check_names(config: Config) -> None:
     Raises:
         ConfigError: the first that names nothing.
     """
-    for table in _TABLES:
+    for table in NAMED:
         if name := attrgetter(table.field)(config):  # no name: the algorithm's own mixer
             part = table.find(name)
             fits = isinstance(part, Row) if table is ALGORITHMS else callable(part)
@@ -44,6 +44,6 @@ def modules_of(config: Config) -> dict[str, str]:
     """The modules that define or register what fields name, by field; packaged names have none."""
     fields = {
         table.field: table.module_of(attrgetter(table.field)(config))
-        for table in (*_TABLES, ENVIRONMENTS)
+        for table in (*NAMED, ENVIRONMENTS)
     }
     return {field: module for field, module in fields.items() if module}

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from helpers import forget
 
 from maven_jax.cli.commands import COMMANDS
 from maven_jax.cli.main import run
@@ -115,7 +116,7 @@ def test_a_command_is_parsed(shown, capfd, monkeypatch, tmp_path):
     try:
         assert_parsed(PARSED[shown][1:])
     finally:
-        sys.modules.pop("game", None)
+        forget("game", "own_mixer")
 
 
 def assert_parsed(words) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from helpers import CUSTOM
 from PIL import Image
 from small_experiments import SMALL, refused
 
@@ -171,7 +172,7 @@ WITHOUT_CONFIG = (
     ("arguments", "message"),
     [
         ("trian", "unknown command 'trian'; did you mean 'train'?"),
-        ("train mavn", "unknown config 'mavn'; did you mean 'maven'?"),
+        ("train mavn", f"unknown config 'mavn'; did you mean 'maven'? {CUSTOM}"),
         ("train no/such.yaml", "config 'no/such.yaml' is not a file"),
         (f"train {'x' * 300}", "[Errno 36] File name too long"),
         ("train", WITHOUT_CONFIG),

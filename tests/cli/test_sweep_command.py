@@ -6,6 +6,7 @@ from argparse import Namespace
 import pandas as pd
 import psutil
 import pytest
+from helpers import CUSTOM
 from small_experiments import SMALL, refused
 
 from maven_jax.cli.main import run
@@ -117,7 +118,7 @@ def test_what_does_not_fit_is_refused_with_what_would(workspace, capsys, monkeyp
             "--grid env.options.good_branches=2,3",
             "run 'env.options.good_branches=3': env.options: good_branches must be one of (2, 4)",
         ),
-        ("--grid algorithm=qmix,qmx", "unknown algorithm 'qmx'; did you mean 'qmix'?"),
+        ("--grid algorithm=qmix,qmx", f"unknown algorithm 'qmx'; did you mean 'qmix'? {CUSTOM}"),
         (
             "--grid env.options.m=3,20",
             "run 'env.options.m=20': training.total_env_steps is 60; allowed: more than",

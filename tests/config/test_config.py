@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import yaml
+from helpers import CUSTOM
 
 from maven_jax.algorithms.table import ALGORITHMS
 from maven_jax.config import Config, EnvConfig, from_dict, override, to_dict
@@ -143,15 +144,14 @@ def placed(config, field, value):
 
 
 RATIO = "training.env_steps_per_update"
-CUSTOM = "custom: module:Name, or a name that a module registers (--import MODULE)"
 REFUSED = [
     ("algorithm", ["qmix"], "a string"),
     ("fidelity", "refrence", "paper, reference"),
     ("network.latent_head", "wide", "additive, paired, residual"),
-    ("latent.kind", "normal", f"categorical, gaussian, logistic, bandit, uniform; {CUSTOM}"),
+    ("latent.kind", "normal", f"categorical, gaussian, logistic, bandit, uniform {CUSTOM}"),
     ("discriminator.reads", "actions", "policies, greedy_actions, taken_actions"),
-    ("exploration.kind", "softmax", f"epsilon_greedy, team_epsilon_greedy, boltzmann; {CUSTOM}"),
-    ("training.optimizer", "sgd", f"rmsprop, adam, radam; {CUSTOM}"),
+    ("exploration.kind", "softmax", f"epsilon_greedy, team_epsilon_greedy, boltzmann {CUSTOM}"),
+    ("training.optimizer", "sgd", f"rmsprop, adam, radam {CUSTOM}"),
     ("training.double_q", 1, "true or false"),
     ("training.double_q", "no", "true or false"),
     ("hyperparameters.gamma", "high", "a number"),
@@ -283,7 +283,7 @@ def test_what_a_file_may_hold_and_a_field_in_python_may_not(field, value, allowe
             {"training": {"batchsize": 3}},
             "unknown key 'training.batchsize'; did you mean 'training.batch_size'?",
         ),
-        ({"algorithm": "qmixx"}, "unknown algorithm 'qmixx'; did you mean 'qmix'?"),
+        ({"algorithm": "qmixx"}, f"unknown algorithm 'qmixx'; did you mean 'qmix'? {CUSTOM}"),
         ({"latent": 3}, "latent is 3; allowed: a mapping of fields to values"),
         ([1], "config is [1]; allowed: a mapping of fields to values"),
     ],
@@ -328,7 +328,9 @@ def test_nothing_of_a_latent_is_checked_where_there_is_none(algorithm):
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(ConfigError, match=r"^unknown config 'mavn'; did you mean 'maven'\?$"):
+    with pytest.raises(
+        ConfigError, match=r"^unknown config 'mavn'; did you mean 'maven'\? \(custom: "
+    ):
         load_config("mavn")
     with pytest.raises(ConfigError, match=r"nothing\.yaml' is not a file$"):
         load_config(tmp_path / "nothing.yaml")

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import jax
 import numpy as np
 import pytest
-from helpers import Planted
+from helpers import CUSTOM, Planted
 from small_experiments import SMALL, refused
 
 from maven_jax.acting.rollout import env_spec
@@ -178,7 +178,9 @@ def test_arguments_that_cannot_work(workspace, capsys):
     assert refusal(capsys, workspace, *convert(folder="no")) == "'no' is not a folder"
     assert refusal(capsys, workspace, *convert()[:-2]).startswith("Missing")
     command = ["convert", ".", "--config", "mavn", "--out", "run"]
-    assert refusal(capsys, workspace, *command) == "unknown config 'mavn'; did you mean 'maven'?"
+    assert refusal(capsys, workspace, *command) == (
+        f"unknown config 'mavn'; did you mean 'maven'? {CUSTOM}"
+    )
     (workspace / "run").mkdir()
     assert refusal(capsys, workspace, *convert()).endswith("already exists; choose a new path")
 

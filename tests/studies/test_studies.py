@@ -15,6 +15,7 @@ from threading import Barrier
 import numpy as np
 import pandas as pd
 import pytest
+from helpers import CUSTOM
 from small_experiments import refused
 
 import maven_jax
@@ -222,7 +223,10 @@ def test_packaged_studies_have_their_documented_runs():
         ("{runs: {a: {seed: 3}}}", "unknown key 'runs.a.seed'; did you mean 'runs.a.seeds'?"),
         ("{runs: {a: {seeds: 0}}}", "runs.a: seeds is 0; allowed: a whole number from 1 to 65536"),
         ("{runs: {a: {seeds: x}}}", "runs.a.seeds is 'x'; allowed: a whole number"),
-        ("{runs: {a: {config: mavn}}}", "runs.a: unknown config 'mavn'; did you mean 'maven'?"),
+        (
+            "{runs: {a: {config: mavn}}}",
+            f"runs.a: unknown config 'mavn'; did you mean 'maven'? {CUSTOM}",
+        ),
         ("{runs: {a: {config: 1}}}", "runs.a.config is 1; allowed: a packaged name or a YAML"),
         ("{runs: {a: {changes: {latent: 1}}}}", "runs.a: latent is 1; allowed: a mapping"),
         ("{runs: {a: {grid: 3}}}", "runs.a: grid is 3; allowed: a mapping of fields to lists"),

@@ -82,7 +82,7 @@ def test_a_registered_name(here):
 
 
 REFUSED = [
-    ("jason_lines", "callback is 'jason_lines'; allowed: json_lines, tensorboard, wandb; custom:"),
+    ("jason_lines", "callback is 'jason_lines'; allowed: json_lines, tensorboard, wandb (custom:"),
     ("other:Name", "callback is 'other:Name', but there is no module 'other'; allowed: a module"),
     ("watchers:Frist", "unknown name in 'watchers', callback 'watchers:Frist': 'Frist'; did you"),
     (
