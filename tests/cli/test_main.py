@@ -126,7 +126,7 @@ def test_evaluate_in_another_environment(workspace, capsys):
             "Unrecognized options: --env.options.m, 4",
         ),
         ("--env.options.n 4", "Unrecognized options: --env.options.n, 4"),
-        ("--env.name smaxx", "unknown environment 'smaxx'; did you mean 'smax'?"),
+        ("--env.name smaxx", "unknown env.name 'smaxx'; did you mean 'smax'?"),
         ("--example maven_team", "evaluate needs either RUN, the folder of a run, or --example"),
     ],
 )
@@ -190,7 +190,7 @@ WITHOUT_CONFIG = (
         ("train maven --env.options.m 0", "env.options: m must be an integer from 1 to 10000, got"),
         (f"train maven --env.options.m {10**20}", "env.options: m must be an integer"),
         ("train maven --env.options.good-branches 3", "env.options: good_branches must be one of"),
-        ("train maven --env.name m_step", "unknown environment 'm_step'; did you mean"),
+        ("train maven --env.name m_step", "unknown env.name 'm_step'; did you mean"),
         ("train maven --algorithm vdm", "unknown algorithm 'vdm'; did you mean 'vdn'?"),
         ("train maven --network.hidden-size 2000000000", "network.hidden_size is 2000000000; all"),
         ("train maven --hyperparameters.gamma high", "--hyperparameters.gamma is 'high'; allowed:"),
