@@ -180,7 +180,7 @@ class _ShownFigure(Figure):
 
     def _repr_png_(self) -> bytes:
         picture = io.BytesIO()
-        self.savefig(picture, format="png")
+        self.savefig(picture, format="png", bbox_inches="tight")
         return picture.getvalue()
 
 
