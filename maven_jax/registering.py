@@ -36,7 +36,7 @@ def register_algorithm(
         ConfigError: the name is packaged, or there is no such mixer.
     """
     make = MIXERS.find(mixer) if isinstance(mixer, str) else mixer
-    check_takes(2, make, "mixer", "a configuration and an EnvSpec")
+    _check_mixer(make, "mixer")
     if not isinstance(objective, Objective):
         check(callable(objective), "objective", objective, "an Objective, or a Loss")
         objective = Objective(objective, mixed_value)
@@ -49,8 +49,14 @@ def register_mixer(name: str, make: MakeMixer) -> None:
     Raises:
         ConfigError: the name is packaged.
     """
-    check_takes(2, make, "make", "a configuration and an EnvSpec")
+    _check_mixer(make, "make")
     MIXERS.register(name, make, registering_module())
+
+
+def _check_mixer(make: MakeMixer, name: str) -> None:
+    what = "a configuration and an EnvSpec"
+    check(not isinstance(make, type), name, make, f"a function of {what} that returns a mixer")
+    check_takes(2, make, name, what)
 
 
 def register_latent(name: str, make: MakeLatent) -> None:

@@ -152,6 +152,7 @@ REFUSED = [
     (lambda: maven_jax.register_algorithm("a:b", mixer="additive"), "algorithm is 'a:b'; allowed"),
     (lambda: maven_jax.register_algorithm("new", mixer="sum"), "network.mixer is 'sum'; allowed: "),
     (lambda: maven_jax.register_mixer("new", lambda: 3), "make is <function"),
+    (lambda: maven_jax.register_mixer("new", SumMixer), "make is <class '"),
     (lambda: maven_jax.register_environment("new", nn.Dense), "make is <class 'flax"),
     (lambda: maven_jax.register_environment("smax", MStepMatrixGame), "env.name is 'smax'; al"),
 ]

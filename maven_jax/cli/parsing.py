@@ -129,7 +129,7 @@ def parse_with_run(kind: type[Any], name: str, args: list[str]) -> Any:
     config, info = (Config(), {}) if asks_help else load_setup(named.folder)
     if (environment := _value_of("--env.name", args)) is not None:
         config = override(config, {"env": {"name": environment}})
-    else:
+    elif not asks_help:
         modules = info.get("imports", {}).get("env.name"), ENVIRONMENTS.module_of(config.env.name)
         refuse_missing(f"run '{named.folder}'", modules)
     return parse(kind, name, args, dataclasses.replace(named, env=complete(config).env))

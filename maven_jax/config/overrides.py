@@ -38,6 +38,12 @@ def override(config: Config, overrides: Any) -> Config:
         types = typing.get_type_hints(type(section))
         values = {}
         for key, value in given.items():
+            if isinstance(key, str) and "." in key:
+                first, _, rest = key.partition(".")
+                raise ConfigError(
+                    f"unknown key '{prefix}{key}'; nest it: {first}: {{{rest}: ...}}, or name the "
+                    "field on the command line or in a grid"
+                )
             if key not in types:
                 from maven_jax.config.fields import flatten  # which imports this module
 

@@ -113,6 +113,11 @@ def test_evaluate_in_another_environment(workspace, capsys):
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+def test_evaluate_prints_its_help_without_a_run(capsys):
+    assert run(["evaluate", "--help"]) == 0
+    assert "--env.name" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

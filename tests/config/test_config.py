@@ -280,6 +280,11 @@ def test_what_a_file_may_hold_and_a_field_in_python_may_not(field, value, allowe
     [
         ({"trainig": {}}, "unknown key 'trainig'; did you mean 'training'?"),
         (
+            {"training.batch_size": 3},
+            "unknown key 'training.batch_size'; nest it: training: {batch_size: ...}, or name the "
+            "field on the command line or in a grid",
+        ),
+        (
             {"training": {"batchsize": 3}},
             "unknown key 'training.batchsize'; did you mean 'training.batch_size'?",
         ),
