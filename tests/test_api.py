@@ -187,11 +187,10 @@ class Secretive(Sides):
         ("qmix", {"seeds": 0}, "seeds is 0"),
         ("qmix", {"env": "smaxx"}, "unknown env.name 'smaxx'; did you mean 'smax'"),
         ("qmix", {"callbacks": ["json_line"]}, "callback is 'json_line'; allowed: json_lines, te"),
-        ("qmix", {"callbacks": [None]}, "callbacks is None; allowed: a maven_jax.callbacks.Call"),
         (
             "qmix",
             {"env": Sides(), "overrides": {"env": {"options": {"wieght": 2}}}},
-            "unknown option of environment Sides 'wieght'; did you mean 'weight'",
+            "unknown option of environment Sides 'wieght'; allowed: none",
         ),
         (Plan(()), {"overrides": "smoke"}, "overrides is 'smoke'; allowed: none with a Plan"),
     ],

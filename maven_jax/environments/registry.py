@@ -110,7 +110,9 @@ def env_config(
                 missing.append(option)
     for option in given:
         if option not in _options_of(kind) and not _has_any(kind):
-            raise unknown(f"option of environment {kind.__name__}", option, _options_of(kind))
+            raise unknown(
+                f"option of environment {kind.__name__}", option, _options_of(kind) or ["none"]
+            )
     names = [name for name, packaged in ENVIRONMENTS.items() if packaged is kind]
     if missing and is_kept:
         raise ConfigError(
