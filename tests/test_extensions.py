@@ -1,4 +1,4 @@
-"""Parts of one's own: `module:Name`, registered names, entry points; and what is never imported."""
+"""Custom parts: `module:Name`, registered names, entry points; and what is never imported."""
 
 import importlib
 import json

@@ -97,8 +97,8 @@ class Adapter:
 
     def __init_subclass__(cls) -> None:
         """Constants are made in the mode that `reset` and `step` are traced in."""
-        # By `setattr`, since mypy refuses an assignment to a method.
         init = _records_options(_in_default_modes(cls.__init__))
+        # By `setattr`, since mypy refuses an assignment to a method.
         setattr(cls, "__init__", init)  # noqa: B010
 
     @_traced_once

@@ -47,12 +47,12 @@ def env_sizes(env: Any) -> tuple[int, int, int]:
     Raises:
         ConfigError: one is missing, or no whole number of at least 1, of Python, NumPy or JAX.
     """
+    if isinstance(env, type):
+        raise ConfigError(
+            f"environment is the class {env.__name__}; allowed: an object, {env.__name__}(...)"
+        )
 
     def whole(attribute: str) -> int:
-        if isinstance(env, type):
-            raise ConfigError(
-                f"environment is the class {env.__name__}; allowed: an object, {env.__name__}(...)"
-            )
         name = type(env).__name__
         if not hasattr(env, attribute):
             raise ConfigError(f"environment {name} has no {attribute}; see maven_jax.types.MarlEnv")

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from maven_jax.cli.on_ray import train_on_ray
 from maven_jax.errors import check
-from maven_jax.experiments.callbacks import make_callback
+from maven_jax.experiments.callbacks import make_callbacks
 from maven_jax.experiments.checkpoint import Checkpointing
 from maven_jax.experiments.console import log_to, plain_console
 from maven_jax.experiments.options import Options
@@ -123,7 +123,7 @@ def options_of(
         ConfigError: a callback of a name that there is not, or that cannot be made.
     """
     return Options(
-        [make_callback(name) for name in callbacks],
+        make_callbacks(callbacks),
         checkpoint,
         remarks=remarks,
         draw=draw_curves,

@@ -1,4 +1,4 @@
-"""What a run leaves and says beside its results, and how it is interrupted."""
+"""Options of training that do not change its results, and how a run is interrupted."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ from maven_jax.experiments.run import Run
 
 @dataclass(frozen=True)
 class Options:
-    """What a run leaves and says beside its results; only a callback that stops it changes them."""
+    """Outputs of a run beside its results, which only a callback that stops it early changes."""
 
     callbacks: Sequence[Callback] = ()
     """What is called while a run trains: loggers, early stopping."""

@@ -1,4 +1,4 @@
-"""The Python of README.md and of every page runs, as it stands; a page is one program.
+"""The unchanged Python code of README.md and of every page runs; a page is one program.
 
 A block that is not to run has the line `<!-- not run: reason -->` before it.
 """

@@ -22,7 +22,7 @@ from maven_jax.validation.files import load_config
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory) -> Path:
-    """QMIX by two seeds, and the checkpoint of every evaluation; qmix.yaml is beside it."""
+    """A QMIX run of two seeds and all its checkpoints, beside its configuration, qmix.yaml."""
     folder = tmp_path_factory.mktemp("trained")
     (folder / "qmix.yaml").write_text(SMALL.format(algorithm="qmix"))
     command = ["train", f"{folder}/qmix.yaml", "--seeds", "2", "--out", f"{folder}/run"]

@@ -32,8 +32,6 @@ def make_callback(name: str) -> Callback:
     Raises:
         ConfigError: there is none, it cannot be made, or a package that it needs is missing.
     """
-    if name in CALLBACKS:
-        return CALLBACKS[name]()
     found: Any = CALLBACKS.find(name)
     if callable(found) and not isinstance(found, Callback):
         try:

@@ -86,7 +86,7 @@ def _package() -> Any:
     try:
         import wandb
     except ImportError:
-        wandb = None  # type: ignore[assignment]
+        wandb = None  # type: ignore[assignment] # mypy takes the name for a module
     if not hasattr(wandb, "init"):
         raise ConfigError("wandb is not installed; use pip install 'maven-jax[wandb]'")
     return wandb

@@ -19,6 +19,7 @@ from maven_jax.experiments.run import load_run
 
 BLOCK = 2**15
 
+# An extra: the sdist and other environments may be tested without it.
 needs_wandb = pytest.mark.skipif(
     importlib.util.find_spec("wandb") is None, reason="wandb is an extra that only `dev` installs"
 )
